@@ -1,0 +1,59 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set themselves up.
+# Needed beforehand: Python 3.10+ (override with PYTHON=python3.12) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CROSS_STAMP := $(VENV)/.installed-cross
+# One BLAS/OMP thread a process keeps two cores busy without oversubscription (tests run in two workers).
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help setup demo test test-slow lint format types check bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## Create .venv and install dcao with the lab
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "DCAO needs Python 3.10 or newer; run make PYTHON=python3.12 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab]'
+	@touch $@
+
+$(CROSS_STAMP): $(STAMP) requirements-cross.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,tensorboard,test,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cross.txt
+	@touch $@
+
+demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
+	$(BIN)/dcao-lab demo
+
+test: $(CROSS_STAMP)  ## Lint, types and the whole test suite
+	$(MAKE) --no-print-directory lint types
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-slow: $(CROSS_STAMP)  ## The tests that take longer than a minute each
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(CROSS_STAMP)  ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(CROSS_STAMP)  ## ruff: fix and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(CROSS_STAMP)  ## mypy --strict on the library
+	$(BIN)/mypy
+
+check: test  ## The same as `make test`
+
+bench: $(CROSS_STAMP)  ## Probe cost and memory benchmarks (writes benchmarks/results)
+	$(BIN)/python benchmarks/probe_cost.py
+	$(BIN)/python benchmarks/memory.py
+
+clean:  ## Remove the environment and everything generated
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report
