@@ -76,8 +76,8 @@ def register_optimizer(optimizer_class: type[Optimizer], model: OptimizerModel) 
     """
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise TypeError(
-            f"optimizer_class must be a subclass of torch.optim.Optimizer, got {optimizer_class!r}; "
-            "pass the class, not an instance"
+            "optimizer_class must be a subclass of torch.optim.Optimizer, got something of type "
+            f"{type(optimizer_class).__name__}; pass the class, not an instance"
         )
     OPTIMIZER_MODELS[optimizer_class] = model
 

@@ -86,8 +86,8 @@ def load_number(signal: float, noise: float, dynamics: StepDynamics) -> float:
     Heavy ball, Adam and RMSprop: ``noise + signal_weight * signal``. For Nesterov and NAdam the two parts do
     not add up: s is 2 over the factor by which signal and noise (both proportional to lr) can grow together
     before the mean square does. Both are exact in one dimension with P and hyperparameters held and without
-    decoupled decay, whose effect is of relative size ``lr * weight_decay``. Where a part comes out negative,
-    as estimates may, the two are added up in all cases.
+    decoupled decay, whose effect is of relative size ``lr * weight_decay / (1 - momentum)``. Where a part
+    comes out negative, as estimates may, the two are added up in all cases.
 
     Example:
         >>> load_number(1.0, 0.5, StepDynamics(step_size=0.1))
