@@ -33,6 +33,8 @@ class OptimizerModel:
             the first step. At least float32.
         first_moment_correction: ``(group, state, coming)`` to the factor of P that undoes the bias of the
             gradient average, at the coming step or at the last one; 1 where there is none.
+        average_gradient: ``(group, state)`` to the average of the gradients so far that the momentum buffer holds,
+            shaped like the parameter; None before the first step and without momentum.
         momentum_key: Entry of the group that holds the momentum (of ``betas`` the first), None without one.
         rescale_momentum: ``(group, state, old, new)``: changes the gradient average in place so that, at
             equal step size, a constant gradient gives steps of equal length before and after a change of
@@ -43,6 +45,7 @@ class OptimizerModel:
     dynamics: Callable[[Group, State], StepDynamics]
     denominator: Callable[[Group, State, Tensor | None], Tensor | None]
     first_moment_correction: Callable[[Group, State, bool], float] = lambda group, state, coming: 1.0
+    average_gradient: Callable[[Group, State], Tensor | None] = lambda group, state: None
     momentum_key: Literal["momentum", "betas"] | None = None
     rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
 
