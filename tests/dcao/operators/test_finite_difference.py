@@ -42,13 +42,13 @@ def test_a_known_base_gradient_is_not_evaluated_again():
 
 
 @pytest.mark.parametrize("case", SMOOTH_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize(("kind", "tolerance"), [("central", 1e-3), ("forward", 1e-2)])
+@pytest.mark.parametrize(("kind", "tolerance"), [("central", 2e-4), ("forward", 5e-3)])
 def test_default_steps_keep_float32_products_usable(case, kind, tolerance):
     exact, problem = case.problem(), case.problem(torch.float32)
     v = torch.randn(problem.size, generator=torch.Generator().manual_seed(0))
     truth = HessianOperator(exact.loss, exact.params).matvec(v.double())
     product = FiniteDifferenceOperator(problem.loss, problem.params, kind=kind).matvec(v)
-    # measured 1e-5..2e-4 central and 4e-4..4e-3 forward (benchmarks/step_length.py); one binary order of room
+    # measured 2e-5..4e-5 central and 6e-4..1.4e-3 forward (benchmarks/step_length.py); rounding differs by platform
     assert torch.linalg.vector_norm(product.double() - truth) <= tolerance * torch.linalg.vector_norm(truth)
 
 
