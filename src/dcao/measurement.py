@@ -150,7 +150,9 @@ class Measurement:
         return optimizer_model(self.optimizer)
 
     def _state(self, p: Tensor) -> dict[str, Any]:
-        return self.optimizer.state.get(p, {})  # get: the state is a defaultdict, and indexing would write into it
+        # get: the state is a defaultdict, and indexing would write into it
+        state: dict[str, Any] = self.optimizer.state.get(p, {})
+        return state
 
     def _reference_group(self) -> dict[str, Any]:
         return max(self.groups, key=lambda group: float(group["lr"]))
@@ -252,7 +254,7 @@ class Measurement:
             vectors=True,
             generator=self.probe.generator,
         )
-        if result.status is not LanczosStatus.NONFINITE:
+        if result.ritz_vectors is not None and result.status is not LanczosStatus.NONFINITE:
             self.probe.starts[name] = result.ritz_vectors
         self.num_matvecs += result.num_matvecs
         return result

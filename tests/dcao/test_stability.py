@@ -33,9 +33,7 @@ def test_the_real_optimizer_converges_just_below_its_threshold_and_not_just_abov
 def hessian_at(frozen: FrozenOptimizer, fraction: float) -> Tensor:
     """A Hessian whose curvature, as `stability_threshold` defines it, is that fraction of the threshold."""
     target = fraction * stability_threshold(frozen.optimizer)
-    is_sgd = isinstance(
-        frozen.optimizer, torch.optim.SGD
-    )  # whose threshold is one of H, coupled decay or not
+    is_sgd = isinstance(frozen.optimizer, torch.optim.SGD)  # whose threshold is one of H, coupled decay or not
     coupled = 0.0 if is_sgd else frozen.dynamics.l2_decay
     root = frozen.preconditioner.rsqrt()
 
@@ -81,9 +79,7 @@ PUBLISHED = [  # theory.md section 1: closed forms, per optimizer, without any o
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "options", "expected"), PUBLISHED, ids=[row[0] for row in PUBLISHED]
-)
+@pytest.mark.parametrize(("name", "make", "options", "expected"), PUBLISHED, ids=[row[0] for row in PUBLISHED])
 def test_threshold_times_lr_is_the_published_number(name, make, options, expected):
     optimizer = make([weight()], lr=LR, **options)
     if isinstance(optimizer, torch.optim.NAdam):
@@ -139,9 +135,7 @@ def test_momentum_at_which_nothing_is_stable_is_refused():
 
 
 def test_dampening_that_turns_descent_into_ascent_is_refused():
-    with pytest.raises(
-        ValueError, match=r"step_size must be finite and not negative, got -.*check lr and damp"
-    ):
+    with pytest.raises(ValueError, match=r"step_size must be finite and not negative, got -.*check lr and damp"):
         stability_threshold(torch.optim.SGD([weight()], lr=0.1, momentum=0.9, dampening=1.5))
 
 
