@@ -139,7 +139,8 @@ class Measurement:
 
     def _reason(self, along: Directional | None, deciding: LanczosResult | None) -> str:
         parts = [along.reason] if along is not None else []
-        parts += [operator.reason for operator in self.operators if operator.kind != self.settings.hvp][:1]
+        if self.settings.hvp == "auto":  # exact products were wanted: say what stood in the way
+            parts += [operator.reason for operator in self.operators if operator.kind == "central"][:1]
         if deciding is not None and deciding.status is not LanczosStatus.CONVERGED:
             parts.append(deciding.reason)
         return "; ".join(part for part in parts if part)
