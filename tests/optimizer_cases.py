@@ -45,6 +45,7 @@ OPTIMIZER_CASES = [
     OptimizerCase("adamw-wd", partial(optim.AdamW, weight_decay=0.05), ADAM),
     OptimizerCase("adamw-amsgrad", partial(optim.AdamW, amsgrad=True, betas=(0.5, 0.99)), ADAM),
     OptimizerCase("nadam", optim.NAdam, ADAM),
+    OptimizerCase("nadam-fast-warmup", partial(optim.NAdam, momentum_decay=5.0), ADAM),
     OptimizerCase("nadam-no-warmup", partial(optim.NAdam, momentum_decay=1e4), ADAM),
     OptimizerCase("nadam-l2", partial(optim.NAdam, weight_decay=0.05), ADAM),
     OptimizerCase("nadam-decoupled", partial(optim.NAdam, weight_decay=0.05, decoupled_weight_decay=True), ADAM),
