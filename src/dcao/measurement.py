@@ -196,7 +196,7 @@ class Measurement:
     def _add_decay(self, product: Tensor, vector: Tensor, decays: Sequence[float]) -> Tensor:
         if any(decays):
             sizes = [p.numel() for p in self.params]
-            for piece, part, decay in zip(product.split(sizes), vector.split(sizes), decays, strict=True):
+            for piece, part, decay in zip(torch.split(product, sizes), torch.split(vector, sizes), decays, strict=True):
                 piece.add_(part, alpha=decay)
         return product
 
