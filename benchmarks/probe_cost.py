@@ -1,4 +1,4 @@
-"""What it costs to follow the top Hessian eigenvalue through a training run, for DCAO and its peers on the same problems.
+"""What it costs to follow the top Hessian eigenvalue through a training run: DCAO and its peers on the same problems.
 
 Each workload is trained; every few steps the largest eigenvalue of the loss Hessian on one fixed batch is measured by
 every method at the same parameters. Truth is SciPy's eigsh on a float64 copy. Costs are products with the Hessian,
@@ -213,8 +213,9 @@ def lanczos_methods() -> list[Method]:
     """DCAO's tracking and the peers that are installed."""
     methods = [
         Method(name="dcao: warm Lanczos, 4 products", measure=tracked(4)),
-        Method(name="dcao: warm Lanczos, residual 10 %, at most 8", measure=tracked(8, tolerance=0.1)),
-        Method(name="dcao: the same 4 products, central differences", measure=tracked(4, hvp="central")),
+        Method(name="dcao: warm Lanczos, to residual 5 %", measure=tracked(8, tolerance=0.05)),
+        # Across the kinks of ReLU networks (MLP, CNN) differences measure another curvature than the truth's.
+        Method(name="dcao: the same, central differences", measure=tracked(8, tolerance=0.05, hvp="central")),
     ]
     peers = [
         ("curvlinops-for-pytorch", "curvlinops + eigsh, tol 1e-2", curvlinops_eigsh(tol=1e-2)),
