@@ -19,6 +19,11 @@ class NoPreconditionerYet(ValueError):
     """The optimizer has taken no step, so its state holds no preconditioner."""
 
 
+# A function, not a lambda: a record is pickled with the optimizer that it describes.
+def _no_correction(group: Group, state: State, coming: bool) -> float:
+    return 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerModel:
     """What DCAO needs to know of one optimizer class.
@@ -42,7 +47,7 @@ class OptimizerModel:
 
     dynamics: Callable[[Group, State], StepDynamics]
     denominator: Callable[[Group, State, Tensor | None], Tensor | None]
-    first_moment_correction: Callable[[Group, State, bool], float] = lambda group, state, coming: 1.0
+    first_moment_correction: Callable[[Group, State, bool], float] = _no_correction
     momentum_key: Literal["momentum", "betas"] | None = None
     rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
 

@@ -1,0 +1,439 @@
+"""DCAO: a torch optimizer around another one, which measures curvature and adapts hyperparameters while it trains."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from dcao import policies, schedules
+from dcao.controller import Controller
+from dcao.curvature import CurvatureEstimate, Measure, require_measure
+from dcao.guard import Guard
+from dcao.isolation import capture_rng
+from dcao.operators.base import LossFn, evaluate_loss
+from dcao.operators.hvp import HvpKind
+from dcao.optimizer_models import OptimizerModel, optimizer_model
+from dcao.policies.base import Policy
+from dcao.policies.fixed import Fixed
+from dcao.probe import CurvatureProbe, ProbeSettings
+from dcao.probe_batch import Closure, ProbeLoader, closure_gradient
+from dcao.probe_loop import ProbeLoop, Timing, TrainingBatch
+from dcao.schedules import Schedule
+from dcao.telemetry import Recorder
+
+DEFAULT_EVERY = 10
+"""Steps between probes: a tenth of a gradient evaluation a step with the default measure."""
+
+
+class DCAO(Optimizer):
+    """A torch optimizer that wraps another one and keeps its step size where stability theory says it should be.
+
+    Three ways to use it:
+
+    - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the
+      gradients, runs backward, probes when due, steps.
+    - ``optimizer.step(closure)``: torch's contract; the closure zeroes the gradients, calls backward, returns the loss.
+    - ``optimizer.step()``, and ``optimizer.probe(loss_fn)`` whenever you like: for GradScaler, gradient accumulation,
+      and trainers that own the loop.
+
+    Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
+    nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
+    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception.
+
+    Args:
+        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
+            :func:`dcao.register_optimizer`, or with ``policy=policies.fixed()``.
+        measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
+            step, signal and noise apart; 1 gradient evaluation a probe), ``"batch"`` (the same without momentum),
+            ``"preconditioned"`` (largest eigenvalue of ``P^-1/2 H P^-1/2``) or ``"hessian"`` (the proposal's
+            ``lr * lambda_max``; meaningful for SGD alone).
+        target: s that the default policy holds. Default 1.5: measured in the prototype, three quarters of the edge.
+        every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default 10.
+        overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows.
+        policy: Decides on hyperparameters. Default: the proposal's learning-rate rule at ``target``, on a median of 3
+            probes; momentum and weight decay stay. ``policies.fixed()`` changes nothing.
+        recorder: Takes a :class:`StepRecord` a probe.
+        k: Eigenpairs of a Lanczos run.
+        num_lanczos_steps: Products of a Lanczos run at most; default :func:`dcao.lanczos`'s.
+        spectrum_every: Steps between Lanczos runs that only inform (``estimate.ritz_values``); default never.
+        smallest: Also measure the smallest eigenvalue when a Lanczos run is made.
+        hvp: ``"auto"``: one-sided differences along the step (the training batch's gradient is there already), and
+            for Lanczos exact products with central differences where torch refuses them. Or ``"exact"``, ``"central"``,
+            ``"forward"``.
+        step_length: Length of finite differences in parameter space. Default: what suits rounding
+            (:func:`dcao.operators.default_step_length`), so that s is the Hessian's. ``"step"``: along the step, the
+            length of the step itself, so that s is the curvature which such a step meets, kinks included.
+        probe_batch: What to probe. Default: the training batch. A ``loss_fn`` of your own, or a :class:`ProbeLoader`.
+        groups: Indices of the param groups whose curvature is measured; default all.
+        momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
+        settle: Before the first update probe until the lr rule no longer cuts, and in the beginning at every step while
+            it is at its clip.
+        guard: Skip a step whose loss or gradients are not finite, and halve the lr. Default: on, unless the policy is
+            ``fixed``. Reads one number back from the device each step.
+        snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
+            back after 3 skipped steps in a row. Default: none.
+        governor: Under a scheduler, never exceed its lr.
+        seed: Of the random start vectors; the global random streams are never used.
+
+    Raises:
+        TypeError, ValueError: On a wrong argument, with the rule, the value and the fix.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=1e-4))
+        >>> x, y = torch.randn(64, 4), torch.randn(64, 1)
+        >>> for _ in range(200):
+        ...     loss = optimizer.minimize(lambda: torch.nn.functional.mse_loss(model(x), y))
+        >>> optimizer.param_groups[0]["lr"] > 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        measure: Measure = "load",
+        target: float = 1.5,
+        every: int | Schedule | None = None,
+        overhead: float | None = None,
+        policy: Policy | None = None,
+        recorder: Recorder | None = None,
+        k: int = 5,
+        num_lanczos_steps: int | None = None,
+        spectrum_every: int | None = None,
+        smallest: bool = False,
+        hvp: HvpKind = "auto",
+        step_length: float | Literal["step"] | None = None,
+        probe_batch: LossFn | ProbeLoader | None = None,
+        groups: tuple[int, ...] | None = None,
+        momentum_aware: bool = False,
+        settle: bool = True,
+        guard: bool | None = None,
+        snapshot_every: int | None = None,
+        governor: bool = True,
+        seed: int = 0,
+    ) -> None:
+        _check_base(base)
+        self.base = base
+        super().__init__(base.param_groups, base.defaults)
+        self._share_base_groups()
+        self.policy = _choose_policy(base, policy, target)
+        self._adapts = not isinstance(self.policy, Fixed)
+        timing = _choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settle)
+        settings = ProbeSettings(
+            measure=require_measure(measure),
+            k=k,
+            num_lanczos_steps=num_lanczos_steps,
+            hvp=hvp,
+            step_length=step_length,
+            momentum_aware=momentum_aware,
+            smallest=smallest,
+            groups=groups,
+        )
+        probe = CurvatureProbe(settings, seed=seed)
+        probe.params(base)  # refuses a model without trainable parameters at once
+        model = _find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
+        self.controller = Controller(self.policy, base, model, governor=governor)
+        self.loop = ProbeLoop(
+            probe, self.controller, timing, probe_batch=_check_probe_batch(probe_batch), recorder=recorder
+        )
+        self.guard = Guard(enabled=self._adapts if guard is None else guard, snapshot_every=snapshot_every)
+        self._training_batch: TrainingBatch | None = None
+
+    @classmethod
+    def literal(
+        cls,
+        base: Optimizer,
+        *,
+        every: int | Schedule,
+        k: int = 10,
+        target: float = 1.5,
+        gamma_down: float = 0.8,
+        gamma_up: float = 1.1,
+        alpha_beta: float = 0.05,
+        alpha_wd: float = 0.05,
+        recorder: Recorder | None = None,
+        hvp: HvpKind = "auto",
+        seed: int = 0,
+    ) -> DCAO:
+        """The proposal's algorithm to the letter: raw lambda_max by ``k`` Lanczos steps every T steps, all three rules.
+
+        It raises AdamW's lr without end, because ``lr * lambda_max`` is far under any target there. It is here to be
+        compared with. Rules for hyperparameters that ``base`` does not use are left out.
+
+        Args:
+            base: The optimizer to wrap.
+            every: T, the steps between probes.
+            k: Lanczos steps, and eigenpairs.
+            target: C_target, which the proposal wants between 1.0 and 1.8.
+            gamma_down: As in :func:`dcao.policies.learning_rate`.
+            gamma_up: As in :func:`dcao.policies.learning_rate`.
+            alpha_beta: As in :func:`dcao.policies.momentum`, without anchor.
+            alpha_wd: As in :func:`dcao.policies.weight_decay`, without anchor.
+            recorder: As for :class:`DCAO`.
+            hvp: As for :class:`DCAO`.
+            seed: As for :class:`DCAO`.
+
+        Example:
+            >>> model = torch.nn.Linear(4, 1)
+            >>> optimizer = DCAO.literal(torch.optim.AdamW(model.parameters(), lr=1e-3), every=100, k=10)
+        """
+        now = Controller(policies.fixed(), base, optimizer_model(base)).hyperparameters(base)
+        rules: list[Policy] = [policies.learning_rate(target, gamma_down=gamma_down, gamma_up=gamma_up)]
+        if now.momentum:
+            rules.append(policies.momentum(alpha_beta, target=target, anchor=0.0))
+        if now.weight_decay:
+            rules.append(policies.weight_decay(alpha_wd, target=target, anchor=0.0))
+        return cls(
+            base,
+            measure="hessian",
+            every=every,
+            policy=policies.compose(*rules),
+            recorder=recorder,
+            k=k,
+            num_lanczos_steps=k,
+            hvp=hvp,
+            settle=False,
+            guard=False,
+            seed=seed,
+        )
+
+    # --- three ways in ----------------------------------------------------------------------------------------
+
+    def minimize(self, loss_fn: LossFn) -> Tensor:
+        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
+        _require_callable(loss_fn)
+        self.zero_grad()
+        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
+        with torch.enable_grad():
+            loss = evaluate_loss(loss_fn)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._training_batch = TrainingBatch(loss=loss.detach(), rng_state=rng_state, loss_fn=loss_fn)
+        try:
+            self.step()
+        finally:
+            self._training_batch = None
+        return loss.detach()
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """One training step: with a closure by torch's contract, or on the gradients that are there."""
+        self.controller.sync(self.base)
+        if closure is not None and self.controller.model is None:
+            return self._pass_through(closure)
+        loss, batch = None, self._training_batch
+        if closure is not None:
+            loss, batch = self._run_closure(closure)
+        safe = self._is_safe(batch)
+        if safe:
+            self.loop.probe_if_due(self.base, batch)
+            with self.controller.training_lrs(self.base):
+                self.base.step()
+        self.loop.finish_step(self.base, taken=safe)
+        return loss
+
+    def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
+        """Measure ``loss_fn`` now, act on it as the policy says, and return what was measured.
+
+        Args:
+            loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
+            spectrum: Also run Lanczos for the top of the Hessian's spectrum.
+        """
+        _require_callable(loss_fn)
+        self.controller.sync(self.base)
+        return self.loop.probe_now(self.base, loss_fn, spectrum=spectrum)
+
+    # --- what trains, and what it cost ------------------------------------------------------------------------
+
+    @property
+    def effective_lrs(self) -> list[float]:
+        """The lr that the coming step uses, for each param group."""
+        self.controller.sync(self.base)
+        return self.controller.effective_lrs(self.base)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps taken, those that the guard skipped included."""
+        return self.loop.num_steps
+
+    @property
+    def num_skipped(self) -> int:
+        """Steps that the guard has skipped."""
+        return self.guard.num_skipped
+
+    @property
+    def probe_cost(self) -> float:
+        """Gradient evaluations that probes have cost, beyond one a training step."""
+        return self.loop.cost
+
+    @property
+    def last_estimate(self) -> CurvatureEstimate | None:
+        """What the last probe measured."""
+        return self.loop.last_estimate
+
+    # --- torch's contract -------------------------------------------------------------------------------------
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """The base optimizer's."""
+        self.base.zero_grad(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer, and so to this one."""
+        if self.__dict__.get("param_groups") is not self.base.param_groups:
+            super().add_param_group(param_group)  # called by Optimizer.__init__, before the groups are shared
+            return
+        self.controller.sync(self.base)
+        self.base.add_param_group(param_group)
+        self.controller.note_groups(self.base)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
+        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
+            pre_hook(self)
+        state_dict = {**self.base.state_dict(), "dcao": self._own_state()}
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            state_dict = post_hook(self, state_dict) or state_dict
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it."""
+        state_dict = dict(state_dict)
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = pre_hook(self, state_dict) or state_dict
+        own = state_dict.pop("dcao", None)
+        self.base.load_state_dict(state_dict)
+        self._share_base_groups()  # the base has replaced its lists
+        self._load_own_state(own)
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch's drops all fields but its own; schedulers leave a wrapped `step` behind, which must not be copied.
+        dropped = {"step", "_training_batch"}
+        state = {key: value for key, value in self.__dict__.items() if key not in dropped and "hook" not in key}
+        return {**state, "_training_batch": None}
+
+    def _share_base_groups(self) -> None:
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+
+    # --- helpers ----------------------------------------------------------------------------------------------
+
+    def _run_closure(self, closure: Closure) -> tuple[Any, TrainingBatch]:
+        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
+        with torch.enable_grad():
+            loss = closure()
+        closure_gradient(self._all_params())  # refuses a closure that never calls backward
+        value = loss.detach() if isinstance(loss, Tensor) else loss
+        return loss, TrainingBatch(loss=value, rng_state=rng_state, closure=closure)
+
+    def _pass_through(self, closure: Closure) -> Any:
+        """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        with self.controller.training_lrs(self.base):
+            loss = self.base.step(closure)
+        self.loop.finish_step(self.base, taken=False)
+        return loss
+
+    def _is_safe(self, batch: TrainingBatch | None) -> bool:
+        """Whether the guard lets this step pass; if not, the lr has been answered and the skip recorded."""
+        if not self.guard.enabled:
+            return True
+        loss = None if batch is None else batch.loss_value()
+        modules = self.loop.probe.modules(self.loop.probe.params(self.base))
+        skip = self.guard.check(self.base, modules, loss, self.loop.num_steps)
+        if skip is None:
+            return True
+        before = self.controller.hyperparameters(self.base)
+        if self._adapts:
+            self.controller.scale_lr(self.base, skip.factor)
+        self.loop.record_skip(self.base, before, skip.reason, loss)
+        return False
+
+    def _all_params(self) -> list[Tensor]:
+        return [p for group in self.base.param_groups for p in group["params"]]
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "loop": self.loop.state_dict(),
+            "controller": self.controller.state_dict(),
+            "guard": self.guard.state_dict(),
+        }
+
+    def _load_own_state(self, state: dict[str, Any] | None) -> None:
+        self.controller.load_state_dict(self.base, None if state is None else state["controller"])
+        if state is None:
+            self.loop.start_afresh()
+        else:
+            self.loop.load_state_dict(state["loop"])
+            self.guard.load_state_dict(state["guard"])
+
+
+def _check_base(base: Optimizer) -> None:
+    if not isinstance(base, Optimizer):
+        raise TypeError(f"base must be a torch.optim.Optimizer, got {type(base).__name__}")
+    if isinstance(base, DCAO):
+        raise TypeError("base must be a plain optimizer, got DCAO; wrap it once")
+    if not any(float(group["lr"]) > 0.0 for group in base.param_groups):
+        raise ValueError(
+            "lr must be positive in at least one param group, got 0 in all: DCAO scales the lr that it is given; "
+            "if a scheduler has set it to 0, wrap the optimizer first and build the scheduler on the wrapper"
+        )
+
+
+def _choose_policy(base: Optimizer, policy: Policy | None, target: float) -> Policy:
+    if policy is not None:
+        if target != 1.5:
+            warnings.warn("target has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
+        return policy
+    if isinstance(base, LBFGS):
+        return policies.fixed()  # it chooses its own step: pass through
+    return policies.smoothed(policies.learning_rate(target))
+
+
+def _choose_timing(
+    every: int | Schedule | None,
+    overhead: float | None,
+    spectrum_every: int | None,
+    *,
+    adapts: bool,
+    settle: bool,
+) -> Timing:
+    if every is not None and overhead is not None:
+        raise ValueError(f"give every or overhead, not both, got every={every!r} and overhead={overhead!r}")
+    schedule: Schedule | None = schedules.every(DEFAULT_EVERY) if adapts else None
+    if overhead is not None:
+        schedule = schedules.overhead(overhead)
+    elif every is not None:
+        schedule = every if callable(every) else schedules.every(every)
+    return Timing(
+        schedule=schedule,
+        spectrum=None if spectrum_every is None else schedules.every(spectrum_every),
+        settle=settle and adapts and overhead is None,  # settling probes at every step: more than a budget allows
+        demanded=every is not None or overhead is not None or spectrum_every is not None,
+    )
+
+
+def _find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
+    """The record of the base's class, demanded if a stability number is going to be measured."""
+    try:
+        return optimizer_model(base)
+    except TypeError:
+        if needed:
+            raise
+        return None
+
+
+def _check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | ProbeLoader | None:
+    if probe_batch is None or isinstance(probe_batch, ProbeLoader) or callable(probe_batch):
+        return probe_batch
+    raise TypeError(
+        f"probe_batch must be a loss_fn or a dcao.ProbeLoader, got {type(probe_batch).__name__}; "
+        "wrap a DataLoader as ProbeLoader(loader, batch_loss)"
+    )
+
+
+def _require_callable(loss_fn: Any) -> None:
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
