@@ -159,3 +159,61 @@ def _nesterov_is_stable(signal: float, noise: float, mu: float) -> bool:
     # theory.md writes h = lr * curvature; signal and noise here carry eta_eff = lr / (1 - mu)
     h, variance = signal * (1.0 - mu), signal * noise * (1.0 - mu) ** 2
     return variance < h * (1 - mu + mu * h) * (2 * (1 + mu) - h * (1 + 2 * mu)) / (1 + mu + mu * h * (1 + 2 * mu))
+
+
+# --- the proposal's algorithm (3.2), on SGD as torch documents it
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteralSettings:
+    """Names of the proposal: T, k, C_target, gamma_down, gamma_up, alpha_beta, alpha_wd."""
+
+    T: int
+    k: int
+    target: float = 1.5
+    gamma_down: float = 0.8
+    gamma_up: float = 1.1
+    alpha_beta: float = 0.05
+    alpha_wd: float = 0.05
+
+
+def literal_by_hand(
+    problem: Problem,
+    settings: LiteralSettings,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    num_steps: int,
+    starts: Sequence[Tensor],
+    compensate: bool = False,
+) -> list[tuple[float, float, float]]:
+    """``(lr, momentum, weight decay)`` after each probe. ``starts``: of each Lanczos run.
+
+    ``compensate`` (design 6, not in the proposal) holds ``lr / (1 - momentum)`` while momentum moves, and rescales
+    torch's summing buffer with it.
+    """
+    buffers: list[Tensor] | None = None
+    history = []
+    for step in range(num_steps):
+        if step % settings.T == 0:
+            T_k = textbook_lanczos(dense_hessian(problem), starts[len(history)], settings.k)
+            stability = lr * float(torch.linalg.eigvalsh(T_k)[-1])
+            error = stability - settings.target
+            factor = min(max(settings.target / stability, settings.gamma_down), settings.gamma_up)
+            new_momentum = min(max(momentum * (1.0 - settings.alpha_beta * error), 0.0), 0.999)
+            weight_decay = min(max(weight_decay * (1.0 + settings.alpha_wd * error), 0.0), 1.0)
+            lr *= factor
+            if compensate:
+                ratio = (1.0 - new_momentum) / (1.0 - momentum)
+                lr *= ratio
+                buffers = None if buffers is None else [buffer / ratio for buffer in buffers]
+            momentum = new_momentum
+            history.append((lr, momentum, weight_decay))
+        gradients = torch.autograd.grad(problem.loss(), problem.params)
+        seen = [g + weight_decay * p.detach() for g, p in zip(gradients, problem.params, strict=True)]
+        buffers = seen if buffers is None else [momentum * b + g for b, g in zip(buffers, seen, strict=True)]
+        with torch.no_grad():
+            for p, buffer in zip(problem.params, buffers, strict=True):
+                p -= lr * buffer
+    return history
