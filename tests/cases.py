@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,10 @@ class Problem:
 
     def loss(self, rows: slice = slice(None)) -> Tensor:
         return self.criterion(self.model(self.inputs[rows]), self.targets[rows])
+
+    def batch(self, rows: slice) -> Problem:
+        """The same model on some of the rows."""
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
 
     def outputs(self) -> Tensor:
         return self.model(self.inputs)

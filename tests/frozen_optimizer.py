@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -79,3 +81,21 @@ class FrozenOptimizer:
     def _step(self, gradient: Tensor) -> None:
         self.parameter.grad = gradient
         self.optimizer.step()
+
+
+def mean_square_growth(frozen: FrozenOptimizer, curvatures: Sequence[float]) -> float:
+    """Growth a step of the second moments when every step draws one of these curvatures: exact, from real steps."""
+    steps = [_step_matrix(frozen, curvature) for curvature in curvatures]
+    second_moments = sum(torch.kron(step, step) for step in steps) / len(steps)
+    return torch.linalg.eigvals(second_moments).abs().max().item()
+
+
+def _step_matrix(frozen: FrozenOptimizer, curvature: float) -> Tensor:
+    """One real step at that curvature of the loss, as a matrix on (weight, average)."""
+    columns = []
+    for start in ((TINY, 0.0), (0.0, TINY)):
+        frozen.reset(*start)
+        after = frozen.step(curvature * frozen.parameter.detach()).item()
+        average = 0.0 if frozen.average is None else frozen.average.item()
+        columns.append([after / TINY, average / TINY])
+    return torch.tensor(columns, dtype=torch.float64).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao.isolation import RngState, leave_no_trace
+from dcao.isolation import RngState, leave_no_trace, restore_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
@@ -144,7 +145,12 @@ class ProbeLoader:
 
     def draw(self, rng_state: RngState) -> list[ProbeBatch]:
         """The next batches; call it inside :func:`leave_no_trace`."""
-        return [self._as_probe_batch(self._next(), rng_state) for _ in range(self.num_batches)]
+        drawn = [self._next() for _ in range(self.num_batches)]
+        batches = []
+        for batch in drawn:
+            batches.append(self._as_probe_batch(batch, rng_state))
+            rng_state = _fresh_streams(rng_state)  # a dropout mask that batches share would count as signal
+        return batches
 
     def state_dict(self) -> dict[str, int]:
         """Position in the loader."""
@@ -174,6 +180,16 @@ class ProbeLoader:
         return ProbeBatch(
             loss_fn=lambda: self.batch_loss(batch), weight=float(self.batch_size(batch)), rng_state=rng_state
         )
+
+
+def _fresh_streams(state: RngState) -> RngState:
+    """Torch's and Python's streams, independent of ``state``'s and determined by it; call it where no trace is left."""
+    restore_rng(state)
+    seed = int(torch.randint(2**62, ()))
+    torch.manual_seed(seed)
+    random.seed(seed)
+    devices = tuple((device, torch.get_device_module(device).get_rng_state(device)) for device, _ in state.devices)
+    return replace(state, cpu=torch.get_rng_state(), devices=devices, python=random.getstate())
 
 
 def first_length(batch: Any) -> int:

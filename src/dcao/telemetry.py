@@ -53,6 +53,8 @@ class StepRecord:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> StepRecord:
         """Inverse of :meth:`to_dict`."""
+        if not isinstance(plain, dict):
+            raise TypeError(f"a record must be a JSON object, got {type(plain).__name__}")
         fields = _from_json(plain)
         estimate, observation = fields.pop("estimate"), fields.pop("observation")
         return cls(
@@ -87,7 +89,8 @@ class JsonlRecorder:
     """Recorder that appends one JSON line a record to a file, so that a killed run keeps what it had.
 
     Args:
-        path: File to append to; folders are made. A resumed run goes on in the same file.
+        path: File to append to; folders are made. A resumed run goes on in the same file; a last line that a kill cut
+            short is taken off first.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -96,6 +99,7 @@ class JsonlRecorder:
 
     def record(self, record: StepRecord) -> None:
         """Append it and flush."""
+        _finish_last_line(self.path)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record.to_dict(), allow_nan=False) + "\n")
 
@@ -134,15 +138,29 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[StepRecord]:
     """Records of a :class:`JsonlRecorder`; a last line cut short by a kill is left out.
 
     Raises:
-        ValueError: A line other than the last is no record; the message says which.
+        ValueError: A whole line is no record; the message says which.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "log.jsonl")
+        ...     here = Hyperparameters(lr=0.1)
+        ...     record = StepRecord(
+        ...         step=0, loss=math.nan, estimate=None, observation=None, before=here, after=here, cost=0.0,
+        ...         total_cost=0.0, seconds=0.0, decision=Decision(hyperparameters=here, reason="step skipped"),
+        ...     )
+        ...     JsonlRecorder(path).record(record)
+        ...     read_jsonl(path)[0].decision.reason
+        'step skipped'
     """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    text = Path(path).read_text(encoding="utf-8")
+    lines = text.splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(StepRecord.from_dict(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
+            if number < len(lines) or text.endswith("\n"):
                 raise ValueError(f"{path}, line {number} is no record of DCAO: {error}") from error
     return records
 
@@ -174,6 +192,27 @@ def replay(log: Iterable[StepRecord] | str | os.PathLike[str], policy: Policy) -
     return decisions
 
 
+def _finish_last_line(path: Path) -> None:
+    """End a last line without its end: keep it if it is a whole record, else take it off."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        begin = content.rfind(b"\n") + 1
+        try:
+            StepRecord.from_dict(json.loads(content[begin:]))
+        except (ValueError, KeyError, TypeError):
+            file.truncate(begin)
+        else:
+            file.write(b"\n")
+
+
 def _scalars(record: StepRecord) -> dict[str, float]:
     values: dict[str, float | None] = {
         "loss": record.loss,
@@ -200,11 +239,14 @@ def _to_json(value: Any) -> Any:
     return value
 
 
+_WORDS = ("reason", "measure", "hvp", "status")  # a reason may read "nan" and stays a word
+
+
 def _from_json(value: Any) -> Any:
     if value in ("nan", "inf", "-inf"):
         return float(value)
     if isinstance(value, dict):
-        return {key: _from_json(item) for key, item in value.items()}
+        return {key: item if key in _WORDS else _from_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_from_json(item) for item in value]
     return value

@@ -2,11 +2,12 @@
 
 Neither rule has a fixed point unless s equals the target: while s is held off it they drift to their bounds. ``anchor``
 pulls them back to where they started (in log x, by that share of the distance at each decision); 0 is the proposal's
-form.
+form. An infinite s says that the step is too long and not by how much: it is left to the learning-rate rule.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,10 @@ from dcao.policies.base import (
     require_bounds,
     require_inside,
 )
+
+MAX_FACTOR = 2.0
+"""With an anchor, one decision multiplies or divides by at most this: a single wild s must not take momentum to 0, from
+which no factor leads back."""
 
 
 def momentum(
@@ -123,16 +128,22 @@ class AnchoredRule:
         """The rule, held where the observation should not be acted on."""
         now = observation.hyperparameters
         held = reason_to_hold(observation)
+        if held is None and observation.s == math.inf:
+            held = "held: s is infinite"
         if held is not None:
             return Decision(hyperparameters=now, reason=f"{self.field} {held}"), state
         assert observation.s is not None
         value: float = getattr(now, self.field)
-        moved = self._clamp(value * (1.0 + self.gain * (observation.s - self.target)))
+        moved = self._clamp(value * self._factor(observation.s))
         settled = self._clamp(moved ** (1.0 - self.anchor) * state["anchor"] ** self.anchor)
         reason = f"s {observation.s:.3g} against target {self.target:g}: {self.field} {value:.4g} -> {settled:.4g}"
         # dataclasses.replace, with the one field that this rule owns
         hyperparameters = replace(now, **{self.field: settled})
         return Decision(hyperparameters=hyperparameters, reason=reason), state
+
+    def _factor(self, s: float) -> float:
+        factor = 1.0 + self.gain * (s - self.target)
+        return min(max(factor, 1.0 / MAX_FACTOR), MAX_FACTOR) if self.anchor else factor
 
     def _clamp(self, value: float) -> float:
         return min(max(value, self.lower), self.upper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, replace
 
@@ -87,7 +88,7 @@ class Smoothed:
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The inner policy's decision on the median."""
         lr = observation.hyperparameters.lr
-        if observation.s is None or not observation.trust >= MIN_TRUST or not lr > 0.0:
+        if observation.s is None or math.isnan(observation.s) or not observation.trust >= MIN_TRUST or not lr > 0.0:
             decision, inner = self.policy.propose(observation, state["inner"])
             return decision, {**state, "inner": inner}
         curvatures = [*state["curvatures"], observation.s / lr][-self.window :]

@@ -1,0 +1,78 @@
+"""The learning-rate rule against the proposal's formula (3.2.3) and the closed loop of theory.md 3a."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dcao import policies
+from policy_cases import HERE, run, seen
+
+# eta <- eta * clip(C_target / s, gamma_down, gamma_up), worked by hand: target 1.5, [0.8, 1.1], eta 0.1
+TABLE = [
+    ("at the target", 1.5, 0.1, False),
+    ("above, inside the clip", 1.6, 0.09375, False),
+    ("far above", 3.0, 0.08, True),
+    ("infinite", math.inf, 0.08, True),
+    ("below, inside the clip", 1.4, 0.1 * 1.5 / 1.4, False),
+    ("far below", 0.01, 0.11, True),
+    ("just at the lower clip", 1.875, 0.08, False),
+]
+
+
+@pytest.mark.parametrize(("name", "s", "lr", "clipped"), TABLE, ids=[row[0] for row in TABLE])
+def test_the_rule_is_the_proposals_formula(name, s, lr, clipped):
+    rule = policies.learning_rate(1.5)
+    decision, _ = rule.propose(seen(s), rule.init(HERE))
+    assert decision.hyperparameters.lr == pytest.approx(lr, rel=1e-12)
+    assert decision.clipped is clipped
+    assert replace(decision.hyperparameters, lr=HERE.lr) == HERE  # nothing else moves
+    assert decision.reason.startswith(f"s {s:.3g} against target 1.5: lr 0.1 -> {lr:.3g}")
+
+
+def test_the_bounds_stop_the_rule():
+    rule = policies.learning_rate(1.5, min_lr=0.09, max_lr=0.105)
+    assert [here.lr for here in run(rule, [0.1, 9.0])] == [0.105, 0.09]
+
+
+@pytest.mark.parametrize("start", [1e-4, 0.03, 0.4, 7.0])
+@pytest.mark.parametrize("target", [1.0, 1.5])
+def test_on_a_fixed_quadratic_the_target_is_met_in_exactly_as_many_updates_as_theory_says(start, target):
+    curvature, rule = 5.0, policies.learning_rate(target)
+    distance = math.log(target / (start * curvature))
+    factor = math.log(1.1) if distance > 0.0 else -math.log(0.8)
+    expected = math.ceil(abs(distance) / factor)
+    here, state = replace(HERE, lr=start), {}
+    errors = []
+    for _ in range(expected):
+        decision, state = rule.propose(seen(here.lr * curvature, here), state)
+        here = decision.hyperparameters
+        errors.append(abs(here.lr * curvature / target - 1.0))
+    assert errors[-1] < 1e-12
+    assert all(error > 1e-6 for error in errors[:-1])
+    assert rule.propose(seen(here.lr * curvature, here), state)[0].clipped is False
+
+
+REFUSED = [
+    ({"target": 0.0}, r"target must be positive and finite, got 0.0"),
+    ({"target": math.nan}, r"target must be positive and finite, got nan"),
+    ({"gamma_down": 0.0}, r"0 < gamma_down <= 1 <= gamma_up, got 0.0 and 1.1"),
+    ({"gamma_down": 1.2}, r"0 < gamma_down <= 1 <= gamma_up, got 1.2 and 1.1"),
+    ({"gamma_up": 0.9}, r"0 < gamma_down <= 1 <= gamma_up, got 0.8 and 0.9"),
+    ({"gamma_up": math.inf}, r"0 < gamma_down <= 1 <= gamma_up, got 0.8 and inf"),
+    ({"min_lr": 1.0, "max_lr": 0.1}, r"bounds of lr must satisfy 0.0 <= min <= max <= inf, got 1.0 and 0.1"),
+    ({"min_lr": -1.0}, r"bounds of lr must satisfy"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[str(row[0]) for row in REFUSED])
+def test_settings_that_make_no_rule_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        policies.learning_rate(**options)
+
+
+def test_bounds_that_exclude_the_present_lr_are_refused():
+    with pytest.raises(ValueError, match=r"bounds of lr \[0.2, 1000\] exclude its present value 0.1; widen min_lr"):
+        policies.learning_rate(min_lr=0.2).init(HERE)
