@@ -7,8 +7,6 @@ and gradient-equivalents: CPU time over the CPU time of one gradient of the same
 Run: python benchmarks/probe_cost.py [--steps 300]. Prints tables and writes benchmarks/results/probe_cost.json.
 """
 
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import argparse

@@ -1,6 +1,6 @@
 """Three small trainings on embedded data for the benchmarks: digits (MLP, CNN) and Python's documentation (GPT)."""
 
-# ruff: noqa: D101, D102
+# ruff: noqa: D101
 
 from __future__ import annotations
 

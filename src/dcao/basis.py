@@ -211,6 +211,8 @@ class _Basis:
     def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """``coefficients' @ rows`` written over the head, some columns at a time: no second basis is ever alive."""
         steps, num_wanted = coefficients.shape
+        if steps == 0:  # the first product was not finite: there is no pair
+            return self.head[:0], torch.zeros(0, dtype=torch.float64)
         work = torch.promote_types(self.head.dtype, torch.float32)
         S = coefficients.to(dtype=work, device=self.head.device)
         rounding = torch.zeros(num_wanted, dtype=torch.float64)

@@ -30,12 +30,19 @@ class Controller:
         optimizer: The base optimizer; its groups are written.
         model: What is known of its class; None where nothing is, and then momentum is not written.
         governor: False lets the scale exceed 1 under a scheduler too.
+        compensate: False changes momentum alone, and lets the step jump with it.
     """
 
     def __init__(
-        self, policy: Policy, optimizer: Optimizer, model: OptimizerModel | None, *, governor: bool = True
+        self,
+        policy: Policy,
+        optimizer: Optimizer,
+        model: OptimizerModel | None,
+        *,
+        governor: bool = True,
+        compensate: bool = True,
     ) -> None:
-        self.policy, self.model, self.governor = policy, model, governor
+        self.policy, self.model, self.governor, self.compensate = policy, model, governor, compensate
         self.scale = 1.0
         self.governed = False
         self.policy_state: State | None = None
@@ -168,8 +175,9 @@ class Controller:
                 group["betas"] = (wanted, *group["betas"][1:])
             else:
                 group["momentum"] = wanted
-                factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
-            if self.model.rescale_momentum is not None:
+                if self.compensate:
+                    factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
+            if self.compensate and self.model.rescale_momentum is not None:
                 for p in group["params"]:
                     if optimizer.state.get(p):
                         self.model.rescale_momentum(group, optimizer.state[p], now, wanted)

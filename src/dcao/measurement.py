@@ -18,7 +18,7 @@ from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
 from dcao.operators.preconditioned import PreconditionedOperator
-from dcao.operators.shifted import ShiftedOperator
+from dcao.operators.shifted import DiagonalShift
 from dcao.probe_batch import HessianLike, ProbeBatch
 from dcao.stability import load_number, stability_number
 from dcao.step_geometry import StepGeometry
@@ -66,6 +66,7 @@ class Measurement:
         stability = self._stability(along, hessian, preconditioned)
         deciding = preconditioned if measure == "preconditioned" else hessian
         reported = hessian if hessian is not None else preconditioned
+        step_size = self.geometry.dynamics.step_size if along is not None else 0.0
         return CurvatureEstimate(
             step=step,
             measure=measure,
@@ -78,7 +79,7 @@ class Measurement:
             residuals=tuple(hessian.residuals.tolist()) if hessian is not None else (),
             smallest=_leading(smallest),
             preconditioned_sharpness=_leading(preconditioned),
-            batch=along.total / self.geometry.dynamics.step_size if along is not None else None,
+            batch=along.total / step_size if along is not None and step_size > 0.0 else None,
             load_signal=along.signal if along is not None else None,
             load_noise=along.noise if along is not None else None,
             status=reported.status if reported is not None else None,
@@ -102,12 +103,10 @@ class Measurement:
 
     def _preconditioned(self) -> LanczosResult:
         """Of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
-        decay = self.geometry.dynamics.l2_decay
-        operator = self._hessian_operator()
-        shifted = ShiftedOperator(operator, decay) if decay else operator
+        decayed = DiagonalShift(self._hessian_operator(), self.geometry.l2_decay())
         gradient = self.geometry.seen(flatten(self.batches[0].gradient or [], dtype=self.geometry.dtype))
         inverse_sqrt = self.geometry.inverse_sqrt(self.geometry.split(gradient))
-        return self._lanczos("preconditioned", PreconditionedOperator(shifted, inverse_sqrt), k=1)
+        return self._lanczos("preconditioned", PreconditionedOperator(decayed, inverse_sqrt), k=1)
 
     def _stability(
         self, along: Directional | None, hessian: LanczosResult | None, preconditioned: LanczosResult | None
@@ -153,7 +152,7 @@ class Measurement:
             gradient=gradient,
             displacement=gradient * factors,
             past=None if past is None else geometry.seen(past) * factors,
-            product=lambda vector: geometry.add_decay(self._product_along_step(batch, raw, vector), vector),
+            product=lambda vector: self._product_along_step(batch, raw, vector).addcmul_(geometry.l2_decay(), vector),
             weight=batch.weight,
         )
 

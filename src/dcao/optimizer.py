@@ -77,6 +77,7 @@ class DCAO(Optimizer):
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
             back after 3 skipped steps in a row. Default: none.
         governor: Under a scheduler, never exceed its lr.
+        compensate: When momentum changes, hold the length of the step (lr / (1 - momentum), bias corrections).
         seed: Of the random start vectors; the global random streams are never used.
 
     Raises:
@@ -115,6 +116,7 @@ class DCAO(Optimizer):
         guard: bool | None = None,
         snapshot_every: int | None = None,
         governor: bool = True,
+        compensate: bool = True,
         seed: int = 0,
     ) -> None:
         _check_base(base)
@@ -137,7 +139,7 @@ class DCAO(Optimizer):
         probe = CurvatureProbe(settings, seed=seed)
         probe.params(base)  # refuses a model without trainable parameters at once
         model = _find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
-        self.controller = Controller(self.policy, base, model, governor=governor)
+        self.controller = Controller(self.policy, base, model, governor=governor, compensate=compensate)
         self.loop = ProbeLoop(
             probe, self.controller, timing, probe_batch=_check_probe_batch(probe_batch), recorder=recorder
         )
@@ -162,6 +164,7 @@ class DCAO(Optimizer):
     ) -> DCAO:
         """The proposal's algorithm to the letter: raw lambda_max by ``k`` Lanczos steps every T steps, all three rules.
 
+        It knows no trust in an estimate, no anchor, no probe before its time and no compensation of momentum changes.
         It raises AdamW's lr without end, because ``lr * lambda_max`` is far under any target there. It is here to be
         compared with. Rules for hyperparameters that ``base`` does not use are left out.
 
@@ -183,11 +186,11 @@ class DCAO(Optimizer):
             >>> optimizer = DCAO.literal(torch.optim.AdamW(model.parameters(), lr=1e-3), every=100, k=10)
         """
         now = Controller(policies.fixed(), base, optimizer_model(base)).hyperparameters(base)
-        rules: list[Policy] = [policies.learning_rate(target, gamma_down=gamma_down, gamma_up=gamma_up)]
+        rules: list[Policy] = [policies.learning_rate(target, gamma_down=gamma_down, gamma_up=gamma_up, min_trust=0.0)]
         if now.momentum:
-            rules.append(policies.momentum(alpha_beta, target=target, anchor=0.0))
+            rules.append(policies.momentum(alpha_beta, target=target, anchor=0.0, min_trust=0.0))
         if now.weight_decay:
-            rules.append(policies.weight_decay(alpha_wd, target=target, anchor=0.0))
+            rules.append(policies.weight_decay(alpha_wd, target=target, anchor=0.0, min_trust=0.0))
         return cls(
             base,
             measure="hessian",
@@ -199,6 +202,7 @@ class DCAO(Optimizer):
             hvp=hvp,
             settle=False,
             guard=False,
+            compensate=False,
             seed=seed,
         )
 

@@ -87,8 +87,8 @@ class CurvatureProbe:
     def remember_gradient(self, optimizer: Optimizer) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params(optimizer)
-        gradients = [p.grad for p in params if p.grad is not None]
-        if self.settings.measure in ("load", "batch") and len(gradients) == len(params):
+        if self.settings.measure in ("load", "batch"):
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
             self.past_gradient = flatten(gradients, dtype=vector_dtype(params))
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,14 +62,23 @@ class StepGeometry:
         """Dynamics of the reference group."""
         return self.model.dynamics(self._groups[self._reference], self._states[self._reference])
 
+    def l2_decay(self) -> Tensor:
+        """Coupled weight decay of each entry; of shape ``(1,)`` where it is the same for all."""
+        decays = [own.l2_decay for own in self._dynamics()]
+        if len(set(decays)) == 1:
+            return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
+        return torch.cat(
+            [
+                torch.full((p.numel(),), d, dtype=self.dtype, device=self.params[0].device)
+                for p, d in zip(self.params, decays, strict=True)
+            ]
+        )
+
     def seen(self, gradient: Tensor) -> Tensor:
         """A gradient as the optimizer sees it: coupled weight decay belongs to the loss."""
-        decays = [own.l2_decay for own in self._dynamics()]
-        return self._add(gradient.clone(), flatten(self.params, dtype=self.dtype), decays) if any(decays) else gradient
-
-    def add_decay(self, product: Tensor, vector: Tensor) -> Tensor:
-        """A product with the loss's Hessian, in place made one with that of the loss and its coupled decay."""
-        return self._add(product, vector, [own.l2_decay for own in self._dynamics()])
+        if not any(own.l2_decay for own in self._dynamics()):
+            return gradient
+        return torch.addcmul(gradient, self.l2_decay(), flatten(self.params, dtype=self.dtype))
 
     def displacement_factors(self, gradients: Sequence[Tensor]) -> Tensor:
         """``eta_eff P^-1``: times a gradient, where it leads to in the long run, a step, if it stays constant.
@@ -98,13 +107,6 @@ class StepGeometry:
     def split(self, vector: Tensor) -> list[Tensor]:
         """Pieces of a flat vector, shaped like the parameters."""
         return [piece.view(p.shape) for piece, p in zip(torch.split(vector, self.sizes), self.params, strict=True)]
-
-    def _add(self, out: Tensor, vector: Tensor, factors: Sequence[float]) -> Tensor:
-        pairs = zip(torch.split(out, self.sizes), torch.split(vector, self.sizes), factors, strict=True)
-        for piece, part, factor in pairs:
-            if factor:
-                piece.add_(part, alpha=factor)
-        return out
 
     @property
     def _reference(self) -> int:

@@ -1,4 +1,4 @@
-"""A curvature matrix with a multiple of the identity added, as coupled weight decay adds it."""
+"""A curvature matrix with a diagonal added, as coupled weight decay adds it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from torch import Tensor
 from dcao.operators.base import LinearOperator
 
 
-class ShiftedOperator:
-    """``A + shift * I``.
+class DiagonalShift:
+    """``A + diag(shift)``.
 
     Example:
         >>> import torch
         >>> from dcao.operators.base import MatrixOperator
-        >>> ShiftedOperator(MatrixOperator(torch.eye(2)), 0.5).matvec(torch.ones(2))
-        tensor([1.5000, 1.5000])
+        >>> DiagonalShift(MatrixOperator(torch.eye(2)), torch.tensor([0.5, 0.0])).matvec(torch.ones(2))
+        tensor([1.5000, 1.0000])
     """
 
-    def __init__(self, operator: LinearOperator, shift: float) -> None:
+    def __init__(self, operator: LinearOperator, shift: Tensor) -> None:
         self.operator, self.shift = operator, shift
         self.size = operator.size
         self.device = operator.device
         self.dtype = operator.dtype
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """The product and the shift."""
-        return self.operator.matvec(vector).add_(vector, alpha=self.shift)
+        """The product and the shift; a shift of one entry serves all."""
+        return self.operator.matvec(vector).addcmul_(self.shift, vector)

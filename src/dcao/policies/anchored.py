@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dcao.policies.base import (
+    MIN_TRUST,
     Decision,
     Hyperparameters,
     Observation,
@@ -19,6 +20,7 @@ from dcao.policies.base import (
     reason_to_hold,
     require_bounds,
     require_inside,
+    require_min_trust,
 )
 
 MAX_FACTOR = 2.0
@@ -33,6 +35,7 @@ def momentum(
     min_momentum: float = 0.0,
     max_momentum: float = 0.999,
     anchor: float = 0.1,
+    min_trust: float = MIN_TRUST,
 ) -> AnchoredRule:
     """Rule ``beta <- beta * (1 - alpha * (s - target))``, clamped to its bounds and anchored to its first value.
 
@@ -46,6 +49,7 @@ def momentum(
         max_momentum: Upper bound, below 1.
         anchor: Share of the way back to the first value at each decision, 0 (the proposal) to 1. Default 0.1: a lasting
             error of 1 moves beta by about alpha / anchor, a half, in log beta.
+        min_trust: An estimate trusted less is not acted on.
 
     Example:
         >>> rule = momentum(alpha=0.1, target=1.5, anchor=0.0)
@@ -56,7 +60,13 @@ def momentum(
     """
     require_bounds("momentum", min_momentum, max_momentum, least=0.0, most=1.0 - 1e-12)
     return AnchoredRule(
-        field="momentum", gain=-alpha, target=target, lower=min_momentum, upper=max_momentum, anchor=anchor
+        field="momentum",
+        gain=-alpha,
+        target=target,
+        lower=min_momentum,
+        upper=max_momentum,
+        anchor=anchor,
+        min_trust=min_trust,
     )
 
 
@@ -67,6 +77,7 @@ def weight_decay(
     min_weight_decay: float = 0.0,
     max_weight_decay: float = 1.0,
     anchor: float = 0.1,
+    min_trust: float = MIN_TRUST,
 ) -> AnchoredRule:
     """Rule ``weight_decay <- weight_decay * (1 + alpha * (s - target))``, clamped and anchored to its first value.
 
@@ -78,6 +89,7 @@ def weight_decay(
         min_weight_decay: Lower bound.
         max_weight_decay: Upper bound.
         anchor: Share of the way back to the first value at each decision, 0 (the proposal) to 1.
+        min_trust: An estimate trusted less is not acted on.
 
     Example:
         >>> rule = weight_decay(alpha=0.1, target=1.5, anchor=0.0)
@@ -94,6 +106,7 @@ def weight_decay(
         lower=min_weight_decay,
         upper=max_weight_decay,
         anchor=anchor,
+        min_trust=min_trust,
     )
 
 
@@ -107,8 +120,10 @@ class AnchoredRule:
     lower: float
     upper: float
     anchor: float
+    min_trust: float
 
     def __post_init__(self) -> None:
+        require_min_trust(self.min_trust)
         if not abs(self.gain) < float("inf"):
             raise ValueError(f"alpha of the {self.field} rule must be finite, got {abs(self.gain)}")
         if not 0.0 < self.target < float("inf"):
@@ -127,7 +142,7 @@ class AnchoredRule:
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The rule, held where the observation should not be acted on."""
         now = observation.hyperparameters
-        held = reason_to_hold(observation)
+        held = reason_to_hold(observation, self.min_trust)
         if held is None and observation.s == math.inf:
             held = "held: s is infinite"
         if held is not None:

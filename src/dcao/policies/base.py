@@ -9,7 +9,7 @@ State = dict[str, Any]
 """A policy's memory: JSON-plain (numbers, strings, lists, dicts), so that it goes into checkpoints as it is."""
 
 MIN_TRUST = 0.5
-"""An estimate trusted less than this is not acted on. One half: more likely right than wrong."""
+"""An estimate trusted less than this is not acted on, by default: its residual is half its value or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +70,11 @@ class Policy(Protocol):
         """Decision for the coming steps, and the next state."""
 
 
-def reason_to_hold(observation: Observation) -> str | None:
+def reason_to_hold(observation: Observation, min_trust: float = MIN_TRUST) -> str | None:
     """Why an observation should not be acted on, or None. Curvature at or below zero sets no limit to chase."""
     if observation.s is None:
         return "held: s was not measured"
-    if not observation.trust >= MIN_TRUST:
+    if not observation.trust >= min_trust:
         return f"held: s {observation.s:.3g} is trusted only {observation.trust:.2f}"
     if not observation.s > 0.0:
         return f"held: no positive curvature (s {observation.s:.3g})"
@@ -87,6 +87,12 @@ def require_bounds(name: str, lower: float, upper: float, *, least: float, most:
     """Check ``least <= lower <= upper <= most``."""
     if not least <= lower <= upper <= most:
         raise ValueError(f"bounds of {name} must satisfy {least} <= min <= max <= {most}, got {lower} and {upper}")
+
+
+def require_min_trust(min_trust: float) -> None:
+    """Check ``0 <= min_trust <= 1``."""
+    if not 0.0 <= min_trust <= 1.0:
+        raise ValueError(f"min_trust must be in [0, 1], got {min_trust}; 0 acts on every estimate")
 
 
 def require_inside(name: str, value: float, lower: float, upper: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dcao.policies.base import (
+    MIN_TRUST,
     Decision,
     Hyperparameters,
     Observation,
@@ -12,6 +13,7 @@ from dcao.policies.base import (
     reason_to_hold,
     require_bounds,
     require_inside,
+    require_min_trust,
 )
 
 
@@ -22,6 +24,7 @@ def learning_rate(
     gamma_up: float = 1.1,
     min_lr: float = 1e-10,
     max_lr: float = 1e3,
+    min_trust: float = MIN_TRUST,
 ) -> LearningRate:
     """Rule ``lr <- lr * clip(target / s, gamma_down, gamma_up)``.
 
@@ -36,6 +39,7 @@ def learning_rate(
         min_lr: Bound on the reference group's lr. Default so low that only float noise is below it.
         max_lr: Bound on the reference group's lr. Curvature that vanishes, as at the end of a separable
             classification, would otherwise raise it without end.
+        min_trust: An estimate trusted less is not acted on.
 
     Example:
         >>> rule = learning_rate(1.5)
@@ -44,7 +48,14 @@ def learning_rate(
         >>> round(decision.hyperparameters.lr, 3), decision.reason
         (0.08, 's 3 against target 1.5: lr 0.1 -> 0.08 (clipped at 0.8)')
     """
-    return LearningRate(target=target, gamma_down=gamma_down, gamma_up=gamma_up, min_lr=min_lr, max_lr=max_lr)
+    return LearningRate(
+        target=target,
+        gamma_down=gamma_down,
+        gamma_up=gamma_up,
+        min_lr=min_lr,
+        max_lr=max_lr,
+        min_trust=min_trust,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,7 @@ class LearningRate:
     gamma_up: float
     min_lr: float
     max_lr: float
+    min_trust: float
 
     def __post_init__(self) -> None:
         if not 0.0 < self.target < float("inf"):
@@ -64,6 +76,7 @@ class LearningRate:
             raise ValueError(
                 f"gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got {self.gamma_down} and {self.gamma_up}"
             )
+        require_min_trust(self.min_trust)
         require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
 
     def init(self, hyperparameters: Hyperparameters) -> State:
@@ -74,7 +87,7 @@ class LearningRate:
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The rule, held where the observation should not be acted on."""
         now = observation.hyperparameters
-        held = reason_to_hold(observation)
+        held = reason_to_hold(observation, self.min_trust)
         if held is not None:
             return Decision(hyperparameters=now, reason=f"lr {held}"), state
         assert observation.s is not None
