@@ -1,4 +1,4 @@
-"""What a probe costs: the wrapper's own, and following the top Hessian eigenvalue beside its peers on the same problems.
+"""What a probe costs: the wrapper's own, and following the top eigenvalue beside its peers on the same problems.
 
 Each workload is trained; every few steps the largest eigenvalue of the loss Hessian on one fixed batch is measured by
 every method at the same parameters. Truth is SciPy's eigsh on a float64 copy. Costs are products with the Hessian,

@@ -1,7 +1,7 @@
 """What one `load`, `batch` or tracking probe of the wrapper costs beyond the training step it belongs to.
 
-Two ways to count: evaluations of the loss function (exact), and CPU time over the CPU time of one gradient, from training
-steps with and without a probe in turn (the library's own work included, which weighs on small networks).
+Two ways to count: evaluations of the loss function (exact), and CPU time over the CPU time of one gradient, from
+training steps with and without a probe in turn (the library's own work included, which weighs on small networks).
 """
 
 from __future__ import annotations

@@ -186,13 +186,8 @@ def literal_by_hand(
     weight_decay: float,
     num_steps: int,
     starts: Sequence[Tensor],
-    compensate: bool = False,
 ) -> list[tuple[float, float, float]]:
-    """``(lr, momentum, weight decay)`` after each probe. ``starts``: of each Lanczos run.
-
-    ``compensate`` (design 6, not in the proposal) holds ``lr / (1 - momentum)`` while momentum moves, and rescales
-    torch's summing buffer with it.
-    """
+    """``(lr, momentum, weight decay)`` after each probe. ``starts``: of each Lanczos run."""
     buffers: list[Tensor] | None = None
     history = []
     for step in range(num_steps):
@@ -201,14 +196,9 @@ def literal_by_hand(
             stability = lr * float(torch.linalg.eigvalsh(T_k)[-1])
             error = stability - settings.target
             factor = min(max(settings.target / stability, settings.gamma_down), settings.gamma_up)
-            new_momentum = min(max(momentum * (1.0 - settings.alpha_beta * error), 0.0), 0.999)
+            momentum = min(max(momentum * (1.0 - settings.alpha_beta * error), 0.0), 0.999)
             weight_decay = min(max(weight_decay * (1.0 + settings.alpha_wd * error), 0.0), 1.0)
             lr *= factor
-            if compensate:
-                ratio = (1.0 - new_momentum) / (1.0 - momentum)
-                lr *= ratio
-                buffers = None if buffers is None else [buffer / ratio for buffer in buffers]
-            momentum = new_momentum
             history.append((lr, momentum, weight_decay))
         gradients = torch.autograd.grad(problem.loss(), problem.params)
         seen = [g + weight_decay * p.detach() for g, p in zip(gradients, problem.params, strict=True)]

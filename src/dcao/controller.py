@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.optimizer_models import OptimizerModel
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
@@ -45,6 +49,7 @@ class Controller:
         self.policy, self.model, self.governor, self.compensate = policy, model, governor, compensate
         self.scale = 1.0
         self.governed = False
+        self.looked = False  # for a scheduler that leaves no mark, before the first write
         self.policy_state: State | None = None
         self.written: list[float] = []  # lr in each group as this controller last left it
         self.momenta: list[float | None] = []  # the same for momentum
@@ -79,16 +84,15 @@ class Controller:
         )
 
     def sync(self, optimizer: Optimizer) -> None:
-        """Notice a scheduler, or anybody else, that has written an lr."""
-        if self.governed:
-            return
+        """Notice groups added to the base itself, and a scheduler, or anybody else, that has written an lr."""
         lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        if len(lrs) > len(self.written):  # groups added to the base itself
-            self.note_groups(optimizer)
-        if lrs != self.written or has_scheduler(optimizer):
-            # What stands in the groups now is the nominal lr; the scale starts over from it.
-            self.governed, self.scale = True, 1.0
-            self.compensation = [1.0] * len(lrs)
+        added = optimizer.param_groups[len(self.written) :]
+        if added:
+            self.written += lrs[len(self.written) :]
+            self.momenta += [self._momentum(group) for group in added]
+            self.compensation += [1.0] * len(added)
+        if not self.governed and (lrs != self.written or has_scheduler(optimizer)):
+            self._become_governor(optimizer)
 
     # --- deciding and writing ---------------------------------------------------------------------------------
 
@@ -103,6 +107,8 @@ class Controller:
         """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
         now, wanted = self.hyperparameters(optimizer), decision.hyperparameters
         notes = [decision.reason]
+        if wanted != now:
+            self._look_for_scheduler(optimizer)
         if wanted.momentum != now.momentum and wanted.momentum is not None:
             notes += self._write_momentum(optimizer, wanted.momentum, now.momentum)
         if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None and now.weight_decay:
@@ -113,6 +119,7 @@ class Controller:
 
     def scale_lr(self, optimizer: Optimizer, factor: float) -> list[str]:
         """Multiply the lr that trains, in every group alike."""
+        self._look_for_scheduler(optimizer)
         wanted = self.scale * factor
         self.scale = min(wanted, 1.0) if self.governed and self.governor else wanted
         if not self.governed:
@@ -138,18 +145,50 @@ class Controller:
         return {
             "scale": self.scale,
             "governed": self.governed,
+            "looked": self.looked,
+            "policy": _describe(self.policy),
             "policy_state": self.policy_state,
             "compensation": list(self.compensation),
+            "written": list(self.written),
+            "momenta": list(self.momenta),
         }
 
     def load_state_dict(self, optimizer: Optimizer, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; without one, from the groups as they are."""
-        state = state or {"scale": 1.0, "governed": False, "policy_state": None, "compensation": []}
-        self.scale, self.governed, self.policy_state = state["scale"], state["governed"], state["policy_state"]
-        self.compensation = list(state["compensation"])
-        self.note_groups(optimizer)
+        if state is None:
+            self.scale, self.governed, self.looked, self.policy_state, self.compensation = 1.0, False, False, None, []
+            self.note_groups(optimizer)
+            return
+        self.scale, self.governed, self.looked = state["scale"], state["governed"], state["looked"]
+        self.policy_state = self._own_policy_state(state)
+        # Not read from the groups: what somebody else had written before the checkpoint is still theirs after it.
+        self.compensation, self.written = list(state["compensation"]), list(state["written"])
+        self.momenta = list(state["momenta"])
 
     # --- helpers ----------------------------------------------------------------------------------------------
+
+    def _own_policy_state(self, state: dict[str, Any]) -> State | None:
+        """What this policy can go on from: another one's memory means nothing to it."""
+        if state["policy"] == _describe(self.policy):
+            own: State | None = state["policy_state"]
+            return own
+        warnings.warn(
+            f"the checkpoint is of another policy, {state['policy']}; {_describe(self.policy)} starts without a memory",
+            UserWarning,
+            stacklevel=5,
+        )
+        return None
+
+    def _become_governor(self, optimizer: Optimizer) -> None:
+        """What stands in the groups now is the nominal lr; the scale starts over from it."""
+        self.governed, self.scale = True, 1.0
+        self.compensation = [1.0] * len(optimizer.param_groups)
+
+    def _look_for_scheduler(self, optimizer: Optimizer) -> None:
+        """Before this controller's first write: ``ReduceLROnPlateau`` leaves no mark until its own."""
+        if not self.governed and not self.looked and find_scheduler(optimizer):
+            self._become_governor(optimizer)
+        self.looked = True
 
     def _write_lrs(self, optimizer: Optimizer, lrs: list[float]) -> None:
         _set_lrs(optimizer, lrs)
@@ -196,6 +235,21 @@ class Controller:
 def has_scheduler(optimizer: Optimizer) -> bool:
     """Whether an ``LRScheduler`` has been built on this optimizer: it leaves ``initial_lr`` in the groups."""
     return any("initial_lr" in group for group in optimizer.param_groups)
+
+
+def find_scheduler(optimizer: Optimizer) -> bool:
+    """Whether a living ``LRScheduler`` drives these groups, found among the garbage collector's objects.
+
+    ``ReduceLROnPlateau`` leaves no mark on the groups; its first cut would be of an lr of DCAO's.
+    """
+    groups = optimizer.param_groups
+    alive = [each for each in gc.get_objects() if issubclass(type(each), LRScheduler)]
+    return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in alive)
+
+
+def _describe(policy: Policy) -> str:
+    """A policy and its settings; not where in memory it is."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(policy))
 
 
 def _set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:

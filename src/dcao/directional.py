@@ -98,7 +98,9 @@ def _judge(slope: float, curvature: float, signal: float) -> Directional:
     if not math.isfinite(slope):
         return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the gradient is not finite")
     if not slope > 0.0:
-        return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the gradient is zero")
+        return Directional(
+            total=math.nan, signal=0.0, trust=0.0, reason="there is no step: the gradient is zero, or lr is 0"
+        )
     if not (math.isfinite(curvature) and math.isfinite(signal)):
         return Directional(total=math.inf, signal=0.0, reason="the gradient one step away is not finite")
     return Directional(total=curvature / slope, signal=signal / slope)

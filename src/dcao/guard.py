@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao.checks import require_whole
+
 SKIP_FACTOR = 0.5
 """lr factor that answers a skipped step: the usual answer of loss scalers to an overflow."""
 
@@ -38,16 +40,26 @@ class Guard:
     """
 
     def __init__(self, *, enabled: bool, snapshot_every: int | None) -> None:
-        if snapshot_every is not None and snapshot_every < 1:
-            raise ValueError(f"snapshot_every must be at least 1 step, got {snapshot_every}")
+        if snapshot_every is not None:
+            require_whole("snapshot_every", snapshot_every, "step")
         if snapshot_every is not None and not enabled:
             raise ValueError("snapshot_every needs the guard, which notices that a run blew up; set guard=True")
         self.enabled, self.snapshot_every = enabled, snapshot_every
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Nothing skipped yet, and nothing to go back to."""
         self.num_skipped = 0
         self.num_restored = 0
         self._in_a_row = 0
-        self._good_buffers: list[Tensor] = []
+        self._modules: Sequence[nn.Module] | None = None  # those that the good buffers are of
+        self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
+
+    def before_loss(self, modules: Sequence[nn.Module]) -> None:
+        """Copy the buffers of modules not seen before, which a first bad batch would spoil."""
+        if self.enabled and modules is not self._modules:
+            self._keep_buffers(modules)
 
     def check(self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: float | None, step: int) -> Skip | None:
         """None if the coming step may be taken."""
@@ -60,8 +72,8 @@ class Guard:
             return None
         self.num_skipped += 1
         self._in_a_row += 1
-        _mend(modules, self._good_buffers)
-        return self._answer(optimizer, modules)
+        _mend(self._good_buffers)
+        return self._answer(optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters; snapshots are not part of a checkpoint, which is one itself."""
@@ -69,20 +81,28 @@ class Guard:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from saved counters, without a snapshot."""
+        self.start_afresh()
         self.num_skipped, self.num_restored = state["num_skipped"], state["num_restored"]
-        self._in_a_row, self._snapshot, self._good_buffers = state["in_a_row"], None, []
+        self._in_a_row = state["in_a_row"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
+        return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
 
     def _remember(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
-        if step % BUFFERS_EVERY == 0 or not self._good_buffers:
-            self._good_buffers = [buffer.detach().clone() for buffer in _buffers(modules)]
+        if step % BUFFERS_EVERY == 0 or modules is not self._modules:
+            self._keep_buffers(modules)
         if self.snapshot_every is not None and step % self.snapshot_every == 0:
             self._snapshot = Snapshot(optimizer, modules, step)
 
-    def _answer(self, optimizer: Optimizer, modules: Sequence[nn.Module]) -> Skip:
+    def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
+        self._modules, self._good_buffers = modules, _save_buffers(modules)
+
+    def _answer(self, optimizer: Optimizer) -> Skip:
         reason = f"guard: loss or gradients are not finite; step skipped ({self._in_a_row} in a row)"
         factor = SKIP_FACTOR if self._in_a_row <= PATIENCE else 1.0
         if self._in_a_row == PATIENCE and self._snapshot is not None:
-            self._snapshot.restore(optimizer, modules)
+            self._snapshot.restore(optimizer)
             self.num_restored += 1
             self._in_a_row = 0
             reason += f"; back to the snapshot of step {self._snapshot.step}"
@@ -90,20 +110,19 @@ class Guard:
 
 
 class Snapshot:
-    """A copy in memory of parameters, buffers and optimizer state, to go back to."""
+    """A copy in memory of parameters, buffers and optimizer state, to go back to. What is added later stays."""
 
     def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
         self.step = step
-        self.params = [p.detach().clone() for p in _params(optimizer)]
-        self.buffers = [buffer.detach().clone() for buffer in _buffers(modules)]
-        self.state = [_copy(optimizer.state.get(p)) for p in _params(optimizer)]
+        self.buffers = _save_buffers(modules)
+        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in _params(optimizer)]
 
     @torch.no_grad()
-    def restore(self, optimizer: Optimizer, modules: Sequence[nn.Module]) -> None:
+    def restore(self, optimizer: Optimizer) -> None:
         """Put everything back, in place."""
-        for buffer, saved in zip(_buffers(modules), self.buffers, strict=True):
-            buffer.copy_(saved)
-        for p, value, state in zip(_params(optimizer), self.params, self.state, strict=True):
+        for buffer in self.buffers:
+            buffer.restore()
+        for p, value, state in self.params:
             p.copy_(value)
             if state is None:
                 optimizer.state.pop(p, None)  # as before its first step: the optimizer sets it up anew
@@ -127,20 +146,45 @@ def all_finite(loss: float | None, tensors: Sequence[Tensor]) -> bool:
     return bool(torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms]).isfinite().all())
 
 
-def _mend(modules: Sequence[nn.Module], good: Sequence[Tensor]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SavedBuffer:
+    """A copy of one module's buffer, which knows where it belongs."""
+
+    module: nn.Module
+    name: str
+    value: Tensor
+
+    def is_finite(self) -> bool:
+        """Whether the buffer in use is."""
+        now = self.module._buffers.get(self.name)
+        return now is None or not now.is_floating_point() or bool(now.isfinite().all())
+
+    def restore(self) -> None:
+        """Write the copy into the buffer in use."""
+        now = self.module._buffers.get(self.name)
+        if now is not None:
+            now.copy_(self.value)
+
+
+@torch.no_grad()
+def _mend(good: Sequence[SavedBuffer]) -> None:
     """Put back copies of buffers that are no longer finite: BatchNorm keeps the nans of a batch that is skipped."""
-    with torch.no_grad():
-        for buffer, saved in zip(_buffers(modules), good, strict=False):
-            if buffer.is_floating_point() and not bool(buffer.isfinite().all()):
-                buffer.copy_(saved)
+    for buffer in good:
+        if not buffer.is_finite():
+            buffer.restore()
 
 
 def _params(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _buffers(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [buffer for module in modules for buffer in module._buffers.values() if buffer is not None]
+def _save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
+    return [
+        SavedBuffer(module=module, name=name, value=buffer.detach().clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
 
 
 def _copy(state: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps")
 
@@ -26,12 +28,13 @@ def leave_no_trace(
     """Context in which a loss may be evaluated any number of times without a trace.
 
     On exit, also after an exception, these are bit for bit what they were: ``.grad`` and ``requires_grad`` of
-    ``params``, the random streams (torch on the CPU and on the devices of ``params``, Python's, NumPy's if loaded), the
-    autocast state, and for ``modules`` the buffers (BatchNorm's running statistics) and train/eval flags. Buffers are
-    swapped for copies while the context lasts, so that a graph that holds the originals stays valid.
+    ``params`` and of all parameters of ``modules``, the random streams (torch on the CPU and on the devices of
+    ``params``, Python's, NumPy's if loaded), the autocast state, and for ``modules`` the buffers (BatchNorm's running
+    statistics) and train/eval flags. Buffers are swapped for copies while the context lasts, so that a graph that holds
+    the originals stays valid. Every ``.grad`` reads ``None`` inside the context.
 
     Args:
-        params: Parameters of the loss; their ``.grad`` reads ``None`` inside the context.
+        params: Parameters of the loss.
         modules: Modules to protect; default: the whole model(s) that ``params`` belong to (:func:`model_modules`).
             Whoever enters often should find them once.
         rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask.
@@ -47,18 +50,21 @@ def leave_no_trace(
     modules = model_modules(params) if modules is None else modules
     outer_rng = capture_rng(params)
     outer_autocast = _capture_autocast()
-    grads = [(p, p.grad) for p in params]
-    flags = [(p, p.requires_grad) for p in _all_parameters(params, modules)]
+    # All parameters: a closure fills the gradients also of those that are not probed.
+    parameters = _all_parameters(params, modules)
+    grads = [(p, p.grad) for p in parameters]
+    flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
     buffers = _swap_buffers(modules)
     try:
-        for p in params:
+        for p in parameters:
             p.grad = None
         if rng_state is not None:
             restore_rng(rng_state)
         # Autocast caches the low-precision copies of weights: a probe that moves the weights must not read stale ones.
+        # Clearing is enough, since each evaluation has a context of its own; switching the cache off would make
+        # torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
-        torch.set_autocast_cache_enabled(False)
         with torch.enable_grad():
             yield
     finally:
@@ -74,6 +80,46 @@ def leave_no_trace(
         torch.clear_autocast_cache()
         _restore_autocast(outer_autocast)
         restore_rng(outer_rng)
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Context for arithmetic of our own, which autocast would round to half precision.
+
+    Example:
+        >>> with torch.autocast("cpu"), without_autocast():
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    outer = _capture_autocast()
+    try:
+        for device in AUTOCAST_DEVICES:
+            torch.set_autocast_enabled(device, False)
+        yield
+    finally:
+        _restore_autocast(outer)
+
+
+def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
+    """``function``, which runs under the autocast state of now whenever it is called.
+
+    Example:
+        >>> with torch.autocast("cpu"):
+        ...     product = keeping_autocast(lambda: torch.ones(1, 1) @ torch.ones(1, 1))
+        >>> product().dtype
+        torch.bfloat16
+    """
+    wanted = _capture_autocast()
+
+    def run() -> T:
+        outer = _capture_autocast()
+        _restore_autocast(wanted)
+        try:
+            return function()
+        finally:
+            _restore_autocast(outer)
+
+    return run
 
 
 def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:

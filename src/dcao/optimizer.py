@@ -6,14 +6,15 @@ import warnings
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from dcao import policies, schedules
+from dcao.checks import require_whole
 from dcao.controller import Controller
 from dcao.curvature import CurvatureEstimate, Measure, require_measure
 from dcao.guard import Guard
-from dcao.isolation import capture_rng
+from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
 from dcao.optimizer_models import OptimizerModel, optimizer_model
@@ -120,6 +121,7 @@ class DCAO(Optimizer):
         seed: int = 0,
     ) -> None:
         _check_base(base)
+        _check_settings(base, policy=policy, recorder=recorder, guard=guard, seed=seed)
         self.base = base
         super().__init__(base.param_groups, base.defaults)
         self._share_base_groups()
@@ -212,7 +214,7 @@ class DCAO(Optimizer):
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
         _require_callable(loss_fn)
         self.zero_grad()
-        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
+        rng_state = self._before_loss()
         with torch.enable_grad():
             loss = evaluate_loss(loss_fn)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -225,7 +227,11 @@ class DCAO(Optimizer):
 
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
-        self.controller.sync(self.base)
+        if closure is not None and not callable(closure):
+            raise TypeError(
+                f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
+            )
+        self._sync()
         if closure is not None and self.controller.model is None:
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
@@ -247,7 +253,7 @@ class DCAO(Optimizer):
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
         _require_callable(loss_fn)
-        self.controller.sync(self.base)
+        self._sync()
         return self.loop.probe_now(self.base, loss_fn, spectrum=spectrum)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
@@ -255,7 +261,7 @@ class DCAO(Optimizer):
     @property
     def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each param group."""
-        self.controller.sync(self.base)
+        self._sync()
         return self.controller.effective_lrs(self.base)
 
     @property
@@ -286,12 +292,12 @@ class DCAO(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer, and so to this one."""
-        if self.__dict__.get("param_groups") is not self.base.param_groups:
+        if "controller" not in self.__dict__:
             super().add_param_group(param_group)  # called by Optimizer.__init__, before the groups are shared
             return
-        self.controller.sync(self.base)
+        self._sync()
         self.base.add_param_group(param_group)
-        self.controller.note_groups(self.base)
+        self.controller.sync(self.base)
 
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
@@ -304,6 +310,8 @@ class DCAO(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it."""
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"state_dict must be a dict, got {type(state_dict).__name__}")
         state_dict = dict(state_dict)
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = pre_hook(self, state_dict) or state_dict
@@ -325,8 +333,21 @@ class DCAO(Optimizer):
 
     # --- helpers ----------------------------------------------------------------------------------------------
 
+    def _sync(self) -> None:
+        """Notice what others have done to the groups; the base replaces its list when it is loaded by itself."""
+        self._share_base_groups()
+        self.controller.sync(self.base)
+
+    def _before_loss(self) -> RngState | None:
+        """The random streams that a due probe has to start from; the guard sees the buffers while they are good."""
+        self.guard.before_loss(self._modules())
+        return capture_rng(self._all_params()) if self.loop.is_due() else None
+
+    def _modules(self) -> list[nn.Module]:
+        return self.loop.probe.modules(self.loop.probe.params(self.base)) if self.guard.enabled else []
+
     def _run_closure(self, closure: Closure) -> tuple[Any, TrainingBatch]:
-        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
+        rng_state = self._before_loss()
         with torch.enable_grad():
             loss = closure()
         closure_gradient(self._all_params())  # refuses a closure that never calls backward
@@ -345,8 +366,7 @@ class DCAO(Optimizer):
         if not self.guard.enabled:
             return True
         loss = None if batch is None else batch.loss_value()
-        modules = self.loop.probe.modules(self.loop.probe.params(self.base))
-        skip = self.guard.check(self.base, modules, loss, self.loop.num_steps)
+        skip = self.guard.check(self.base, self._modules(), loss, self.loop.num_steps)
         if skip is None:
             return True
         before = self.controller.hyperparameters(self.base)
@@ -369,6 +389,7 @@ class DCAO(Optimizer):
         self.controller.load_state_dict(self.base, None if state is None else state["controller"])
         if state is None:
             self.loop.start_afresh()
+            self.guard.start_afresh()
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
@@ -384,6 +405,25 @@ def _check_base(base: Optimizer) -> None:
             "lr must be positive in at least one param group, got 0 in all: DCAO scales the lr that it is given; "
             "if a scheduler has set it to 0, wrap the optimizer first and build the scheduler on the wrapper"
         )
+
+
+def _check_settings(base: Optimizer, *, policy: object, recorder: object, guard: bool | None, seed: object) -> None:
+    if policy is not None:
+        _require_methods("policy", policy, ("init", "propose"), hint="call the factory, as in policies.fixed()")
+    if recorder is not None:
+        _require_methods("recorder", recorder, ("record",), hint="dcao.MemoryRecorder() is one")
+    if guard and isinstance(base, LBFGS):
+        raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
+
+
+def _require_methods(name: str, value: object, methods: tuple[str, ...], *, hint: str) -> None:
+    rule = f"{name} must have {'a method ' if len(methods) == 1 else ''}{' and '.join(methods)}"
+    if isinstance(value, type):
+        raise TypeError(f"{rule}, got the class {value.__name__}; make one of it")
+    if not all(callable(getattr(value, method, None)) for method in methods):
+        raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")
 
 
 def _choose_policy(base: Optimizer, policy: Policy | None, target: float) -> Policy:
@@ -411,6 +451,8 @@ def _choose_timing(
         schedule = schedules.overhead(overhead)
     elif every is not None:
         schedule = every if callable(every) else schedules.every(every)
+    if spectrum_every is not None:
+        require_whole("spectrum_every", spectrum_every, "step")
     return Timing(
         schedule=schedule,
         spectrum=None if spectrum_every is None else schedules.every(spectrum_every),

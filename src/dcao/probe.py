@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao.checks import require_whole
 from dcao.curvature import CurvatureEstimate, Measure
-from dcao.isolation import leave_no_trace, model_modules
+from dcao.isolation import leave_no_trace, model_modules, without_autocast
 from dcao.measurement import Measurement
 from dcao.operators.hessian import vector_dtype
 from dcao.operators.hvp import HvpKind
@@ -35,15 +36,21 @@ class ProbeSettings:
     groups: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1 eigenpair, got {self.k}")
+        require_whole("k", self.k, "eigenpair")
+        if self.num_lanczos_steps is not None:
+            require_whole("num_lanczos_steps", self.num_lanczos_steps, "step")
         if self.num_lanczos_steps is not None and self.num_lanczos_steps < self.k:
             raise ValueError(f"num_lanczos_steps must be at least k = {self.k}, got {self.num_lanczos_steps}")
         if self.hvp not in get_args(HvpKind):
             raise ValueError(f"hvp must be one of {', '.join(get_args(HvpKind))}, got {self.hvp!r}")
         length = self.step_length
-        if length is not None and length != "step" and not (isinstance(length, float) and 0.0 < length < math.inf):
+        is_number = isinstance(length, (int, float)) and not isinstance(length, bool)
+        if length is not None and length != "step" and not (is_number and 0.0 < float(length) < math.inf):
             raise ValueError(f'step_length must be positive and finite, "step" or None, got {length!r}')
+        if self.groups is not None and not isinstance(self.groups, (tuple, list)):
+            raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; write ({self.groups!r},)")
+        if self.groups is not None and not self.groups:
+            raise ValueError("groups must name at least one param group, got none; leave it out to measure all")
 
 
 class CurvatureProbe:
@@ -54,11 +61,15 @@ class CurvatureProbe:
     """
 
     def __init__(self, settings: ProbeSettings, *, seed: int = 0) -> None:
-        self.settings = settings
-        self.generator = torch.Generator().manual_seed(seed)
+        self.settings, self.seed = settings, seed
+        self._modules: tuple[tuple[int, ...], list[nn.Module]] | None = None
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """As before the first probe."""
+        self.generator = torch.Generator().manual_seed(self.seed)
         self.starts: dict[str, Tensor] = {}
         self.past_gradient: Tensor | None = None
-        self._modules: tuple[tuple[int, ...], list[nn.Module]] | None = None
 
     def params(self, optimizer: Optimizer) -> list[Tensor]:
         """The parameters that are probed: those of the chosen groups that require grad."""
@@ -81,7 +92,14 @@ class CurvatureProbe:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         params = self.params(optimizer)
         modules = self.modules(params)
-        with leave_no_trace(params, modules=modules), Measurement(self, optimizer, params, modules, batches) as run:
+        # The loss runs under the caller's autocast, our arithmetic never does.
+        batches = [batch.keeping_autocast() for batch in batches]
+        everything = [p for group in optimizer.param_groups for p in group["params"]]
+        with (
+            leave_no_trace(everything, modules=modules),
+            without_autocast(),
+            Measurement(self, optimizer, params, modules, batches) as run,
+        ):
             return run.estimate(step, spectrum=spectrum)
 
     def remember_gradient(self, optimizer: Optimizer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao.isolation import RngState, leave_no_trace, restore_rng
+from dcao.isolation import RngState, keeping_autocast, leave_no_trace, restore_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
@@ -40,6 +40,13 @@ class ProbeBatch:
     rng_state: RngState
     gradient: list[Tensor] | None = None
     loss: float | None = None
+
+    def keeping_autocast(self) -> ProbeBatch:
+        """The same batch, evaluated under the autocast state of now whenever that is."""
+        if self.loss_fn is not None:
+            return replace(self, loss_fn=keeping_autocast(self.loss_fn))
+        assert self.closure is not None
+        return replace(self, closure=keeping_autocast(self.closure))
 
     def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> ProbeBatch:
         """The same batch with its loss and gradient known."""

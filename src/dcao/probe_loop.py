@@ -97,12 +97,13 @@ class ProbeLoop:
     ) -> None:
         self.probe, self.controller, self.timing = probe, controller, timing
         self.probe_batch, self.recorder = probe_batch, recorder
-        self.last_estimate: CurvatureEstimate | None = None
-        self.last_decision: Decision | None = None
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Counters as before the first step."""
+        """As before the first step."""
+        self.probe.start_afresh()
+        self.last_estimate: CurvatureEstimate | None = None
+        self.last_decision: Decision | None = None
         self.num_steps = 0
         self.cost = 0.0
         self._last_cost = 1.0  # of the default measure; the truth is known after the first probe
@@ -165,6 +166,7 @@ class ProbeLoop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
+        self.start_afresh()
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
         self._clipped, self._probed_at = state["clipped"], state["probed_at"]
         self.probe.load_state_dict(state["probe"])
@@ -194,7 +196,7 @@ class ProbeLoop:
 
     def _require_a_probe(self) -> None:
         """Nothing to probe: an error where the caller set a schedule, or where the run would never probe at all."""
-        if self.timing.demanded or self.last_estimate is None:
+        if self.timing.demanded or self._probed_at < 0:
             raise ValueError(
                 f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
                 "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
@@ -202,10 +204,15 @@ class ProbeLoop:
             )
 
     def _try_to_measure(self, optimizer: Optimizer, batches: list[ProbeBatch]) -> CurvatureEstimate:
-        """A probe never stops training: whatever it raises becomes the reason of an estimate without trust."""
+        """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
+
+        What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
+        """
         try:
             return self._measure(optimizer, batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
+            if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
+                raise
             reason = f"the probe failed: {type(error).__name__}: {error}"
             measure = self.probe.settings.measure
             return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dcao.checks import require_whole
+
 Schedule = Callable[[int, float], bool]
 """``schedule(step, cost) -> bool``: is a probe due before optimizer step ``step`` (0 is the first)? ``cost`` is what
 probes will have cost in gradient evaluations once this one is done (it is taken to cost as much as the last one)."""
@@ -44,12 +46,7 @@ class Every:
     interval: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.interval, bool) or not isinstance(self.interval, int):
-            raise TypeError(f"every must be a whole number of steps, got {self.interval!r}")
-        if self.interval <= 0:
-            raise ValueError(
-                f"every must be at least 1 step, got {self.interval}; to never adapt, use policy=policies.fixed()"
-            )
+        require_whole("every", self.interval, "step", fix="; to never adapt, use policy=policies.fixed()")
 
     def __call__(self, step: int, cost: float) -> bool:
         """Whether ``step`` is a multiple of the interval."""
@@ -63,6 +60,8 @@ class Overhead:
     share: float
 
     def __post_init__(self) -> None:
+        if isinstance(self.share, bool) or not isinstance(self.share, (int, float)):
+            raise TypeError(f"overhead must be a number, got {self.share!r}")
         if not 0.0 < self.share < 1.0:  # "not a < b" also catches nan
             raise ValueError(f"overhead must be a share between 0 and 1, such as 0.05, got {self.share}")
 

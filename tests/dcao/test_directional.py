@@ -81,7 +81,7 @@ def test_the_weights_of_batches_are_relative():
 
 
 UNTRUSTED = [
-    ("zero", 0.0, "the gradient is zero"),
+    ("zero", 0.0, "there is no step: the gradient is zero, or lr is 0"),
     ("nan", math.nan, "the gradient is not finite"),
     ("inf", math.inf, "the gradient is not finite"),
 ]

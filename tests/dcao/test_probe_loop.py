@@ -260,7 +260,6 @@ def test_the_first_probe_has_no_batch_before_it_and_takes_all_for_noise():
     assert optimizer.last_estimate.s == optimizer.last_estimate.stability["batch"]
 
 
-@pytest.mark.xfail(strict=True, reason="remember_gradient keeps nothing where one parameter has no grad (probe.py)")
 def test_a_parameter_that_the_loss_does_not_use_does_not_cost_the_signal():
     problem = NETWORKS["tied_frozen_unused"].problem()
     optimizer = DCAO(sgd(problem), policy=FIXED, every=1)

@@ -17,6 +17,7 @@ from dcao.vectors import flatten, trainable, unflatten
 _NO_SECOND_DERIVATIVE = (
     "derivative for",  # "... aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented"
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
+    "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
 )
 

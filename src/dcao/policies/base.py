@@ -72,14 +72,14 @@ class Policy(Protocol):
 
 def reason_to_hold(observation: Observation, min_trust: float = MIN_TRUST) -> str | None:
     """Why an observation should not be acted on, or None. Curvature at or below zero sets no limit to chase."""
+    if not observation.hyperparameters.lr > 0.0:
+        return "held: lr is 0"
     if observation.s is None:
         return "held: s was not measured"
     if not observation.trust >= min_trust:
         return f"held: s {observation.s:.3g} is trusted only {observation.trust:.2f}"
     if not observation.s > 0.0:
         return f"held: no positive curvature (s {observation.s:.3g})"
-    if not observation.hyperparameters.lr > 0.0:
-        return "held: lr is 0"
     return None
 
 

@@ -80,8 +80,9 @@ class LearningRate:
         require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """No state; checks that the present lr is inside the bounds."""
-        require_inside("lr", hyperparameters.lr, self.min_lr, self.max_lr)
+        """No state; checks that the present lr is inside the bounds. 0, where a warmup may start, is held anyway."""
+        if hyperparameters.lr != 0.0:
+            require_inside("lr", hyperparameters.lr, self.min_lr, self.max_lr)
         return {}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:

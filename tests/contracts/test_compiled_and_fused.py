@@ -1,0 +1,138 @@
+"""Models whose loss torch cannot differentiate twice are measured without the user doing anything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from contract_cases import (
+    MEASURES,
+    WHERE,
+    Run,
+    adapting,
+    assert_same,
+    bare_run,
+    dcao_run,
+    named,
+    seed_everything,
+    snapshot,
+    trainable,
+    watching,
+)
+from torch import nn
+
+from cases import Attention
+from dcao import DCAO, policies
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(run: Run) -> Run:
+    plain = run.model
+    run.model = torch.compile(plain, backend="aot_eager")
+    return run
+
+
+@pytest.mark.parametrize("way", ["minimize", "closure", "probe+step"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_compiled_model_trains_as_if_bare_and_is_measured(measure, way):
+    seed_everything()
+    bare = compiled(bare_run(named("adamw-wd"))).advance(4)
+    expected = snapshot(bare)
+    seed_everything()
+    watched = compiled(dcao_run(named("adamw-wd"), way=way, **watching(measure=measure))).advance(4)
+    assert watched.losses == bare.losses
+    assert_same(snapshot(watched), expected, ignore=WHERE)
+    assert watched.optimizer.last_estimate.s is not None
+
+
+@pytest.mark.parametrize("measure", ["hessian", "preconditioned"])
+def test_a_compiled_model_falls_back_to_finite_differences_and_says_so(measure):
+    settings = watching(measure=measure, num_lanczos_steps=15, k=1, spectrum_every=None)
+    seed_everything()
+    run = compiled(dcao_run(named("adamw-wd"), **settings)).advance(1)
+    estimate = run.optimizer.last_estimate
+    assert estimate.hvp == "central"
+    assert "double backward" in estimate.reason
+    assert "central finite differences, step length" in estimate.reason
+    seed_everything()
+    plain = dcao_run(named("adamw-wd"), **settings).advance(1).optimizer.last_estimate
+    assert plain.hvp == "exact"
+    assert estimate.s == pytest.approx(plain.s, rel=0.1)  # Lanczos stops at 1 %; differences of tiny g
+
+
+def test_exact_products_of_a_compiled_model_are_refused_in_the_log_and_training_goes_on():
+    run = compiled(dcao_run(named("adamw-wd"), **watching(measure="hessian", hvp="exact"))).advance(2)
+    assert "double backward" in run.optimizer.last_estimate.reason
+    assert run.optimizer.last_estimate.s is None
+
+
+def test_probing_does_not_make_the_compiler_start_over():
+    counts = []
+    for settings in ({"policy": policies.fixed()}, watching(measure="load")):
+        torch._dynamo.reset()
+        counter = torch._dynamo.testing.CompileCounter()
+        run = dcao_run(named("adamw-wd"), **settings)
+        run.model = torch.compile(run.model, backend=counter)
+        run.advance(5)
+        counts.append(counter.frame_count)
+    assert counts[1] == counts[0]
+
+
+class Classifier(nn.Module):
+    """Fused attention with dropout around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(1, 16)
+        self.attention = Attention(16, 2, is_causal=True)
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.embed(x.unsqueeze(-1))
+        return self.head(self.dropout(hidden + self.attention(hidden)).mean(dim=1))
+
+
+def transformer_run(**settings) -> Run:
+    torch.manual_seed(0)
+    model = Classifier().train()
+    return Run(model, DCAO(torch.optim.AdamW(trainable(model), lr=1e-3), **settings))
+
+
+@pytest.mark.parametrize("way", ["minimize", "closure"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_transformer_with_fused_attention_is_measured_as_it_is(measure, way):
+    run = transformer_run(**adapting(measure=measure, spectrum_every=1, num_lanczos_steps=12))
+    run.way = way
+    run.advance(3)
+    estimate = run.optimizer.last_estimate
+    assert estimate.s > 0.0
+    assert estimate.trust > 0.5
+    assert estimate.sharpness > 0.0
+    assert run.optimizer.effective_lrs != [1e-3]
+
+
+def test_the_fused_kernel_is_really_used_and_really_cannot_be_differentiated_twice():
+    run = transformer_run(policy=policies.fixed())
+    gradient = torch.autograd.grad(run.loss(), trainable(run.model), create_graph=True)
+    total = sum(g.sum() for g in gradient)
+    with pytest.raises(RuntimeError, match="_scaled_dot_product_flash_attention_for_cpu_backward"):
+        torch.autograd.grad(total, trainable(run.model), allow_unused=True)
+
+
+def test_dropout_inside_fused_attention_is_measured_too():
+    heads = torch.randn(2, 4, 8, requires_grad=True)
+    model = nn.ParameterList([heads])
+    optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=1e-3), **adapting(measure="hessian", num_lanczos_steps=12))
+    loss = lambda: F.scaled_dot_product_attention(*[model[0]] * 3, dropout_p=0.5).square().mean()  # noqa: E731
+    optimizer.minimize(loss)
+    assert optimizer.last_estimate.s is not None
+    assert optimizer.last_estimate.trust > 0.5

@@ -1,0 +1,183 @@
+"""The guard: a step on numbers that are not finite is skipped, counted, recorded and answered with a smaller lr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from contract_cases import (
+    DCAO_WAYS,
+    FEW_CASES,
+    NAMED_CASES,
+    Run,
+    assert_same_tensors,
+    case_name,
+    dcao_run,
+    named,
+    seed_everything,
+    snapshot,
+    watching,
+)
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+
+from dcao import DCAO, MemoryRecorder, policies
+
+POISONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nan-loss": lambda loss: loss * float("nan"),
+    "inf-loss": lambda loss: loss * float("inf"),
+    "overflow": lambda loss: (loss * 1e30) ** 2,
+    # A finite loss with gradients that are not: sqrt's at 0.
+    "nan-gradient": lambda loss: loss + ((loss - loss) ** 2).sqrt(),
+}
+
+
+class Poisoned(Run):
+    """A run whose loss is spoilt at chosen steps, or whose inputs are, which spoils BatchNorm's statistics too."""
+
+    bad_steps: frozenset[int] = frozenset()
+    poison: Callable[[Tensor], Tensor] | None = None
+
+    def loss(self) -> Tensor:
+        if self.num_done not in self.bad_steps:
+            return super().loss()
+        if self.poison is not None:
+            return self.poison(super().loss())
+        return self.model(torch.full((16, 6), float("nan"))).square().mean()
+
+
+def poisoned(run: Run, *bad_steps: int, poison: str | None = None) -> Poisoned:
+    spoilt = Poisoned(run.model, run.optimizer, run.way)
+    spoilt.bad_steps, spoilt.poison = frozenset(bad_steps), POISONS[poison] if poison else None
+    return spoilt
+
+
+def is_finite(run: Run) -> bool:
+    return all(bool(t.isfinite().all()) for t in run.model.state_dict().values())
+
+
+HELD = policies.learning_rate(1.5, gamma_down=1.0, gamma_up=1.0)  # adapts, but to nothing: leaves the guard alone
+
+
+@pytest.mark.parametrize("way", DCAO_WAYS)
+@pytest.mark.parametrize("poison", POISONS)
+def test_a_bad_step_is_skipped_counted_recorded_and_halves_the_lr(poison, way):
+    recorder = MemoryRecorder()
+    run = poisoned(dcao_run(named("adamw-wd"), way=way, policy=HELD, recorder=recorder), 3, poison=poison)
+    run.advance(3)
+    before = [p.detach().clone() for p in run.model.parameters()]
+    run.advance(1)
+    assert all(torch.equal(p, old) for p, old in zip(run.model.parameters(), before, strict=True))
+    assert run.optimizer.effective_lrs == [1.5e-3]
+    assert (run.optimizer.num_skipped, run.optimizer.num_steps) == (1, 4)
+    skip = next(r for r in recorder.records if r.observation is None)
+    assert skip.step == 3
+    assert skip.decision.reason == "guard: loss or gradients are not finite; step skipped (1 in a row)"
+    assert (skip.before.lr, skip.after.lr) == (3e-3, 1.5e-3)
+    run.advance(3)
+    assert is_finite(run)
+    assert run.optimizer.num_skipped == 1
+
+
+@pytest.mark.parametrize("way", ["minimize", "closure", "step"])
+@pytest.mark.parametrize("case", NAMED_CASES, ids=case_name)
+def test_parameters_and_batchnorm_stay_finite_after_a_batch_of_nans(case, way):
+    run = dcao_run(case, way=way, policy=policies.fixed(), guard=True) if way == "step" else dcao_run(case, way=way)
+    # step() alone comes too late to see what BatchNorm was before the very first batch.
+    run = poisoned(run, 1 if way == "step" else 0, 4, 5).advance(8)
+    assert is_finite(run)
+    assert run.optimizer.num_skipped == 3
+
+
+def test_under_a_scheduler_the_guard_halves_what_trains_and_the_schedule_goes_on():
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD), 2)
+    scheduler = lr_scheduler.ExponentialLR(run.optimizer, 0.5)
+    run.advance(4, after=scheduler.step)
+    assert scheduler.get_last_lr() == [pytest.approx(3e-3 / 16)]
+    assert run.optimizer.effective_lrs == [pytest.approx(3e-3 / 32)]
+
+
+def test_on_a_plateau_that_is_not_visible_yet_the_guard_looks_first():
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD), 0)
+    scheduler = lr_scheduler.ReduceLROnPlateau(run.optimizer)
+    run.advance(1)
+    assert run.optimizer.param_groups[0]["lr"] == 3e-3
+    assert run.optimizer.effective_lrs == [1.5e-3]
+    assert scheduler.get_last_lr() == [3e-3]
+
+
+@pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
+def test_three_in_a_row_go_back_to_the_snapshot(case):
+    seed_everything()
+    run = poisoned(dcao_run(case, policy=HELD, snapshot_every=5), 7, 8, 9).advance(5)
+    run.advance(1)  # the snapshot is of step 5, before its update
+    seed_everything()
+    twin = dcao_run(case, policy=HELD).advance(5)
+    torch.manual_seed(0)
+    run.advance(4)
+    assert run.optimizer.guard.num_restored == 1
+    for p, q in zip(run.model.parameters(), twin.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    for p, q in zip(run.optimizer.base.state.values(), twin.optimizer.base.state.values(), strict=True):
+        assert_same_tensors(
+            {k: torch.as_tensor(v) for k, v in p.items()}, {k: torch.as_tensor(v) for k, v in q.items()}
+        )
+    assert run.optimizer.effective_lrs == pytest.approx([case.lr / 8])
+    run.advance(3)
+    assert is_finite(run)
+
+
+def test_a_snapshot_of_before_the_first_step_lets_the_optimizer_set_itself_up_again():
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, snapshot_every=100), 1, 2, 3)
+    initial = [p.detach().clone() for p in run.model.parameters()]
+    run.advance(4)
+    assert all(torch.equal(p, old) for p, old in zip(run.model.parameters(), initial, strict=True))
+    assert not any(run.optimizer.base.state.get(p) for p in run.model.parameters())
+    run.advance(3)
+    assert is_finite(run)
+
+
+def test_what_was_added_since_the_snapshot_stays_when_a_run_goes_back():
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, snapshot_every=100), 3, 4, 5).advance(2)
+    head = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    run.model.append(head)
+    run.optimizer.add_param_group({"params": list(head.parameters())})
+    run.advance(6)
+    assert run.optimizer.guard.num_restored == 1
+    assert is_finite(run)
+
+
+def test_nothing_but_nans_does_not_drive_the_lr_to_zero():
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD), *range(50)).advance(50)
+    assert run.optimizer.num_skipped == 50
+    assert run.optimizer.effective_lrs == pytest.approx([3e-3 / 8])
+
+
+def test_the_guard_is_off_under_fixed_and_can_be_switched_on():
+    off = poisoned(dcao_run(named("sgd"), **watching()), 1).advance(2)
+    assert not is_finite(off)
+    on = poisoned(dcao_run(named("sgd"), **watching(guard=True)), 1).advance(2)
+    assert is_finite(on)
+    assert on.optimizer.effective_lrs == [0.05]  # fixed changes nothing, in a skip neither
+
+
+def test_a_guarded_run_without_an_accident_is_the_unguarded_one():
+    runs = []
+    for guard in (False, True):
+        seed_everything()
+        runs.append(
+            dcao_run(named("adamw-wd"), **watching(guard=guard, snapshot_every=3 if guard else None)).advance(8)
+        )
+    assert_same_tensors(snapshot(runs[0])["tensors"], snapshot(runs[1])["tensors"])
+
+
+def test_a_wild_lr_is_cut_before_it_does_damage():
+    # SGD at lr 1e3 on a quadratic of curvature 2: s = 2000; 0.8**33 takes it to 1.3.
+    weight = nn.Parameter(torch.ones(3))
+    recorder = MemoryRecorder()
+    optimizer = DCAO(torch.optim.SGD([weight], lr=1e3), recorder=recorder)
+    losses = [float(optimizer.minimize(lambda: weight.square().sum())) for _ in range(30)]
+    assert [r.step for r in recorder.records].count(0) > 30
+    assert losses[1] < losses[0]
+    assert losses[-1] < 1e-3

@@ -1,0 +1,426 @@
+"""What the caller got wrong is an error at once, which says the rule, the value and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from contract_cases import BATCHES, Lion, dcao_run, named
+from torch import Tensor, nn, optim
+
+import dcao
+from dcao import DCAO, ProbeLoader, policies, schedules
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A call, and the error it has to raise."""
+
+    name: str
+    call: Callable[[], Any]
+    error: type[Exception]
+    message: str
+
+
+def params() -> list[Tensor]:
+    return [nn.Parameter(torch.ones(3))]
+
+
+def adamw(**settings: Any) -> optim.Optimizer:
+    return optim.AdamW(params(), **{"lr": 1e-3, **settings})
+
+
+def wrap(**settings: Any) -> Callable[[], DCAO]:
+    return lambda: DCAO(adamw(), **settings)
+
+
+def weight_of(optimizer: DCAO) -> Tensor:
+    return optimizer.param_groups[0]["params"][0]
+
+
+def minimize(make_loss: Callable[[Tensor], Any]) -> Callable[[], Any]:
+    optimizer = DCAO(adamw())
+    return lambda: optimizer.minimize(lambda: make_loss(weight_of(optimizer)))
+
+
+def probe(make_loss: Callable[[Tensor], Any]) -> Callable[[], Any]:
+    optimizer = DCAO(adamw())
+    return lambda: optimizer.probe(lambda: make_loss(weight_of(optimizer)))
+
+
+def probe_batch(make_loss: Callable[[Tensor], Any], *, loader: bool = False) -> Callable[[], Any]:
+    """A probe batch is first evaluated in the first step."""
+    weight = nn.Parameter(torch.ones(3))
+    loaded = ProbeLoader([torch.ones(2)], lambda _: make_loss(weight), num_batches=1)
+    optimizer = DCAO(optim.SGD([weight], lr=0.1), probe_batch=loaded if loader else lambda: make_loss(weight))
+    return lambda: optimizer.minimize(lambda: weight.square().sum())
+
+
+def frozen() -> DCAO:
+    return DCAO(optim.SGD(nn.Linear(2, 2).requires_grad_(False).parameters(), lr=0.1))
+
+
+VECTOR = r"loss_fn must return a scalar, got shape \(3,\); reduce it"
+NO_GRAPH = "loss_fn returned a loss without a graph; compute it from the parameters"
+COMPLEX = "loss_fn must return a real floating-point loss, got torch.complex64"
+INTEGER = "loss_fn must return a real floating-point loss, got torch.int64"
+NO_TENSOR = r"loss_fn must return a tensor, got float; do not call .item\(\)"
+
+LOSSES: list[tuple[str, Callable[[Tensor], Any], type[Exception], str]] = [
+    ("vector", lambda w: w.square(), ValueError, VECTOR),
+    ("no-graph", lambda w: w.detach().sum(), ValueError, NO_GRAPH),
+    ("complex", lambda w: w.sum().to(torch.complex64), TypeError, COMPLEX),
+    ("integer", lambda w: w.sum().long(), TypeError, INTEGER),
+    ("number", lambda w: float(w.detach().sum()), TypeError, NO_TENSOR),
+    ("none", lambda w: None, TypeError, "loss_fn must return a tensor, got NoneType"),
+]
+LOSS_ROWS = [
+    Wrong(f"{way}-{name}", call(loss), error, message)
+    for name, loss, error, message in LOSSES
+    for way, call in (
+        ("minimize", minimize),
+        ("probe", probe),
+        ("probe-batch", probe_batch),
+        ("probe-loader", lambda loss: probe_batch(loss, loader=True)),
+    )
+]
+
+ROWS = [
+    *LOSS_ROWS,
+    # --- what is wrapped
+    Wrong("base-params", lambda: DCAO(params()), TypeError, "base must be a torch.optim.Optimizer, got list"),
+    Wrong(
+        "base-twice", lambda: DCAO(DCAO(adamw())), TypeError, "base must be a plain optimizer, got DCAO; wrap it once"
+    ),
+    Wrong(
+        "base-lr-0", lambda: DCAO(adamw(lr=0.0)), ValueError, "lr must be positive in at least one param group, got 0"
+    ),
+    Wrong("base-frozen", frozen, ValueError, "no parameter requires grad; pass the parameters that are trained"),
+    Wrong(
+        "base-lion",
+        lambda: DCAO(Lion(params(), lr=1e-3)),
+        TypeError,
+        "Lion has no stability threshold.*sign of an average.*register_optimizer",
+    ),
+    Wrong(
+        "base-maximize",
+        lambda: DCAO(adamw(maximize=True)),
+        ValueError,
+        "maximize must be False, got True.*negate the loss",
+    ),
+    Wrong(
+        "base-lbfgs-probed",
+        lambda: DCAO(optim.LBFGS(params()), every=5),
+        TypeError,
+        "LBFGS has no stability threshold.*chooses its own step",
+    ),
+    Wrong(
+        "base-lbfgs-guarded",
+        lambda: DCAO(optim.LBFGS(params()), guard=True),
+        ValueError,
+        "guard has no effect on LBFGS.*leave guard out",
+    ),
+    Wrong(
+        "base-complex",
+        lambda: DCAO(optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)),
+        TypeError,
+        "parameters must be real, got torch.complex64; use torch.view_as_real",
+    ),
+    # --- when
+    Wrong("every-0", wrap(every=0), ValueError, "every must be at least 1 step, got 0; to never adapt"),
+    Wrong("every-negative", wrap(every=-3), ValueError, "every must be at least 1 step, got -3"),
+    Wrong("every-float", wrap(every=2.5), TypeError, "every must be a whole number of steps, got 2.5"),
+    Wrong("every-bool", wrap(every=True), TypeError, "every must be a whole number of steps, got True"),
+    Wrong("every-text", wrap(every="10"), TypeError, "every must be a whole number of steps, got '10'"),
+    Wrong(
+        "every-and-overhead",
+        wrap(every=5, overhead=0.1),
+        ValueError,
+        "give every or overhead, not both, got every=5 and overhead=0.1",
+    ),
+    Wrong(
+        "overhead-0", wrap(overhead=0.0), ValueError, "overhead must be a share between 0 and 1, such as 0.05, got 0.0"
+    ),
+    Wrong("overhead-5", wrap(overhead=5), ValueError, "overhead must be a share between 0 and 1, such as 0.05, got 5"),
+    Wrong("overhead-nan", wrap(overhead=float("nan")), ValueError, "overhead must be a share between 0 and 1.*got nan"),
+    Wrong("overhead-text", wrap(overhead="5%"), TypeError, "overhead must be a number, got '5%'"),
+    Wrong("spectrum-every-0", wrap(spectrum_every=0), ValueError, "spectrum_every must be at least 1 step, got 0"),
+    Wrong(
+        "spectrum-every-float",
+        wrap(spectrum_every=1.5),
+        TypeError,
+        "spectrum_every must be a whole number of steps, got 1.5",
+    ),
+    Wrong("snapshot-every-0", wrap(snapshot_every=0), ValueError, "snapshot_every must be at least 1 step, got 0"),
+    Wrong(
+        "snapshot-every-float",
+        wrap(snapshot_every=0.5),
+        TypeError,
+        "snapshot_every must be a whole number of steps, got 0.5",
+    ),
+    Wrong(
+        "snapshot-unguarded",
+        wrap(snapshot_every=5, guard=False),
+        ValueError,
+        "snapshot_every needs the guard.*set guard=True",
+    ),
+    # --- what is measured
+    Wrong(
+        "measure",
+        wrap(measure="sharpness"),
+        ValueError,
+        "measure must be one of load, batch, hessian, preconditioned, got 'sharpness'",
+    ),
+    Wrong("k-0", wrap(k=0), ValueError, "k must be at least 1 eigenpair, got 0"),
+    Wrong("k-negative", wrap(k=-1), ValueError, "k must be at least 1 eigenpair, got -1"),
+    Wrong("k-float", wrap(k=2.0), TypeError, "k must be a whole number of eigenpairs, got 2.0"),
+    Wrong("k-bool", wrap(k=True), TypeError, "k must be a whole number of eigenpairs, got True"),
+    Wrong(
+        "lanczos-steps-below-k",
+        wrap(k=5, num_lanczos_steps=3),
+        ValueError,
+        "num_lanczos_steps must be at least k = 5, got 3",
+    ),
+    Wrong(
+        "lanczos-steps-float",
+        wrap(num_lanczos_steps=20.0),
+        TypeError,
+        "num_lanczos_steps must be a whole number of steps, got 20.0",
+    ),
+    Wrong("hvp", wrap(hvp="exakt"), ValueError, "hvp must be one of auto, exact, central, forward, got 'exakt'"),
+    Wrong(
+        "step-length-0",
+        wrap(step_length=0.0),
+        ValueError,
+        'step_length must be positive and finite, "step" or None, got 0.0',
+    ),
+    Wrong(
+        "step-length-nan",
+        wrap(step_length=float("nan")),
+        ValueError,
+        "step_length must be positive and finite.*got nan",
+    ),
+    Wrong(
+        "step-length-text",
+        wrap(step_length="steps"),
+        ValueError,
+        "step_length must be positive and finite.*got 'steps'",
+    ),
+    Wrong("groups-outside", wrap(groups=(1,)), ValueError, r"groups must be in 0..0, got \[1\]"),
+    Wrong(
+        "groups-empty",
+        wrap(groups=()),
+        ValueError,
+        "groups must name at least one param group, got none; leave it out to measure all",
+    ),
+    Wrong("groups-number", wrap(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
+    Wrong("seed", wrap(seed=0.5), TypeError, "seed must be a whole number, got 0.5"),
+    Wrong(
+        "probe-batch-loader",
+        wrap(probe_batch=[BATCHES[0]]),
+        TypeError,
+        r"probe_batch must be a loss_fn or a dcao.ProbeLoader, got list; wrap a DataLoader as ProbeLoader\(loader, ",
+    ),
+    Wrong(
+        "loader-one-pass",
+        lambda: ProbeLoader(iter([1]), lambda batch: batch),
+        TypeError,
+        "loader must be re-iterable.*got a one-pass iterator",
+    ),
+    Wrong(
+        "loader-no-batches",
+        lambda: ProbeLoader([1], lambda batch: batch, num_batches=0),
+        ValueError,
+        "num_batches must be at least 1, got 0",
+    ),
+    # --- what follows
+    Wrong(
+        "policy-not-called",
+        wrap(policy=policies.fixed),
+        TypeError,
+        r"policy must have init and propose, got function; call the factory, as in policies.fixed\(\)",
+    ),
+    Wrong(
+        "policy-class",
+        wrap(policy=type(policies.fixed())),
+        TypeError,
+        "policy must have init and propose, got the class Fixed; make one of it",
+    ),
+    Wrong("policy-text", wrap(policy="fixed"), TypeError, "policy must have init and propose, got str"),
+    Wrong("recorder", wrap(recorder=[]), TypeError, "recorder must have a method record, got list"),
+    Wrong(
+        "recorder-class",
+        wrap(recorder=dcao.MemoryRecorder),
+        TypeError,
+        "recorder must have a method record, got the class MemoryRecorder; make one of it",
+    ),
+    Wrong(
+        "target-0",
+        wrap(target=0.0),
+        ValueError,
+        "target must be positive and finite, got 0.0; the edge of stability is at 2",
+    ),
+    Wrong("target-nan", wrap(target=float("nan")), ValueError, "target must be positive and finite, got nan"),
+    Wrong(
+        "lr-below-bounds",
+        wrap(policy=policies.learning_rate(min_lr=0.01)),
+        ValueError,
+        r"bounds of lr \[0.01, 1000\] exclude its present value 0.001; widen min_lr and max_lr",
+    ),
+    Wrong(
+        "lr-above-bounds",
+        wrap(policy=policies.smoothed(policies.learning_rate(max_lr=1e-4))),
+        ValueError,
+        r"bounds of lr \[1e-10, 0.0001\] exclude its present value 0.001",
+    ),
+    Wrong(
+        "lr-bounds-crossed",
+        lambda: policies.learning_rate(min_lr=1.0, max_lr=0.1),
+        ValueError,
+        "bounds of lr must satisfy 0.0 <= min <= max <= inf, got 1.0 and 0.1",
+    ),
+    Wrong(
+        "gamma-down",
+        lambda: policies.learning_rate(gamma_down=1.2),
+        ValueError,
+        "gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got 1.2 and 1.1",
+    ),
+    Wrong("gamma-up", lambda: policies.learning_rate(gamma_up=0.9), ValueError, "gammas must satisfy.*got 0.8 and 0.9"),
+    Wrong(
+        "momentum-outside-bounds",
+        wrap(policy=policies.momentum(max_momentum=0.8)),
+        ValueError,
+        r"bounds of momentum \[0, 0.8\] exclude its present value 0.9",
+    ),
+    Wrong(
+        "momentum-bounds",
+        lambda: policies.momentum(max_momentum=1.0),
+        ValueError,
+        "bounds of momentum must satisfy 0.0 <= min <= max <= 0.999999999999, got 0.0 and 1.0",
+    ),
+    Wrong(
+        "momentum-of-adagrad",
+        lambda: DCAO(optim.Adagrad(params(), lr=0.1), policy=policies.momentum()),
+        ValueError,
+        "the momentum rule needs an optimizer with momentum; this one has none",
+    ),
+    Wrong(
+        "momentum-alpha",
+        lambda: policies.momentum(float("inf")),
+        ValueError,
+        "alpha of the momentum rule must be finite, got inf",
+    ),
+    Wrong(
+        "decay-outside-bounds",
+        lambda: DCAO(adamw(weight_decay=2.0), policy=policies.weight_decay()),
+        ValueError,
+        r"bounds of weight_decay \[0, 1\] exclude its present value 2",
+    ),
+    Wrong("anchor", lambda: policies.weight_decay(anchor=1.5), ValueError, r"anchor must be in \[0, 1\], got 1.5"),
+    Wrong("compose-nothing", lambda: policies.compose(), ValueError, "compose needs at least one policy, got none"),
+    Wrong(
+        "window-0",
+        lambda: policies.smoothed(policies.fixed(), window=0),
+        ValueError,
+        "window must be at least 1 probe, got 0",
+    ),
+    Wrong("schedule-0", lambda: schedules.every(0), ValueError, "every must be at least 1 step, got 0"),
+    # --- stepping
+    Wrong(
+        "minimize-a-loss",
+        lambda: DCAO(adamw()).minimize(torch.ones(())),
+        TypeError,
+        "loss_fn must be callable, got Tensor; pass lambda: loss, not the loss",
+    ),
+    Wrong(
+        "probe-a-loss", lambda: DCAO(adamw()).probe(torch.ones(())), TypeError, "loss_fn must be callable, got Tensor"
+    ),
+    Wrong(
+        "step-a-loss",
+        lambda: DCAO(adamw()).step(torch.ones(())),
+        TypeError,
+        r"closure must be callable, got Tensor; after loss.backward\(\) call step\(\)",
+    ),
+    Wrong(
+        "closure-without-backward",
+        lambda: DCAO(adamw()).step(lambda: torch.ones(())),
+        ValueError,
+        r"closure must call backward\(\) on the loss.*optimizer.minimize\(loss_fn\)",
+    ),
+    Wrong(
+        "nothing-to-probe",
+        lambda: DCAO(adamw()).step(),
+        ValueError,
+        r"a probe is due at step 0 and there is nothing to probe: call optimizer.minimize",
+    ),
+    Wrong(
+        "nothing-to-probe-as-demanded",
+        lambda: DCAO(adamw(), policy=policies.fixed(), every=3).step(),
+        ValueError,
+        "a probe is due at step 0 and there is nothing to probe",
+    ),
+    Wrong(
+        "literal-every-0", lambda: DCAO.literal(adamw(), every=0), ValueError, "every must be at least 1 step, got 0"
+    ),
+    Wrong(
+        "literal-k-0", lambda: DCAO.literal(adamw(), every=5, k=0), ValueError, "k must be at least 1 eigenpair, got 0"
+    ),
+    Wrong(
+        "group-twice",
+        lambda: (lambda o: o.add_param_group({"params": [weight_of(o)]}))(DCAO(adamw())),
+        ValueError,
+        "some parameters appear in more than one parameter group",
+    ),
+    Wrong(
+        "state-none", lambda: DCAO(adamw()).load_state_dict(None), TypeError, "state_dict must be a dict, got NoneType"
+    ),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_wrong_input_is_an_error_at_once_that_says_the_rule_the_value_and_the_fix(row):
+    with pytest.raises(row.error, match=row.message):
+        row.call()
+
+
+@pytest.mark.parametrize("row", LOSS_ROWS, ids=lambda row: row.name)
+def test_a_refused_loss_has_changed_nothing(row):
+    refused = next(cell.cell_contents for cell in row.call.__closure__ if isinstance(cell.cell_contents, DCAO))
+    with pytest.raises(row.error):
+        row.call()
+    assert torch.equal(weight_of(refused), torch.ones(3))
+    assert refused.num_steps == 0
+    assert not refused.base.state.get(weight_of(refused))
+
+
+def test_a_target_beside_a_policy_warns_that_it_has_no_effect():
+    with pytest.warns(UserWarning, match="target has no effect beside policy; give it to the policy"):
+        DCAO(adamw(), target=1.2, policy=policies.fixed())
+
+
+def test_a_step_length_may_be_a_whole_number():
+    assert dcao_run(named("sgd"), step_length=1).advance(2).optimizer.last_estimate.s is not None
+
+
+def test_a_loss_of_one_entry_is_a_scalar():
+    optimizer = DCAO(adamw())
+    loss = optimizer.minimize(lambda: weight_of(optimizer).square().sum().reshape(1))
+    assert loss.shape == ()
+
+
+def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
+    """A probe never stops training; only the first one, which risks nothing, speaks up."""
+    weight = nn.Parameter(torch.ones(3))
+    calls: list[int] = []
+
+    def batch() -> Tensor:
+        calls.append(1)
+        return weight.square().sum() if len(calls) < 4 else weight.square()
+
+    optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1, settle=False)
+    for _ in range(6):
+        optimizer.minimize(lambda: weight.square().sum())
+    assert "the probe failed: ValueError: loss_fn must return a scalar" in optimizer.last_estimate.reason
