@@ -1,0 +1,334 @@
+"""From runs to a page: every number is computed here or below, written to ``data.json``, and only shown by the page."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
+
+from dcao_lab import jsontext
+from dcao_lab.errors import LabError
+from dcao_lab.report import figures, formats, words
+from dcao_lab.report.summary import Arm, WorkloadSummary, compare, final_metric, ranking, summarise
+from dcao_lab.runner import StoredRun
+
+HERE = Path(__file__).parent
+PAGE = "index.html"
+DATA = "data.json"
+NUM_SHADES = 5
+
+Context = dict[str, Any]
+
+
+def write_report(runs: list[StoredRun], out: Path) -> tuple[Path, list[str]]:
+    """Write the page and its data into ``out``; the page's path, and the sentences it opens with."""
+    if not runs:
+        raise LabError("there are no finished runs to report on; run some first")
+    out.mkdir(parents=True, exist_ok=True)
+    context = build_context(runs)
+    (out / DATA).write_text(jsontext.dumps(context, indent=1) + "\n", encoding="utf-8")
+    (out / PAGE).write_text(render(context), encoding="utf-8")
+    return out / PAGE, context["headlines"]
+
+
+def render(context: Context) -> str:
+    """The page as one HTML text with everything it needs inside."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    return environment.get_template("template.html").render(page=context, plotly=get_plotlyjs(), **parts)
+
+
+def build_context(runs: list[StoredRun]) -> Context:
+    """Everything the page shows, as JSON has it."""
+    summaries = summarise(runs)
+    context = {
+        "title": "DCAO on embedded data",
+        "lead": _lead(runs, summaries),
+        "headlines": words.headlines(summaries),
+        "optimizers": _optimizer_legend(summaries),
+        "workloads": [_workload(summary) for summary in summaries],
+        "cost": _cost_table(summaries),
+        "runs": _run_table(runs, summaries),
+        "provenance": _provenance(runs),
+        "numbers": {summary.info.name: _numbers(summary) for summary in summaries},
+    }
+    return json.loads(json.dumps(context, cls=PlotlyJSONEncoder))  # plotly's arrays and tuples become lists
+
+
+def _lead(runs: list[StoredRun], summaries: list[WorkloadSummary]) -> str:
+    titles = formats.listed([summary.info.title for summary in summaries])
+    rates = sorted({lr for summary in summaries for lr in summary.learning_rates})
+    spelled = formats.listed([formats.learning_rate(lr) for lr in rates])
+    return f"{formats.count(len(runs))} training runs of {titles}, from initial learning rates {spelled}."
+
+
+def _optimizer_legend(summaries: list[WorkloadSummary]) -> list[Context]:
+    baselines = {baseline.name: baseline for summary in summaries for baseline in summary.baselines}
+    return [
+        {"title": b.title, "color": figures.family_color(b), "dashed": not b.is_wrapped}
+        for b in baselines.values()
+    ]
+
+
+def _workload(summary: WorkloadSummary) -> Context:
+    return {
+        "name": summary.info.name,
+        "title": summary.info.title,
+        "summary": f"{summary.info.summary}; {formats.count(summary.num_steps)} steps a run",
+        "sentences": words.workload_sentences(summary),
+        "metric": formats.metric_title(summary.info),
+        "table": _result_table(summary),
+        "learning_rates": [
+            {"title": f"from {formats.learning_rate(lr)}", "color": figures.learning_rate_color(summary, lr), "dashed": False}
+            for lr in summary.learning_rates
+        ],
+        "sections": _sections(summary),
+    }
+
+
+def _result_table(summary: WorkloadSummary) -> Context:
+    shade = _shades(summary)
+    return {
+        "columns": [formats.learning_rate(lr) for lr in summary.learning_rates],
+        "rows": [
+            {
+                "title": baseline.title,
+                "cells": [
+                    _cell(summary, summary.arms.get((baseline.name, lr)), shade)
+                    for lr in summary.learning_rates
+                ],
+            }
+            for baseline in summary.baselines
+        ],
+    }
+
+
+def _cell(summary: WorkloadSummary, arm: Arm | None, shade: dict[float | None, int]) -> Context:
+    if arm is None:
+        return {"text": formats.DASH, "detail": "", "shade": 0}
+    spread = (
+        [formats.metric(summary.info, value) for value in (min(arm.values), max(arm.values))]
+        if arm.values
+        else []
+    )
+    details = [f"{spread[0]} to {spread[1]}"] if spread and spread[0] != spread[1] else []
+    if arm.num_diverged:
+        details.append(f"{arm.num_diverged} of {len(arm.runs)} diverged")
+    text = "diverged" if arm.median is None else formats.metric(summary.info, arm.median)
+    return {"text": text, "detail": "; ".join(details), "shade": shade[arm.median]}
+
+
+def _shades(summary: WorkloadSummary) -> dict[float | None, int]:
+    """A shade for each median: the share of medians of this workload that are no better than it."""
+    rank = ranking(summary.info)
+    medians = [arm.median for arm in summary.arms.values()]
+    return {m: (NUM_SHADES * sum(rank(o) < rank(m) for o in medians)) // len(medians) for m in medians}
+
+
+def _sections(summary: WorkloadSummary) -> list[Context]:
+    wrapped = [baseline for baseline in summary.baselines if baseline.is_wrapped]
+    rates = [(lr, f"from {formats.learning_rate(lr)}") for lr in summary.learning_rates]
+    name = summary.info.name
+    sections = [
+        _section(
+            "final",
+            "Where each initial learning rate ends",
+            "optimizers",
+            "Large: the median over seeds. Small: each seed.",
+            [_figure(name, "final", summary.info.title, figures.final_metric(summary))],
+        ),
+        _section(
+            "loss",
+            "Training loss",
+            "optimizers",
+            "Thick: the median over seeds. Thin: each seed. Mean of the mini-batch losses since the last point.",
+            [_figure(name, f"loss-{lr:g}", title, figures.losses(summary, lr)) for lr, title in rates],
+        ),
+        _section(
+            "s",
+            "The stability number against the edge",
+            "optimizers",
+            _stability_caption(summary),
+            [_figure(name, f"s-{lr:g}", title, figures.stability(summary, lr)) for lr, title in rates],
+        ),
+        _section(
+            "hyper",
+            "What DCAO did to the hyperparameters",
+            "learning_rates",
+            "One run from each initial learning rate. " + _held_fixed(summary),
+            [
+                _figure(
+                    name, f"{key}-{b.name}", f"{b.title}: {label}", figures.hyperparameter(summary, key, b)
+                )
+                for key, label in figures.HYPERPARAMETERS.items()
+                for b in wrapped
+            ],
+        ),
+        _section(
+            "ritz",
+            "Ritz values over time",
+            "learning_rates",
+            "Thick: the largest. Thin: the ones after it. One run from each initial learning rate.",
+            [
+                _figure(name, f"ritz-{b.name}", b.title, figures.ritz_values(summary, b))
+                for b in summary.baselines
+            ],
+        ),
+    ]
+    return [section for section in sections if section["figures"]]
+
+
+def _section(key: str, heading: str, legend: str, caption: str, panels: list[Context]) -> Context:
+    drawn = [
+        panel
+        for panel in panels
+        if any(trace.get("x") is not None and len(trace["x"]) for trace in panel["figure"]["data"])
+    ]
+    return {"key": key, "heading": heading, "legend": legend, "caption": caption, "figures": drawn}
+
+
+def _figure(workload: str, key: str, title: str, figure: figures.Figure) -> Context:
+    return {"id": f"{workload}-{key}".replace(":", "-").replace(".", "-"), "title": title, "figure": figure}
+
+
+def _stability_caption(summary: WorkloadSummary) -> str:
+    probed = [run for arm in summary.arms.values() for run in arm.runs[:1] if run.probes]
+    total = sum(len(run.probes) for run in probed)
+    kept = sum(
+        record.estimate.s is not None and record.estimate.s > 0 for run in probed for record in run.probes
+    )
+    return (
+        "Above 2 the steps are too long to be stable. Dots: probes. Lines: their running median. "
+        f"{formats.count(total - kept)} of {formats.count(total)} probes have no s above zero and are not drawn."
+    )
+
+
+def _held_fixed(summary: WorkloadSummary) -> str:
+    """Which hyperparameters stayed what they were in every run shown."""
+    runs = [
+        run
+        for arm in summary.arms.values()
+        for run in arm.runs
+        if run.probes and run.config.optimizer.startswith("dcao")
+    ]
+    still = [
+        label
+        for key, label in figures.HYPERPARAMETERS.items()
+        if all(
+            getattr(record.before, key) == getattr(record.after, key) for run in runs for record in run.probes
+        )
+    ]
+    return f"Unchanged throughout: {formats.listed(still)}." if still else ""
+
+
+def _cost_table(summaries: list[WorkloadSummary]) -> Context:
+    rows = [
+        [
+            s.info.title,
+            b.title,
+            formats.ratio(s.costs[b.name].evaluations_per_step),
+            formats.significant(s.costs[b.name].milliseconds),
+            formats.ratio(s.costs[b.name].time_ratio),
+        ]
+        for s in summaries
+        for b in s.baselines
+    ]
+    return {
+        "columns": [
+            "workload",
+            "optimizer",
+            "gradient evaluations a step",
+            "milliseconds a step",
+            "time over bare",
+        ],
+        "rows": rows,
+    }
+
+
+def _run_table(runs: list[StoredRun], summaries: list[WorkloadSummary]) -> Context:
+    infos = {summary.info.name: summary.info for summary in summaries}
+    rows = []
+    for run in sorted(
+        runs, key=lambda run: (run.config.workload, run.config.optimizer, run.config.lr, run.config.seed)
+    ):
+        info = infos[run.config.workload]
+        rows.append(
+            [
+                info.title,
+                run.config.optimizer,
+                formats.learning_rate(run.config.lr),
+                str(run.config.seed),
+                run.result.outcome.value,
+                formats.metric(info, final_metric(run, info)),
+                formats.metric(info, run.result.best),
+                formats.count(run.result.num_steps),
+                formats.count(run.result.gradient_evaluations),
+                run.config.fingerprint(),
+            ]
+        )
+    columns = [
+        "workload",
+        "optimizer",
+        "initial lr",
+        "seed",
+        "outcome",
+        "final",
+        "best",
+        "steps",
+        "gradient evaluations",
+        "fingerprint",
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _provenance(runs: list[StoredRun]) -> list[list[str]]:
+    """Where the numbers come from; several values where the runs differ."""
+    labels = {
+        "commit": "commit",
+        "has_uncommitted_changes": "uncommitted changes",
+        "processor": "processor",
+        "num_cores": "cores",
+        "num_threads": "threads a run",
+        "system": "system",
+    }
+    rows = [[label, _distinct(run.provenance[key] for run in runs)] for key, label in labels.items()]
+    packages = runs[0].provenance["versions"]
+    rows += [
+        [package, _distinct(run.provenance["versions"].get(package) for run in runs)] for package in packages
+    ]
+    times = sorted(run.provenance["time"] for run in runs)
+    return [*rows, ["first run", times[0]], ["last run", times[-1]]]
+
+
+def _distinct(values: Any) -> str:
+    return ", ".join(sorted({str(value) for value in values}))
+
+
+def _numbers(summary: WorkloadSummary) -> Context:
+    """The numbers behind the words, unrounded."""
+    return {
+        "medians": {f"{name} {lr:g}": arm.median for (name, lr), arm in summary.arms.items()},
+        "values": {f"{name} {lr:g}": list(arm.values) for (name, lr), arm in summary.arms.items()},
+        "costs": {name: asdict(cost) for name, cost in summary.costs.items()},
+        "comparisons": [
+            {
+                "bare": c.bare.name,
+                "wrapped": c.wrapped.name,
+                "bare_range": asdict(c.bare_range),
+                "wrapped_range": asdict(c.wrapped_range),
+                "worst_is_better": c.worst_is_better,
+                "best_is_as_good": c.best_is_as_good,
+                "worst_beats_best": c.worst_beats_best,
+            }
+            for c in compare(summary)
+        ],
+    }
