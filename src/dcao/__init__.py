@@ -1,1 +1,51 @@
-"""DCAO: measure the curvature of a loss while it trains, and keep the step size where stability theory says."""
+"""DCAO: measure the curvature of a loss while it trains, and keep the step size where stability theory wants it.
+
+The public names, in the order of the data flow; nothing else is public.
+"""
+
+from dcao import policies, schedules
+from dcao.curvature import CurvatureEstimate, effective_rank
+from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
+from dcao.optimizer import DCAO
+from dcao.optimizer_models import OptimizerModel, register_optimizer
+from dcao.policies import Decision, Hyperparameters, Observation, Policy
+from dcao.probe_batch import ProbeLoader
+from dcao.stability import stability_number, stability_threshold
+from dcao.step_dynamics import StepDynamics
+from dcao.telemetry import (
+    JsonlRecorder,
+    MemoryRecorder,
+    Recorder,
+    StepRecord,
+    TensorBoardRecorder,
+    read_jsonl,
+    replay,
+)
+
+__all__ = [
+    "DCAO",
+    "CurvatureEstimate",
+    "Decision",
+    "Hyperparameters",
+    "JsonlRecorder",
+    "LanczosResult",
+    "LanczosStatus",
+    "MemoryRecorder",
+    "Observation",
+    "OptimizerModel",
+    "Policy",
+    "ProbeLoader",
+    "Recorder",
+    "StepDynamics",
+    "StepRecord",
+    "TensorBoardRecorder",
+    "effective_rank",
+    "lanczos",
+    "policies",
+    "read_jsonl",
+    "register_optimizer",
+    "replay",
+    "schedules",
+    "stability_number",
+    "stability_threshold",
+]

@@ -1,0 +1,234 @@
+"""The two recurrences of Lanczos: with the whole basis kept orthogonal, and with three vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dcao.operators.base import LinearOperator
+from dcao.ritz import Projection
+
+
+class FullRecurrence:
+    """Lanczos with every new vector orthogonalised twice against all before ("twice is enough", Giraud et al. 2005).
+
+    The coefficients are kept as measured, not as the theory says they are: their asymmetry, and the rounding of a
+    narrow basis, then show in the residual bounds.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        start: Tensor,
+        max_steps: int,
+        num_kept: int,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> None:
+        self.operator = operator
+        self.max_steps = max_steps
+        self.num_matvecs = 0
+        self.exhausted = False
+        self._eps = torch.finfo(operator.dtype).eps
+        self._basis = _Basis(operator.size, max_steps, num_kept, dtype or operator.dtype, device or operator.device)
+        self._matrix = torch.zeros(max_steps, max_steps, dtype=torch.float64)
+        self._defects = torch.zeros(max_steps, dtype=torch.float64)
+        self._nonorthogonality = 0.0
+        self._scale = 0.0
+        self._beta = 0.0
+        self._steps = 0
+        self._store(0, start)
+
+    def advance(self) -> bool:
+        """One step; ``False`` if the product was not finite (the step is then not counted in)."""
+        j = self._steps
+        w = product(self.operator, self._basis.row(j).to(device=self.operator.device, dtype=self.operator.dtype))
+        self.num_matvecs += 1
+        norm = torch.linalg.vector_norm(w)
+        h = self._basis.project_out(w, j + 1) + self._basis.project_out(w, j + 1)
+        *column, norm_value, beta = torch.cat([h, norm[None], torch.linalg.vector_norm(w)[None]]).tolist()
+        if not math.isfinite(norm_value) or not math.isfinite(beta):
+            return False
+        self._scale = max(self._scale, norm_value)
+        self._matrix[: j + 1, j] = torch.tensor(column, dtype=torch.float64)
+        # Each of the j + 1 subtractions, and the product itself, may be off by some eps * ||A q||.
+        self._defects[j] = (j + 10) * self._eps * norm_value
+        self._steps, self._beta = j + 1, beta
+        self.exhausted = beta <= breakdown_threshold(self._eps, self._scale)
+        if not self.exhausted and self._steps < self.max_steps:
+            self._matrix[j + 1, j] = beta
+            self._defects[j] += beta * self._store(j + 1, w.div_(beta))
+        return True
+
+    @property
+    def projection(self) -> Projection:
+        """The projected matrix so far."""
+        m = self._steps
+        return Projection(
+            matrix=self._matrix[:m, :m],
+            beta=self._beta,
+            defects=self._defects[:m],
+            nonorthogonality=self._nonorthogonality,
+            scale=self._scale,
+            eps=self._eps,
+        )
+
+    @property
+    def alphas(self) -> Tensor:
+        """Diagonal of the projected matrix."""
+        return self.projection.matrix.diagonal().clone()
+
+    @property
+    def betas(self) -> Tensor:
+        """Norms of the remainders."""
+        m = self._steps
+        last = torch.tensor([self._beta][:m], dtype=torch.float64)
+        return torch.cat([self._matrix[:m, :m].diagonal(-1), last]) if m else last
+
+    def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """Ritz vectors (rows) formed in place, and the norm of the rounding of each; the recurrence ends here."""
+        return self._basis.rotate(coefficients)
+
+    def _store(self, row: int, vector: Tensor) -> float:
+        """Keep a vector (and spoil it); norm of what storing it changed."""
+        stored = self._basis.row(row)
+        stored.copy_(vector)
+        if stored.dtype == vector.dtype:
+            self._nonorthogonality += self._eps
+            return 0.0
+        rounding = float(torch.linalg.vector_norm(vector.sub_(stored.to(vector))))
+        self._nonorthogonality += 2.0 * rounding
+        return rounding
+
+
+class LightRecurrence:
+    """Lanczos with the last two vectors only: four at most are alive, while the product is copied."""
+
+    def __init__(self, operator: LinearOperator, start: Tensor) -> None:
+        self.operator = operator
+        self.num_matvecs = 0
+        self.exhausted = False
+        self._eps = torch.finfo(operator.dtype).eps
+        self._previous: Tensor | None = None
+        self._current = start
+        self._last_beta = torch.zeros((), dtype=start.dtype, device=start.device)
+        self._scale = 0.0
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+
+    def advance(self) -> bool:
+        """One step; ``False`` if the product was not finite (the step is then not counted in)."""
+        q = self._current
+        w = product(self.operator, q)
+        self.num_matvecs += 1
+        norm = torch.linalg.vector_norm(w)
+        if self._previous is not None:
+            w.addcmul_(self._previous, self._last_beta, value=-1.0)
+        first = torch.dot(q, w)
+        w.addcmul_(q, first, value=-1.0)
+        second = torch.dot(q, w)  # local second pass: alpha to full precision
+        w.addcmul_(q, second, value=-1.0)
+        beta_here = torch.linalg.vector_norm(w)
+        alpha, norm_value, beta = torch.stack([first + second, norm, beta_here]).tolist()
+        if not math.isfinite(norm_value) or not math.isfinite(beta):
+            return False
+        self._scale = max(self._scale, norm_value)
+        self._alphas.append(alpha)
+        self._betas.append(beta)
+        self.exhausted = beta <= breakdown_threshold(self._eps, self._scale)
+        if not self.exhausted:
+            self._previous, self._current, self._last_beta = q, w.div_(beta_here), beta_here
+        return True
+
+    @property
+    def projection(self) -> Projection:
+        """The tridiagonal matrix so far."""
+        m = len(self._alphas)
+        off = torch.diag(self.betas[:-1], 1) if m > 1 else torch.zeros(m, m, dtype=torch.float64)
+        rounding = (m + 10) * self._eps * self._scale
+        return Projection(
+            matrix=torch.diag(self.alphas) + off + off.T,
+            beta=self._betas[-1] if m else 0.0,
+            defects=torch.full((m,), rounding, dtype=torch.float64),
+            nonorthogonality=0.0,
+            scale=self._scale,
+            eps=self._eps,
+        )
+
+    @property
+    def alphas(self) -> Tensor:
+        """Diagonal of the tridiagonal matrix."""
+        return torch.tensor(self._alphas, dtype=torch.float64)
+
+    @property
+    def betas(self) -> Tensor:
+        """Norms of the remainders."""
+        return torch.tensor(self._betas, dtype=torch.float64)
+
+
+def product(operator: LinearOperator, vector: Tensor) -> Tensor:
+    """The operator's product in memory of our own (an operator may return its argument or a buffer it reuses)."""
+    w = operator.matvec(vector)
+    if w.shape != (operator.size,):
+        raise ValueError(f"operator.matvec must return shape ({operator.size},), got {tuple(w.shape)}")
+    return w.detach().to(device=operator.device, dtype=operator.dtype, copy=True)
+
+
+def breakdown_threshold(eps: float, scale: float) -> float:
+    """Norm, relative to the operator's scale, below which a remainder is the rounding of one product."""
+    return 16.0 * eps * scale
+
+
+class _Basis:
+    """Rows in two blocks: the head becomes the Ritz vectors in place, and the tail can then be freed."""
+
+    def __init__(self, size: int, num_rows: int, num_head: int, dtype: torch.dtype, device: torch.device | str) -> None:
+        self.size = size
+        self.head = torch.empty(num_head, size, dtype=dtype, device=device)
+        self.tail = torch.empty(num_rows - num_head, size, dtype=dtype, device=device)
+
+    def row(self, i: int) -> Tensor:
+        return self.head[i] if i < len(self.head) else self.tail[i - len(self.head)]
+
+    def blocks(self, count: int) -> list[Tensor]:
+        """The first ``count`` rows."""
+        blocks = [self.head[:count], self.tail[: max(0, count - len(self.head))]]
+        return [block for block in blocks if len(block)]
+
+    def project_out(self, w: Tensor, count: int) -> Tensor:
+        """Subtract from ``w``, in place, its components along the first ``count`` rows; the coefficients."""
+        if self.head.dtype != w.dtype or self.head.device != w.device:
+            return torch.stack([_subtract(w, self.row(i).to(w)) for i in range(count)])
+        coefficients = []
+        for V in self.blocks(count):  # (rows, size)
+            c = V @ w
+            w.addmv_(V.T, c, alpha=-1.0)
+            coefficients.append(c)
+        return torch.cat(coefficients)
+
+    def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """``coefficients' @ rows`` written over the head, some columns at a time: no second basis is ever alive."""
+        steps, num_wanted = coefficients.shape
+        work = torch.promote_types(self.head.dtype, torch.float32)
+        S = coefficients.to(dtype=work, device=self.head.device)
+        rounding = torch.zeros(num_wanted, dtype=torch.float64)
+        width = max(1024, self.size // 64)
+        for begin in range(0, self.size, width):
+            columns = slice(begin, begin + width)
+            parts = [block[:, columns].to(work) for block in self.blocks(steps)]
+            rows = torch.cat(parts)
+            piece = S.T @ rows
+            target = self.head[:num_wanted, columns]
+            target.copy_(piece)
+            rounding += (piece - target.to(work)).square().sum(dim=1).cpu().double()
+        vectors = self.head[:num_wanted]
+        del self.tail
+        return vectors, rounding.sqrt()
+
+
+def _subtract(w: Tensor, row: Tensor) -> Tensor:
+    c = torch.dot(row, w)
+    w.addcmul_(row, c, value=-1.0)
+    return c

@@ -1,0 +1,199 @@
+"""The only writer of hyperparameters: asks the policy, and puts its answer into the param groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.optimizer_models import OptimizerModel
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+
+Group = dict[str, Any]
+
+
+class Controller:
+    """Owns the policy's state and the scale on the learning rate.
+
+    What trains is ``nominal lr * scale``. As long as nobody else writes an lr, it stands in the param groups itself.
+    From the moment a scheduler (or a person) is seen to write one, the param groups hold the nominal lr, which stays
+    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1 (a governor),
+    because a controller that chases a target would undo a decay.
+
+    Args:
+        policy: Decides.
+        optimizer: The base optimizer; its groups are written.
+        model: What is known of its class; None where nothing is, and then momentum is not written.
+        governor: False lets the scale exceed 1 under a scheduler too.
+    """
+
+    def __init__(
+        self, policy: Policy, optimizer: Optimizer, model: OptimizerModel | None, *, governor: bool = True
+    ) -> None:
+        self.policy, self.model, self.governor = policy, model, governor
+        self.scale = 1.0
+        self.governed = False
+        self.policy_state: State | None = None
+        self.written: list[float] = []  # lr in each group as this controller last left it
+        self.momenta: list[float | None] = []  # the same for momentum
+        self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
+        self.note_groups(optimizer)
+        policy.init(self.hyperparameters(optimizer))  # refuses bounds that exclude the present values, at once
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def note_groups(self, optimizer: Optimizer) -> None:
+        """Take the groups' present values for this controller's own; new groups are added."""
+        self.written = [float(group["lr"]) for group in optimizer.param_groups]
+        self.momenta = [self._momentum(group) for group in optimizer.param_groups]
+        self.compensation += [1.0] * (len(self.written) - len(self.compensation))
+
+    def effective_lrs(self, optimizer: Optimizer) -> list[float]:
+        """The lr that the coming step uses, for each group."""
+        lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        if not self.governed:
+            return lrs
+        return [lr * self.scale * factor for lr, factor in zip(lrs, self.compensation, strict=True)]
+
+    def hyperparameters(self, optimizer: Optimizer) -> Hyperparameters:
+        """Values of the reference group: the one with the largest lr."""
+        lrs = self.effective_lrs(optimizer)
+        reference = max(range(len(lrs)), key=lrs.__getitem__)
+        decays = [float(group["weight_decay"]) for group in optimizer.param_groups if "weight_decay" in group]
+        return Hyperparameters(
+            lr=lrs[reference],
+            momentum=self._momentum(optimizer.param_groups[reference]),
+            weight_decay=max(decays) if decays else None,
+        )
+
+    def sync(self, optimizer: Optimizer) -> None:
+        """Notice a scheduler, or anybody else, that has written an lr."""
+        if self.governed:
+            return
+        lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        if len(lrs) > len(self.written):  # groups added to the base itself
+            self.note_groups(optimizer)
+        if lrs != self.written or has_scheduler(optimizer):
+            # What stands in the groups now is the nominal lr; the scale starts over from it.
+            self.governed, self.scale = True, 1.0
+            self.compensation = [1.0] * len(lrs)
+
+    # --- deciding and writing ---------------------------------------------------------------------------------
+
+    def decide(self, observation: Observation) -> Decision:
+        """The policy's answer."""
+        if self.policy_state is None:
+            self.policy_state = self.policy.init(observation.hyperparameters)
+        decision, self.policy_state = self.policy.propose(observation, self.policy_state)
+        return decision
+
+    def apply(self, optimizer: Optimizer, decision: Decision) -> Decision:
+        """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
+        now, wanted = self.hyperparameters(optimizer), decision.hyperparameters
+        notes = [decision.reason]
+        if wanted.momentum != now.momentum and wanted.momentum is not None:
+            notes += self._write_momentum(optimizer, wanted.momentum, now.momentum)
+        if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None and now.weight_decay:
+            self._scale_weight_decay(optimizer, wanted.weight_decay / now.weight_decay)
+        if wanted.lr != now.lr and now.lr > 0.0:
+            notes += self.scale_lr(optimizer, wanted.lr / now.lr)
+        return replace(decision, reason="; ".join(notes))
+
+    def scale_lr(self, optimizer: Optimizer, factor: float) -> list[str]:
+        """Multiply the lr that trains, in every group alike."""
+        wanted = self.scale * factor
+        self.scale = min(wanted, 1.0) if self.governed and self.governor else wanted
+        if not self.governed:
+            self._write_lrs(optimizer, [lr * factor for lr in self.written])
+        return ["held at the scheduled lr: governor"] if self.scale < wanted else []
+
+    @contextmanager
+    def training_lrs(self, optimizer: Optimizer) -> Iterator[None]:
+        """While the base optimizer steps, its groups hold the lr that trains."""
+        effective = self.effective_lrs(optimizer)
+        nominal = [float(group["lr"]) for group in optimizer.param_groups]
+        if effective == nominal:
+            yield
+            return
+        _set_lrs(optimizer, effective)
+        try:
+            yield
+        finally:
+            _set_lrs(optimizer, nominal)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-plain state."""
+        return {
+            "scale": self.scale,
+            "governed": self.governed,
+            "policy_state": self.policy_state,
+            "compensation": list(self.compensation),
+        }
+
+    def load_state_dict(self, optimizer: Optimizer, state: dict[str, Any] | None) -> None:
+        """Go on from a saved state; without one, from the groups as they are."""
+        state = state or {"scale": 1.0, "governed": False, "policy_state": None, "compensation": []}
+        self.scale, self.governed, self.policy_state = state["scale"], state["governed"], state["policy_state"]
+        self.compensation = list(state["compensation"])
+        self.note_groups(optimizer)
+
+    # --- helpers ----------------------------------------------------------------------------------------------
+
+    def _write_lrs(self, optimizer: Optimizer, lrs: list[float]) -> None:
+        _set_lrs(optimizer, lrs)
+        # Read back: a tensor lr (capturable) is rounded to its own dtype.
+        self.written = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def _momentum(self, group: Group) -> float | None:
+        if self.model is None or self.model.momentum_key is None:
+            return None
+        value = group[self.model.momentum_key]
+        return float(value[0] if self.model.momentum_key == "betas" else value)
+
+    def _write_momentum(self, optimizer: Optimizer, wanted: float, now: float | None) -> list[str]:
+        """Change momentum in the groups that share the reference group's, without a jump in the step (design 6)."""
+        if [self._momentum(group) for group in optimizer.param_groups] != self.momenta:
+            return ["momentum held: somebody else sets it"]
+        assert self.model is not None
+        factors = [1.0] * len(self.momenta)
+        for index, group in enumerate(optimizer.param_groups):
+            if self.momenta[index] != now or now is None:
+                continue
+            if self.model.momentum_key == "betas":
+                group["betas"] = (wanted, *group["betas"][1:])
+            else:
+                group["momentum"] = wanted
+                factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
+            if self.model.rescale_momentum is not None:
+                for p in group["params"]:
+                    if optimizer.state.get(p):
+                        self.model.rescale_momentum(group, optimizer.state[p], now, wanted)
+        self.momenta = [self._momentum(group) for group in optimizer.param_groups]
+        self.compensation = [c * f for c, f in zip(self.compensation, factors, strict=True)]
+        if not self.governed:
+            self._write_lrs(optimizer, [lr * f for lr, f in zip(self.written, factors, strict=True)])
+        return []
+
+    def _scale_weight_decay(self, optimizer: Optimizer, factor: float) -> None:
+        for group in optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = float(group["weight_decay"]) * factor
+
+
+def has_scheduler(optimizer: Optimizer) -> bool:
+    """Whether an ``LRScheduler`` has been built on this optimizer: it leaves ``initial_lr`` in the groups."""
+    return any("initial_lr" in group for group in optimizer.param_groups)
+
+
+def _set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:
+    with torch.no_grad():
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)  # in place: a captured graph reads this tensor
+            else:
+                group["lr"] = lr

@@ -1,0 +1,104 @@
+"""What a probe says: the curvature of the loss at one step, what it cost, and how far to trust it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from dcao.lanczos import LanczosResult, LanczosStatus
+
+Measure = Literal["load", "batch", "hessian", "preconditioned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureEstimate:
+    """Curvature of the loss before one optimizer step. ``None`` and ``()`` mean: not measured by this probe.
+
+    Attributes:
+        step: Optimizer step that comes next; 0 is the first.
+        loss: Loss of the probe batch.
+        measure: The measure that ``s`` is by.
+        s: Stability number; the edge is at 2 for every optimizer. ``inf``: the loss is not finite one step away.
+        stability: The stability number by each measure taken.
+        trust: How far to trust ``s``: 0 (do not act on it) to 1. For a Ritz value, one minus its relative residual.
+        sharpness: Largest Ritz value of the loss Hessian.
+        ritz_values: The k largest, descending.
+        residuals: ``||H y - theta y||`` of each: some eigenvalue of H lies this close to it.
+        smallest: Smallest Ritz value, when asked for.
+        preconditioned_sharpness: Largest Ritz value of ``P^-1/2 H P^-1/2``, P from the optimizer's state; with several
+            param groups, lr ratios between them are counted into P.
+        batch: Mini-batch curvature ``u'Hu / g'u`` along the preconditioned mini-batch gradient ``u = P^-1 g``,
+            in units of 1 / lr: multiply by the optimizer's effective lr for the stability number.
+        load_signal: Part of the ``batch`` stability number that successive batches share; momentum does not damp it.
+        load_noise: The rest of it, which momentum averages away.
+        status: How the Lanczos run ended.
+        num_matvecs: Hessian-vector products spent.
+        cost: Gradient evaluations spent beyond the training step.
+        hvp: How products were made: ``"exact"``, ``"central"`` or ``"forward"``.
+        reason: What did not go as planned, in words; empty if nothing.
+    """
+
+    step: int
+    measure: Measure
+    loss: float | None = None
+    s: float | None = None
+    stability: dict[str, float] = field(default_factory=dict)
+    trust: float = 0.0
+    sharpness: float | None = None
+    ritz_values: tuple[float, ...] = ()
+    residuals: tuple[float, ...] = ()
+    smallest: float | None = None
+    preconditioned_sharpness: float | None = None
+    batch: float | None = None
+    load_signal: float | None = None
+    load_noise: float | None = None
+    status: LanczosStatus | None = None
+    num_matvecs: int = 0
+    cost: float = 0.0
+    hvp: str = ""
+    reason: str = ""
+
+    @property
+    def spectral_gap(self) -> float | None:
+        """``lambda_1 - lambda_2``; None unless two Ritz values were measured."""
+        return self.ritz_values[0] - self.ritz_values[1] if len(self.ritz_values) > 1 else None
+
+    @property
+    def effective_rank(self) -> float | None:
+        """Effective rank of the measured top of the spectrum (:func:`effective_rank`)."""
+        return effective_rank(self.ritz_values) if self.ritz_values else None
+
+
+def effective_rank(eigenvalues: Sequence[float]) -> float:
+    """Exponential of the entropy of the positive eigenvalues' shares: 1 if one dominates, k if k are equal.
+
+    Roy and Vetterli 2007, "The effective rank". Zero and negative values carry no share.
+
+    Example:
+        >>> effective_rank([2.0, 2.0, 2.0]), effective_rank([5.0, 0.0])
+        (3.0, 1.0)
+    """
+    positive = [value for value in eigenvalues if value > 0.0]
+    total = math.fsum(positive)
+    if not 0.0 < total < math.inf:
+        return 0.0
+    shares = [value / total for value in positive]
+    return round(math.exp(-math.fsum(share * math.log(share) for share in shares if share > 0.0)), 12)
+
+
+def ritz_trust(result: LanczosResult | None) -> float:
+    """One minus the leading pair's relative residual, at least 0; 0 where there is no result."""
+    if result is None or result.status is LanczosStatus.NONFINITE or not len(result.ritz_values):
+        return 0.0
+    value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
+    return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0
+
+
+def require_measure(measure: str) -> Measure:
+    """``measure``, refused if it is not one of the four."""
+    for known in get_args(Measure):
+        if measure == known:
+            return known  # type: ignore[no-any-return]
+    raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")

@@ -1,0 +1,170 @@
+"""A probe leaves no trace: what a loss evaluation may change, saved before and put back after, bit for bit."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps")
+
+
+@contextmanager
+def leave_no_trace(
+    params: Sequence[Tensor],
+    *,
+    modules: Sequence[nn.Module] | None = None,
+    rng_state: RngState | None = None,
+) -> Iterator[None]:
+    """Context in which a loss may be evaluated any number of times without a trace.
+
+    On exit, also after an exception, these are bit for bit what they were: ``.grad`` and ``requires_grad`` of
+    ``params``, the random streams (torch on the CPU and on the devices of ``params``, Python's, NumPy's if loaded), the
+    autocast state, and for ``modules`` the buffers (BatchNorm's running statistics) and train/eval flags. Buffers are
+    swapped for copies while the context lasts, so that a graph that holds the originals stays valid.
+
+    Args:
+        params: Parameters of the loss; their ``.grad`` reads ``None`` inside the context.
+        modules: Modules to protect; default: the whole model(s) that ``params`` belong to (:func:`model_modules`).
+            Whoever enters often should find them once.
+        rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
+        >>> before = model[1].running_mean.clone()
+        >>> with leave_no_trace(list(model.parameters())):
+        ...     _ = model(torch.randn(8, 2))
+        >>> torch.equal(model[1].running_mean, before)
+        True
+    """
+    modules = model_modules(params) if modules is None else modules
+    outer_rng = capture_rng(params)
+    outer_autocast = _capture_autocast()
+    grads = [(p, p.grad) for p in params]
+    flags = [(p, p.requires_grad) for p in _all_parameters(params, modules)]
+    training = [(module, module.training) for module in modules]
+    buffers = _swap_buffers(modules)
+    try:
+        for p in params:
+            p.grad = None
+        if rng_state is not None:
+            restore_rng(rng_state)
+        # Autocast caches the low-precision copies of weights: a probe that moves the weights must not read stale ones.
+        torch.clear_autocast_cache()
+        torch.set_autocast_cache_enabled(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, originals in buffers:
+            module._buffers.clear()
+            module._buffers.update(originals)
+        for module, flag in training:
+            module.training = flag
+        for p, flag in flags:
+            p.requires_grad_(flag)
+        for p, grad in grads:
+            p.grad = grad
+        torch.clear_autocast_cache()
+        _restore_autocast(outer_autocast)
+        restore_rng(outer_rng)
+
+
+def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
+    """Every module of the model or models that hold ``params``, found without a reference to the model.
+
+    One pass over the garbage collector's objects (tens of milliseconds). Forward hooks would do it without that, but
+    a global hook makes ``torch.compile`` compile again, and does not fire inside a compiled function (both measured).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False))
+        >>> sorted(type(m).__name__ for m in model_modules(model.parameters()))
+        ['BatchNorm1d', 'Linear', 'Sequential']
+    """
+    wanted = {id(p) for p in params}
+    # type(), not isinstance(): an isinstance check may run code of proxies (mocks, lazy modules).
+    alive = [m for m in gc.get_objects() if issubclass(type(m), nn.Module) and "_modules" in m.__dict__]
+    parents: dict[int, list[nn.Module]] = {}
+    for module in alive:
+        for child in module._modules.values():
+            parents.setdefault(id(child), []).append(module)
+    found: dict[int, nn.Module] = {}
+    queue = [m for m in alive if any(id(p) in wanted for p in m._parameters.values())]
+    while queue:
+        module = queue.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            queue.extend(parents.get(id(module), ()))
+            queue.extend(child for child in module._modules.values() if child is not None)
+    return list(found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RngState:
+    """The random streams that a loss may draw from."""
+
+    cpu: Tensor
+    devices: tuple[tuple[torch.device, Tensor], ...]
+    python: Any
+    numpy: Any
+
+
+def capture_rng(params: Iterable[Tensor]) -> RngState:
+    """Present state of the random streams: CPU, the devices of ``params``, Python's, and NumPy's if it is loaded."""
+    devices = sorted({p.device for p in params if p.device.type not in ("cpu", "meta")}, key=str)
+    numpy = sys.modules.get("numpy")
+    return RngState(
+        cpu=torch.get_rng_state(),
+        devices=tuple((d, torch.get_device_module(d).get_rng_state(d)) for d in devices),
+        python=random.getstate(),
+        numpy=numpy.random.get_state() if numpy is not None else None,
+    )
+
+
+def restore_rng(state: RngState) -> None:
+    """Put the random streams back to ``state``."""
+    torch.set_rng_state(state.cpu)
+    for device, device_state in state.devices:
+        torch.get_device_module(device).set_rng_state(device_state, device)
+    random.setstate(state.python)
+    if state.numpy is not None:
+        sys.modules["numpy"].random.set_state(state.numpy)
+
+
+def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
+    own = (p for module in modules for p in module._parameters.values() if p is not None)
+    return list({id(p): p for p in (*params, *own)}.values())
+
+
+def _swap_buffers(modules: Sequence[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
+    """Let each module work on copies of its buffers; the originals, to put back. A shared buffer gets one copy."""
+    copies: dict[int, Tensor] = {}
+    swapped = []
+    for module in modules:
+        originals = dict(module._buffers)
+        if not originals:
+            continue
+        swapped.append((module, originals))
+        for name, buffer in originals.items():
+            if buffer is not None:
+                module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
+    return swapped
+
+
+def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:
+    devices = [(d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in AUTOCAST_DEVICES]
+    return torch.is_autocast_cache_enabled(), devices
+
+
+def _restore_autocast(saved: tuple[bool, list[tuple[str, bool, torch.dtype]]]) -> None:
+    cache_enabled, devices = saved
+    torch.set_autocast_cache_enabled(cache_enabled)
+    for device, enabled, dtype in devices:
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)

@@ -1,0 +1,262 @@
+"""One probe's work: every measure asked for, from gradients that are evaluated once and shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dcao.curvature import CurvatureEstimate, ritz_trust
+from dcao.directional import Directional, StepVectors, directional
+from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
+from dcao.operators.base import LinearOperator
+from dcao.operators.batched import BatchedOperator
+from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
+from dcao.operators.hessian import vector_dtype
+from dcao.operators.preconditioned import PreconditionedOperator
+from dcao.operators.shifted import ShiftedOperator
+from dcao.optimizer_models import OptimizerModel, optimizer_model
+from dcao.probe_batch import HessianLike, ProbeBatch
+from dcao.stability import load_number, stability_number
+from dcao.step_dynamics import StepDynamics
+from dcao.vectors import flatten
+
+if TYPE_CHECKING:
+    from dcao.probe import CurvatureProbe
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+class Measurement:
+    """The measures of one probe. A context: leaving it frees the graphs."""
+
+    def __init__(
+        self,
+        probe: CurvatureProbe,
+        optimizer: Optimizer,
+        params: Sequence[Tensor],
+        modules: Sequence[nn.Module],
+        batches: Sequence[ProbeBatch],
+    ) -> None:
+        self.probe, self.settings, self.params, self.modules = probe, probe.settings, params, modules
+        self.optimizer = optimizer
+        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self.groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
+        self.dtype = vector_dtype(params)
+        self.evaluations = float(sum(batch.gradient is None for batch in batches))
+        self.batches = [batch.with_gradient(params, modules) for batch in batches]
+        self.operators: list[HessianLike] = []
+        self.num_matvecs = 0
+
+    def __enter__(self) -> Measurement:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for operator in self.operators:
+            if not isinstance(operator, FiniteDifferenceOperator):
+                operator.close()
+
+    def estimate(self, step: int, *, spectrum: bool) -> CurvatureEstimate:
+        """Everything that is asked for, as one record."""
+        measure = self.settings.measure
+        along = self._directional() if measure in ("load", "batch") else None
+        hessian = self._hessian() if spectrum or measure == "hessian" else None
+        smallest = self._smallest() if self.settings.smallest and hessian is not None else None
+        preconditioned = self._preconditioned() if measure == "preconditioned" else None
+        stability = self._stability(along, hessian, preconditioned)
+        deciding = preconditioned if measure == "preconditioned" else hessian
+        reported = hessian if hessian is not None else preconditioned
+        return CurvatureEstimate(
+            step=step,
+            measure=measure,
+            loss=self._loss(),
+            s=stability.get(measure),
+            stability=stability,
+            trust=along.trust if along is not None else ritz_trust(deciding),
+            sharpness=_leading(hessian),
+            ritz_values=tuple(hessian.ritz_values.tolist()) if hessian is not None else (),
+            residuals=tuple(hessian.residuals.tolist()) if hessian is not None else (),
+            smallest=_leading(smallest),
+            preconditioned_sharpness=_leading(preconditioned),
+            batch=along.total / self._dynamics().step_size if along is not None else None,
+            load_signal=along.signal if along is not None else None,
+            load_noise=along.noise if along is not None else None,
+            status=reported.status if reported is not None else None,
+            num_matvecs=self.num_matvecs,
+            cost=self.evaluations + sum(operator.gradient_evaluations for operator in self.operators),
+            hvp=self.operators[-1].kind if self.operators else "",
+            reason=self._reason(along, deciding),
+        )
+
+    # --- the measures -----------------------------------------------------------------------------------------
+
+    def _directional(self) -> Directional:
+        self.num_matvecs += len(self.batches)
+        return directional([self._step_vectors(batch) for batch in self.batches])
+
+    def _hessian(self) -> LanczosResult:
+        return self._lanczos("hessian", self._hessian_operator(), k=self.settings.k)
+
+    def _smallest(self) -> LanczosResult:
+        return self._lanczos("smallest", self._hessian_operator(), k=1)
+
+    def _preconditioned(self) -> LanczosResult:
+        """Of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
+        decay = self._dynamics().l2_decay
+        operator = self._hessian_operator()
+        shifted = ShiftedOperator(operator, decay) if decay else operator
+        return self._lanczos("preconditioned", PreconditionedOperator(shifted, self._inverse_sqrt()), k=1)
+
+    def _stability(
+        self, along: Directional | None, hessian: LanczosResult | None, preconditioned: LanczosResult | None
+    ) -> dict[str, float]:
+        """The stability number by every measure that was taken."""
+        numbers: dict[str, float] = {}
+        if along is not None and along.trust > 0.0:
+            numbers["batch"] = along.total
+            numbers["load"] = load_number(along.signal, along.noise, self._dynamics())
+        sharpness = _leading(hessian)
+        if sharpness is not None:
+            lr = float(self._reference_group()["lr"])
+            # The proposal's lr * lambda_max; relative to 2 (1 + mu) / lr if momentum-aware.
+            numbers["hessian"] = lr * sharpness / (1.0 + self._momentum() if self.settings.momentum_aware else 1.0)
+        preconditioned_sharpness = _leading(preconditioned)
+        if preconditioned_sharpness is not None:
+            limit = self._dynamics().curvature_limit
+            numbers["preconditioned"] = stability_number(preconditioned_sharpness, limit)
+        return numbers
+
+    def _loss(self) -> float:
+        total = sum(batch.weight for batch in self.batches)
+        return sum(batch.weight * (math.nan if batch.loss is None else batch.loss) for batch in self.batches) / total
+
+    def _reason(self, along: Directional | None, deciding: LanczosResult | None) -> str:
+        parts = [along.reason] if along is not None else []
+        parts += [operator.reason for operator in self.operators if operator.kind != self.settings.hvp][:1]
+        if deciding is not None and deciding.status is not LanczosStatus.CONVERGED:
+            parts.append(deciding.reason)
+        return "; ".join(part for part in parts if part)
+
+    # --- what the optimizer does ------------------------------------------------------------------------------
+
+    def _model(self) -> OptimizerModel:
+        return optimizer_model(self.optimizer)
+
+    def _state(self, p: Tensor) -> dict[str, Any]:
+        return self.optimizer.state.get(p, {})  # get: the state is a defaultdict, and indexing would write into it
+
+    def _reference_group(self) -> dict[str, Any]:
+        return max(self.groups, key=lambda group: float(group["lr"]))
+
+    def _dynamics(self) -> StepDynamics:
+        group = self._reference_group()
+        first = next(p for p, own in zip(self.params, self.groups, strict=True) if own is group)
+        return self._model().dynamics(group, self._state(first))
+
+    def _momentum(self) -> float:
+        group = self._reference_group()
+        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
+
+    # --- vectors and operators --------------------------------------------------------------------------------
+
+    def _step_vectors(self, batch: ProbeBatch) -> StepVectors:
+        model = self._model()
+        displacements, pasts = [], []
+        assert batch.gradient is not None
+        for p, group, grad in zip(self.params, self.groups, batch.gradient, strict=True):
+            state = self._state(p)
+            inverse: Tensor | float = model.dynamics(group, state).step_size
+            denominator = model.denominator(group, state, grad)
+            if denominator is not None:
+                inverse = inverse / denominator
+            displacements.append(grad * inverse)
+            past = model.average_gradient(group, state)
+            pasts.append(torch.zeros_like(grad) if past is None else past * inverse)
+        gradient = flatten(batch.gradient, dtype=self.dtype)
+        return StepVectors(
+            gradient=gradient,
+            displacement=flatten(displacements, dtype=self.dtype),
+            past=flatten(pasts, dtype=self.dtype),
+            product=lambda vector: self._product_along_step(batch, gradient, vector),
+            weight=batch.weight,
+        )
+
+    def _product_along_step(self, batch: ProbeBatch, gradient: Tensor, vector: Tensor) -> Tensor:
+        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+        if self.settings.hvp in ("exact", "central"):
+            return self._batch_operator(batch).matvec(vector)
+        step_length = self._step_length(float(torch.linalg.vector_norm(vector)))
+        operator = batch.difference_operator(
+            self.params, self.modules, kind="forward", step_length=step_length, base_gradient=gradient
+        )
+        self.operators.append(operator)
+        return operator.matvec(-vector).neg_()
+
+    def _step_length(self, displacement: float) -> float:
+        """Length of a one-sided difference along the step."""
+        chosen = self.settings.step_length
+        if chosen is not None and chosen != "step":
+            return chosen
+        shortest = default_step_length(self.params, "forward")
+        if chosen is None or not math.isfinite(displacement):
+            return shortest
+        # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
+        momentum = self._dynamics().momentum
+        return max(displacement * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
+
+    def _hessian_operator(self) -> LinearOperator:
+        operators = [self._batch_operator(batch) for batch in self.batches]
+        if len(operators) == 1:
+            return operators[0]
+        return BatchedOperator(operators, [batch.weight for batch in self.batches])
+
+    def _batch_operator(self, batch: ProbeBatch) -> HessianLike:
+        operator = batch.hessian_operator(
+            self.params, self.modules, hvp=self.settings.hvp, step_length=self._lanczos_step_length()
+        )
+        self.operators.append(operator)
+        return operator
+
+    def _lanczos_step_length(self) -> float | None:
+        return None if self.settings.step_length == "step" else self.settings.step_length
+
+    def _inverse_sqrt(self) -> Tensor:
+        """``P^-1/2``, flat, as the coming step would have P; lr ratios between groups are part of it."""
+        model, largest = self._model(), float(self._reference_group()["lr"])
+        gradients = self.batches[0].gradient
+        assert gradients is not None
+        pieces = []
+        for p, group, grad in zip(self.params, self.groups, gradients, strict=True):
+            preconditioner = model.preconditioner(group, self._state(p), grad)
+            weight = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
+            ratio = float(group["lr"]) / largest if largest > 0.0 else 1.0
+            pieces.append((weight * ratio).clamp_min(TINY).sqrt())
+        return flatten(pieces, dtype=self.dtype)
+
+    def _lanczos(self, name: str, operator: LinearOperator, *, k: int) -> LanczosResult:
+        start = self.probe.starts.get(name)
+        result = lanczos(
+            operator,
+            k=k,
+            num_steps=self.settings.num_lanczos_steps,
+            which="smallest" if name == "smallest" else "largest",
+            start=start if start is not None and start.shape[-1] == operator.size else None,
+            tolerance=self.settings.tolerance,
+            vectors=True,
+            generator=self.probe.generator,
+        )
+        if result.status is not LanczosStatus.NONFINITE:
+            self.probe.starts[name] = result.ritz_vectors
+        self.num_matvecs += result.num_matvecs
+        return result
+
+
+def _leading(result: LanczosResult | None) -> float | None:
+    return float(result.ritz_values[0]) if result is not None and len(result.ritz_values) else None

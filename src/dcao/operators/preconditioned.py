@@ -1,0 +1,45 @@
+"""A curvature matrix in the coordinates of a diagonal preconditioner."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcao.operators.base import LinearOperator, gradient_evaluations
+
+
+class PreconditionedOperator:
+    """``P^(-1/2) A P^(-1/2)`` for a diagonal ``P``: symmetric, with the eigenvalues of ``P^-1 A``.
+
+    ``inverse_sqrt`` is the vector ``P^(-1/2)``.
+
+    Example:
+        >>> from dcao.operators import MatrixOperator
+        >>> inner = MatrixOperator(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> PreconditionedOperator(inner, torch.tensor([1.0, 0.5])).matvec(torch.tensor([0.0, 1.0]))
+        tensor([0.5000, 0.5000])
+    """
+
+    def __init__(self, operator: LinearOperator, inverse_sqrt: Tensor) -> None:
+        if inverse_sqrt.shape != (operator.size,):
+            raise ValueError(
+                f"inverse_sqrt must have shape ({operator.size},), the operator's size, got {tuple(inverse_sqrt.shape)}"
+            )
+        if not bool(((inverse_sqrt > 0) & torch.isfinite(inverse_sqrt)).all()):
+            raise ValueError("inverse_sqrt must be positive and finite everywhere; it is P**-0.5, not P")
+        self.operator = operator
+        self.inverse_sqrt = inverse_sqrt.to(device=operator.device, dtype=operator.dtype)
+        self.size = operator.size
+        self.device = operator.device
+        self.dtype = operator.dtype
+        self._num_matvecs = 0
+
+    @property
+    def gradient_evaluations(self) -> float:
+        """What the inner operator has cost."""
+        return gradient_evaluations(self.operator, self._num_matvecs)
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Scale, multiply, scale."""
+        self._num_matvecs += 1
+        return self.operator.matvec(vector * self.inverse_sqrt) * self.inverse_sqrt

@@ -1,0 +1,100 @@
+"""CurvatureProbe: from batches and a live optimizer to a CurvatureEstimate, leaving no trace on either."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dcao.curvature import CurvatureEstimate, Measure
+from dcao.isolation import leave_no_trace, model_modules
+from dcao.measurement import Measurement
+from dcao.operators.hvp import HvpKind
+from dcao.probe_batch import ProbeBatch
+from dcao.vectors import trainable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """What a probe measures and how; the arguments of the same names of :class:`dcao.DCAO` say more."""
+
+    measure: Measure = "load"
+    k: int = 5
+    num_lanczos_steps: int | None = None
+    tolerance: float | None = 0.01
+    hvp: HvpKind = "auto"
+    step_length: float | Literal["step"] | None = None
+    momentum_aware: bool = False
+    smallest: bool = False
+    groups: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1 eigenpair, got {self.k}")
+        if self.num_lanczos_steps is not None and self.num_lanczos_steps < self.k:
+            raise ValueError(f"num_lanczos_steps must be at least k = {self.k}, got {self.num_lanczos_steps}")
+        if self.hvp not in get_args(HvpKind):
+            raise ValueError(f"hvp must be one of {', '.join(get_args(HvpKind))}, got {self.hvp!r}")
+        length = self.step_length
+        if length is not None and length != "step" and not (isinstance(length, float) and 0.0 < length < math.inf):
+            raise ValueError(f'step_length must be positive and finite, "step" or None, got {length!r}')
+
+
+class CurvatureProbe:
+    """Measures the curvature of a loss at the present parameters of an optimizer.
+
+    Owns what one probe hands to the next: the Ritz vectors that the next Lanczos run starts from, and its generator.
+    """
+
+    def __init__(self, settings: ProbeSettings, *, seed: int = 0) -> None:
+        self.settings = settings
+        self.generator = torch.Generator().manual_seed(seed)
+        self.starts: dict[str, Tensor] = {}
+        self._modules: tuple[tuple[int, ...], list[nn.Module]] | None = None
+
+    def params(self, optimizer: Optimizer) -> list[Tensor]:
+        """The parameters that are probed: those of the chosen groups that require grad."""
+        groups = self.settings.groups
+        if groups is not None and not all(0 <= index < len(optimizer.param_groups) for index in groups):
+            raise ValueError(f"groups must be in 0..{len(optimizer.param_groups) - 1}, got {list(groups)}")
+        chosen = range(len(optimizer.param_groups)) if groups is None else groups
+        return trainable(p for index in chosen for p in optimizer.param_groups[index]["params"])
+
+    def modules(self, params: Sequence[Tensor]) -> list[nn.Module]:
+        """Modules of the models that ``params`` belong to, found once."""
+        key = tuple(map(id, params))
+        if self._modules is None or self._modules[0] != key:
+            self._modules = key, model_modules(params)
+        return self._modules[1]
+
+    def measure(
+        self, optimizer: Optimizer, batches: Sequence[ProbeBatch], *, step: int, spectrum: bool
+    ) -> CurvatureEstimate:
+        """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        params = self.params(optimizer)
+        modules = self.modules(params)
+        with leave_no_trace(params, modules=modules), Measurement(self, optimizer, params, modules, batches) as run:
+            return run.estimate(step, spectrum=spectrum)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next probe starts from."""
+        return {"starts": dict(self.starts), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.starts = dict(state["starts"])
+        self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The modules are found again; a copy of the optimizer must not copy the model.
+        return {**self.__dict__, "_modules": None, "generator": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.generator = torch.Generator()
+        self.generator.set_state(state["generator"])

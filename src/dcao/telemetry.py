@@ -1,0 +1,224 @@
+"""What happened at each probe, where it is written, and the proof that a log explains itself: replay."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dcao.curvature import CurvatureEstimate
+from dcao.lanczos import LanczosStatus
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One probe, or one step that the guard skipped.
+
+    Attributes:
+        step: Optimizer step that comes next; 0 is the first.
+        loss: Training loss if known, else the probe's.
+        estimate: What the probe measured; None for a guard record.
+        observation: What the policy saw; None for a guard record.
+        decision: What it answered, with its reason in words.
+        before: Hyperparameters before the decision.
+        after: Hyperparameters that train from here on; a governor or a bound may have kept them from the decision's.
+        cost: Gradient evaluations that this probe spent beyond the training step.
+        total_cost: The same, of all probes until now.
+        seconds: Wall-clock time that this probe took.
+    """
+
+    step: int
+    loss: float | None
+    estimate: CurvatureEstimate | None
+    observation: Observation | None
+    decision: Decision
+    before: Hyperparameters
+    after: Hyperparameters
+    cost: float
+    total_cost: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-plain form; numbers that are not finite become the strings "nan", "inf", "-inf"."""
+        plain = _to_json(dataclasses.asdict(self))
+        assert isinstance(plain, dict)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> StepRecord:
+        """Inverse of :meth:`to_dict`."""
+        fields = _from_json(plain)
+        estimate, observation = fields.pop("estimate"), fields.pop("observation")
+        return cls(
+            estimate=None if estimate is None else _estimate(estimate),
+            observation=None if observation is None else _observation(observation),
+            decision=_decision(fields.pop("decision")),
+            before=Hyperparameters(**fields.pop("before")),
+            after=Hyperparameters(**fields.pop("after")),
+            **fields,
+        )
+
+
+class Recorder(Protocol):
+    """Anything that takes records as they come. It is called between steps and must not raise."""
+
+    def record(self, record: StepRecord) -> None:
+        """Take one record."""
+
+
+class MemoryRecorder:
+    """Recorder that keeps every record in ``records``."""
+
+    def __init__(self) -> None:
+        self.records: list[StepRecord] = []
+
+    def record(self, record: StepRecord) -> None:
+        """Append it."""
+        self.records.append(record)
+
+
+class JsonlRecorder:
+    """Recorder that appends one JSON line a record to a file, so that a killed run keeps what it had.
+
+    Args:
+        path: File to append to; folders are made. A resumed run goes on in the same file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def record(self, record: StepRecord) -> None:
+        """Append it and flush."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record.to_dict(), allow_nan=False) + "\n")
+
+
+class TensorBoardRecorder:
+    """Recorder that writes scalars for TensorBoard; needs the extra ``dcao[tensorboard]``.
+
+    Args:
+        log_dir: Folder of the event files.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            message = 'TensorBoardRecorder needs the tensorboard extra: pip install "dcao[tensorboard]"'
+            raise ImportError(message) from error
+        self.log_dir = os.fspath(log_dir)
+        self._writer = SummaryWriter(self.log_dir)  # type: ignore[no-untyped-call]
+
+    def record(self, record: StepRecord) -> None:
+        """Write its numbers under ``dcao/``."""
+        for name, value in _scalars(record).items():
+            self._writer.add_scalar(f"dcao/{name}", value, record.step)  # type: ignore[no-untyped-call]
+        self._writer.add_text("dcao/reason", record.decision.reason, record.step)  # type: ignore[no-untyped-call]
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"log_dir": self.log_dir}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["log_dir"])  # type: ignore[misc]
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[StepRecord]:
+    """Records of a :class:`JsonlRecorder`; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: A line other than the last is no record; the message says which.
+    """
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(StepRecord.from_dict(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is no record of DCAO: {error}") from error
+    return records
+
+
+def replay(log: Iterable[StepRecord] | str | os.PathLike[str], policy: Policy) -> list[Decision]:
+    """Decisions of ``policy`` on the observations of a log, in order.
+
+    Policies are pure, so the policy that wrote the log gives the log's own decisions, and another one shows what it
+    would have decided on the same measurements.
+
+    Args:
+        log: Records, or the path of a JSONL file. Guard records, on which no policy decided, are passed over.
+        policy: The policy to ask.
+
+    Example:
+        >>> from dcao import policies
+        >>> replay([], policies.fixed())
+        []
+    """
+    records = read_jsonl(log) if isinstance(log, (str, os.PathLike)) else log
+    observations = [record.observation for record in records if record.observation is not None]
+    if not observations:
+        return []
+    state = policy.init(observations[0].hyperparameters)
+    decisions = []
+    for observation in observations:
+        decision, state = policy.propose(observation, state)
+        decisions.append(decision)
+    return decisions
+
+
+def _scalars(record: StepRecord) -> dict[str, float]:
+    values: dict[str, float | None] = {
+        "loss": record.loss,
+        "lr": record.after.lr,
+        "momentum": record.after.momentum,
+        "weight_decay": record.after.weight_decay,
+        "total_cost": record.total_cost,
+    }
+    if record.estimate is not None:
+        values |= {"s": record.estimate.s, "trust": record.estimate.trust, "sharpness": record.estimate.sharpness}
+        values |= {f"stability/{name}": s for name, s in record.estimate.stability.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, LanczosStatus):
+        return value.name
+    if isinstance(value, dict):
+        return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    if value in ("nan", "inf", "-inf"):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    return value
+
+
+def _estimate(fields: dict[str, Any]) -> CurvatureEstimate:
+    status = fields.pop("status")
+    lists: dict[str, Sequence[float]] = {name: tuple(fields.pop(name)) for name in ("ritz_values", "residuals")}
+    return CurvatureEstimate(status=None if status is None else LanczosStatus[status], **lists, **fields)
+
+
+def _observation(fields: dict[str, Any]) -> Observation:
+    return Observation(hyperparameters=Hyperparameters(**fields.pop("hyperparameters")), **fields)
+
+
+def _decision(fields: dict[str, Any]) -> Decision:
+    return Decision(hyperparameters=Hyperparameters(**fields.pop("hyperparameters")), **fields)

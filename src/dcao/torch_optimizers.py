@@ -1,0 +1,273 @@
+"""What torch's own optimizers do: their step dynamics, preconditioners and gradient averages.
+
+Checked against the optimizers themselves, one real step at a time (``tests/dcao/test_optimizer_models.py``).
+Hyperparameters may be tensors (capturable optimizers); foreach and fused variants keep the same state.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dcao.optimizer_record import Group, MutableState, NoPreconditionerYet, OptimizerModel, State
+from dcao.step_dynamics import StepDynamics
+
+# --- facts shared by several optimizers
+
+
+def _step_number(state: State, coming: bool) -> int:
+    """Number of the coming step, or of the last one; the first is 1."""
+    step = int(state.get("step", 0)) + coming
+    if step == 0:
+        raise NoPreconditionerYet(_NO_STATE)
+    return step
+
+
+_NO_STATE = "no state yet: the preconditioner exists after the first step; take a step or pass the gradient"
+
+
+def _second_moment(state: State, key: str, grad: Tensor | None, keep: float, take: float) -> Tensor:
+    """``state[key]``, or what the coming step turns it into; at least float32."""
+    if grad is None:
+        if not state:
+            raise NoPreconditionerYet(_NO_STATE)
+        return _wide(state[key])
+    wide_grad = _wide(grad)
+    fresh = take * wide_grad * wide_grad
+    return fresh + keep * _wide(state[key]) if state else fresh
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    # A decay of 0.999 is lost in bfloat16 (8 bits): compute as fused kernels do.
+    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _coupled_decay(group: Group) -> float:
+    return 0.0 if group.get("decoupled_weight_decay", False) else float(group["weight_decay"])
+
+
+def _decoupled_decay(group: Group) -> float:
+    decoupled = group.get("decoupled_weight_decay", False)
+    return float(group["lr"]) * float(group["weight_decay"]) if decoupled else 0.0
+
+
+def _rescale_summing_buffer(group: Group, state: MutableState, old: float, new: float) -> None:
+    """A constant gradient g fills the buffer to g / (1 - momentum); momentum 0 leaves nothing to remember."""
+    buffer = state.get("momentum_buffer")
+    if buffer is not None:
+        buffer.mul_((1.0 - old) / (1.0 - new) if new else 0.0)
+
+
+# --- SGD
+
+
+def _sgd_dynamics(group: Group, state: State) -> StepDynamics:
+    lr, momentum = float(group["lr"]), float(group["momentum"])
+    intake = 1.0 - float(group["dampening"]) if momentum else 1.0  # torch ignores dampening without momentum
+    return StepDynamics(
+        step_size=_summed(lr * intake, momentum),
+        momentum=momentum,
+        lookahead=momentum if group["nesterov"] else 0.0,
+        l2_decay=float(group["weight_decay"]),
+    )
+
+
+def _summed(lr: float, momentum: float) -> float:
+    # momentum 1 gives no step size; StepDynamics then refuses the momentum, with the reason
+    return lr / (1.0 - momentum) if momentum < 1.0 else 0.0
+
+
+def _identity(group: Group, state: State, grad: Tensor | None) -> None:
+    return None
+
+
+def _sgd_average(group: Group, state: State) -> Tensor | None:
+    """A constant gradient fills the buffer to (1 - dampening) / (1 - momentum) of it.
+
+    SGD counts no steps, so the buffer's slow start is not corrected: the average is short for about
+    1 / (1 - momentum) steps.
+    """
+    buffer, momentum = state.get("momentum_buffer"), float(group["momentum"])
+    if buffer is None or not momentum or group["dampening"] == 1.0:
+        return None
+    return cast(Tensor, buffer) * ((1.0 - momentum) / (1.0 - float(group["dampening"])))
+
+
+SGD = OptimizerModel(
+    dynamics=_sgd_dynamics,
+    denominator=_identity,
+    average_gradient=_sgd_average,
+    momentum_key="momentum",
+    rescale_momentum=_rescale_summing_buffer,
+)
+
+# --- Adam, AdamW
+
+
+def _adam_dynamics(group: Group, state: State) -> StepDynamics:
+    return StepDynamics(
+        step_size=float(group["lr"]),
+        momentum=float(group["betas"][0]),
+        l2_decay=_coupled_decay(group),
+        decoupled_decay=_decoupled_decay(group),
+    )
+
+
+def _adam_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
+    beta2 = float(group["betas"][1])
+    second_moment = _second_moment(state, "exp_avg_sq", grad, beta2, 1.0 - beta2)
+    if group.get("amsgrad", False) and state:
+        second_moment = torch.maximum(second_moment, _wide(state["max_exp_avg_sq"]))
+    step = _step_number(state, grad is not None)
+    return (second_moment / (1.0 - beta2**step)).sqrt() + float(group["eps"])
+
+
+def _adam_correction(group: Group, state: State, coming: bool) -> float:
+    return 1.0 - float(group["betas"][0]) ** _step_number(state, coming)
+
+
+def _rescale_adam(group: Group, state: MutableState, old: float, new: float) -> None:
+    """Torch divides by 1 - b**t with the present b: a constant gradient g must have left (1 - b**t) * g."""
+    if state:
+        step = _step_number(state, False)
+        state["exp_avg"].mul_((1.0 - new**step) / (1.0 - old**step))
+
+
+def _adam_average(group: Group, state: State) -> Tensor | None:
+    if not state:
+        return None
+    return cast(Tensor, state["exp_avg"]) / (1.0 - float(group["betas"][0]) ** _step_number(state, False))
+
+
+ADAM = OptimizerModel(
+    dynamics=_adam_dynamics,
+    denominator=_adam_denominator,
+    average_gradient=_adam_average,
+    first_moment_correction=_adam_correction,
+    momentum_key="betas",
+    rescale_momentum=_rescale_adam,
+)
+
+# --- NAdam
+
+
+def _nadam_weights(group: Group, state: State, coming: bool) -> tuple[float, float]:
+    """Weights of the newest gradient and of the average in the step, bias corrections included."""
+    step = _step_number(state, coming)
+    now, after = _nadam_momentum(group, step), _nadam_momentum(group, step + 1)
+    product = float(state.get("mu_product", 1.0)) * (now if coming else 1.0)
+    return (1.0 - now) / (1.0 - product), after / (1.0 - product * after)
+
+
+def _nadam_momentum(group: Group, step: int) -> float:
+    warmup = 0.96 ** (step * float(group["momentum_decay"]))
+    return float(group["betas"][0]) * (1.0 - 0.5 * float(warmup))
+
+
+def _nadam_dynamics(group: Group, state: State) -> StepDynamics:
+    newest, average = _nadam_weights(group, state, True)
+    beta1 = float(group["betas"][0])
+    return StepDynamics(
+        step_size=float(group["lr"]),
+        momentum=beta1,
+        lookahead=beta1 / (1.0 - beta1) * newest / (newest + average) if beta1 < 1.0 else 0.0,
+        l2_decay=_coupled_decay(group),
+        decoupled_decay=_decoupled_decay(group),
+    )
+
+
+def _nadam_correction(group: Group, state: State, coming: bool) -> float:
+    """The step is lr times (newest + average) times what a constant gradient would give."""
+    return 1.0 / sum(_nadam_weights(group, state, coming))
+
+
+def _nothing_to_rescale(group: Group, state: MutableState, old: float, new: float) -> None:
+    """NAdam corrects by the product of the momenta that were really used: nothing is out of scale."""
+
+
+NADAM = OptimizerModel(
+    dynamics=_nadam_dynamics,
+    denominator=_adam_denominator,
+    average_gradient=_adam_average,
+    first_moment_correction=_nadam_correction,
+    momentum_key="betas",
+    rescale_momentum=_nothing_to_rescale,
+)
+
+# --- RMSprop
+
+
+def _rmsprop_dynamics(group: Group, state: State) -> StepDynamics:
+    momentum = float(group["momentum"])
+    return StepDynamics(
+        step_size=_summed(float(group["lr"]), momentum),
+        momentum=momentum,
+        l2_decay=float(group["weight_decay"]),
+    )
+
+
+def _rmsprop_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
+    alpha = float(group["alpha"])
+    second_moment = _second_moment(state, "square_avg", grad, alpha, 1.0 - alpha)
+    if group["centered"]:
+        mean = _rmsprop_mean(state, grad, alpha)
+        # roundoff can make the variance of a constant gradient negative, and torch's own step NaN
+        second_moment = (second_moment - mean * mean).clamp_min(0.0)
+    return second_moment.sqrt() + float(group["eps"])
+
+
+def _rmsprop_mean(state: State, grad: Tensor | None, alpha: float) -> Tensor:
+    if grad is None:
+        return _wide(state["grad_avg"])
+    fresh = (1.0 - alpha) * _wide(grad)
+    return fresh + alpha * _wide(state["grad_avg"]) if state else fresh
+
+
+def _rescale_rmsprop(group: Group, state: MutableState, old: float, new: float) -> None:
+    if state and new and state.get("momentum_buffer") is None:
+        # torch makes it at the first step only, and then fails with KeyError when momentum is raised from 0
+        state["momentum_buffer"] = torch.zeros_like(state["square_avg"])
+    _rescale_summing_buffer(group, state, old, new)
+
+
+def _rmsprop_average(group: Group, state: State) -> Tensor | None:
+    """The buffer sums P^-1 g: undo both."""
+    buffer, momentum = state.get("momentum_buffer"), float(group["momentum"])
+    if buffer is None or not momentum:
+        return None
+    return buffer * (1.0 - momentum) * _rmsprop_denominator(group, state, None)
+
+
+RMSPROP = OptimizerModel(
+    dynamics=_rmsprop_dynamics,
+    denominator=_rmsprop_denominator,
+    average_gradient=_rmsprop_average,
+    momentum_key="momentum",
+    rescale_momentum=_rescale_rmsprop,
+)
+
+# --- Adagrad
+
+
+def _adagrad_dynamics(group: Group, state: State) -> StepDynamics:
+    coming = _step_number(state, True)
+    return StepDynamics(
+        step_size=float(group["lr"]) / (1.0 + (coming - 1) * float(group["lr_decay"])),
+        l2_decay=float(group["weight_decay"]),
+    )
+
+
+def _adagrad_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
+    """The state exists from construction; at step 0 it is the initial accumulator value, often 0."""
+    initial = float(group["initial_accumulator_value"])
+    if grad is None and initial == 0.0:
+        _step_number(state, False)
+    total = _second_moment(state, "sum", grad, 1.0, 1.0)
+    if not state:
+        total = total + initial
+    return total.sqrt() + float(group["eps"])
+
+
+ADAGRAD = OptimizerModel(dynamics=_adagrad_dynamics, denominator=_adagrad_denominator)

@@ -1,0 +1,107 @@
+"""Lists of tensors as one flat vector, and random draws that never touch the global generators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+RandomKind = Literal["gaussian", "rademacher"]
+DEFAULT_SEED = 0
+
+
+def flatten(
+    tensors: Sequence[Tensor], *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Tensor:
+    """One detached vector holding the entries of all ``tensors`` in order, always in new memory.
+
+    Example:
+        >>> flatten([torch.ones(2, 2), torch.zeros(1)])
+        tensor([1., 1., 1., 1., 0.])
+    """
+    if not tensors:
+        raise ValueError("flatten needs at least one tensor, got none")
+    dtype = dtype or tensors[0].dtype
+    device = device or tensors[0].device
+    vector = torch.empty(sum(t.numel() for t in tensors), dtype=dtype, device=device)
+    for slot, tensor in zip(torch.split(vector, [t.numel() for t in tensors]), tensors, strict=True):
+        slot.copy_(tensor.detach().reshape(-1))
+    return vector
+
+
+def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The pieces of ``vector`` with the shapes, dtypes and devices of ``like``; views where no cast is needed.
+
+    Example:
+        >>> [piece.shape for piece in unflatten(torch.arange(5.0), [torch.ones(2, 2), torch.zeros(1)])]
+        [torch.Size([2, 2]), torch.Size([1])]
+    """
+    size = sum(t.numel() for t in like)
+    if vector.shape != (size,):
+        raise ValueError(f"vector must have shape ({size},) to match the tensors, got {tuple(vector.shape)}")
+    pieces = torch.split(vector, [t.numel() for t in like])
+    return [piece.view(t.shape).to(dtype=t.dtype, device=t.device) for piece, t in zip(pieces, like, strict=True)]
+
+
+def random_vector(
+    size: int,
+    *,
+    kind: RandomKind = "gaussian",
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A random vector with independent entries of mean 0 and variance 1, drawn from ``generator``.
+
+    It is drawn on the generator's own device, so that one seed means one vector wherever the model lives.
+    Without a generator the draw is that of a fresh CPU generator with seed 0: the same at every call.
+
+    Example:
+        >>> random_vector(4, kind="rademacher", generator=torch.Generator().manual_seed(1)).abs()
+        tensor([1., 1., 1., 1.])
+    """
+    generator = generator if generator is not None else seeded(DEFAULT_SEED)
+    if kind == "gaussian":
+        return torch.randn(size, generator=generator, device=generator.device, dtype=dtype).to(device)
+    if kind == "rademacher":
+        bits = torch.randint(0, 2, (size,), generator=generator, device=generator.device, dtype=torch.int8)
+        return bits.to(device=device, dtype=dtype).mul_(2).sub_(1)
+    raise ValueError(f'kind must be "gaussian" or "rademacher", got {kind!r}')
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A fresh CPU generator with this seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+def unique(params: Iterable[Tensor]) -> list[Tensor]:
+    """``params`` in order, each tensor once (tied weights appear once).
+
+    Example:
+        >>> w = torch.ones(1)
+        >>> len(unique([w, w]))
+        1
+    """
+    return list({id(p): p for p in params}.values())
+
+
+def trainable(params: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors of ``params`` that curvature is measured for: each once, those that require grad.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> _ = model.bias.requires_grad_(False)
+        >>> len(trainable(model.parameters()))
+        1
+    """
+    if isinstance(params, Tensor):
+        raise TypeError("params must be a list or iterator of tensors, got one tensor; pass [tensor]")
+    found = [p for p in unique(params) if p.requires_grad]
+    if not found:
+        raise ValueError("no parameter requires grad; pass the parameters that are trained")
+    for p in found:
+        if p.is_complex():
+            raise TypeError(f"parameters must be real, got {p.dtype}; use torch.view_as_real")
+    return found
