@@ -203,9 +203,7 @@ def _figure(workload: str, key: str, title: str, figure: figures.Figure) -> Cont
 def _stability_caption(summary: WorkloadSummary) -> str:
     probed = [run for arm in summary.arms.values() for run in arm.runs[:1] if run.probes]
     total = sum(len(run.probes) for run in probed)
-    kept = sum(
-        record.estimate.s is not None and record.estimate.s > 0 for run in probed for record in run.probes
-    )
+    kept = sum(figures.has_positive_s(record) for run in probed for record in run.probes)
     return (
         "Above 2 the steps are too long to be stable. Dots: probes. Lines: their running median. "
         f"{formats.count(total - kept)} of {formats.count(total)} probes have no s above zero and are not drawn."

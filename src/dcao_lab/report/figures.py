@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.ndimage import median_filter
 
+import dcao
 from dcao_lab.baselines import Baseline
 from dcao_lab.report import formats
 from dcao_lab.report.summary import Arm, WorkloadSummary
@@ -167,8 +168,7 @@ def ritz_values(summary: WorkloadSummary, baseline: Baseline) -> Figure:
 
 def stability_trace(run: StoredRun) -> tuple[list[int], list[float]]:
     """Steps and s of the probes that have one above zero: others cannot be drawn on a logarithmic scale."""
-    pairs = [(record.step, record.estimate.s) for record in run.probes if _is_positive(record.estimate.s)]
-    pairs = _thinned(pairs)
+    pairs = _thinned((record.step, record.estimate.s) for record in run.probes if has_positive_s(record))
     return [step for step, _ in pairs], [s for _, s in pairs]
 
 
@@ -244,8 +244,10 @@ def _rounded(values: Iterable[float | None]) -> list[float | None]:
     return [None if value is None else float(f"{value:.4g}") for value in values]
 
 
-def _is_positive(value: float | None) -> bool:
-    return value is not None and 0.0 < value < float("inf")
+def has_positive_s(record: dcao.StepRecord) -> bool:
+    """Whether a probe's s can be drawn on a logarithmic scale; a record of the guard has no estimate at all."""
+    s = None if record.estimate is None else record.estimate.s
+    return s is not None and 0.0 < s < float("inf")
 
 
 def _line(baseline: Baseline, width: float) -> dict[str, Any]:
