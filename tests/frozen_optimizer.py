@@ -21,9 +21,7 @@ def seeded(seed: int) -> torch.Generator:
 class FrozenOptimizer:
     """Warmed up for a few real steps with random gradients, then frozen there with its averages at zero."""
 
-    def __init__(
-        self, case: OptimizerCase, size: int, *, lr: float | None = None, num_warmup: int = 4
-    ) -> None:
+    def __init__(self, case: OptimizerCase, size: int, *, lr: float | None = None, num_warmup: int = 4) -> None:
         self.parameter = torch.nn.Parameter(torch.zeros(size, dtype=torch.float64))
         self.optimizer = case.make([self.parameter], case.lr if lr is None else lr)
         self.model = optimizer_model(self.optimizer)

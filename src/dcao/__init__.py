@@ -5,11 +5,13 @@ The public names, in the order of the data flow; nothing else is public.
 
 from dcao import policies, schedules
 from dcao.curvature import CurvatureEstimate, effective_rank
+from dcao.density import SpectralDensity, spectral_density
 from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.optimizer import DCAO
 from dcao.optimizer_models import OptimizerModel, register_optimizer
 from dcao.policies import Decision, Hyperparameters, Observation, Policy
 from dcao.probe_batch import ProbeLoader
+from dcao.spectrum import HessianSpectrum, hessian_spectrum, sharpness
 from dcao.stability import stability_number, stability_threshold
 from dcao.step_dynamics import StepDynamics
 from dcao.telemetry import (
@@ -21,11 +23,13 @@ from dcao.telemetry import (
     read_jsonl,
     replay,
 )
+from dcao.trace import TraceResult, hessian_trace
 
 __all__ = [
     "DCAO",
     "CurvatureEstimate",
     "Decision",
+    "HessianSpectrum",
     "Hyperparameters",
     "JsonlRecorder",
     "LanczosResult",
@@ -36,16 +40,22 @@ __all__ = [
     "Policy",
     "ProbeLoader",
     "Recorder",
+    "SpectralDensity",
     "StepDynamics",
     "StepRecord",
     "TensorBoardRecorder",
+    "TraceResult",
     "effective_rank",
+    "hessian_spectrum",
+    "hessian_trace",
     "lanczos",
     "policies",
     "read_jsonl",
     "register_optimizer",
     "replay",
     "schedules",
+    "sharpness",
+    "spectral_density",
     "stability_number",
     "stability_threshold",
 ]

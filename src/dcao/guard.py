@@ -49,9 +49,7 @@ class Guard:
         self._good_buffers: list[Tensor] = []
         self._snapshot: Snapshot | None = None
 
-    def check(
-        self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: float | None, step: int
-    ) -> Skip | None:
+    def check(self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: float | None, step: int) -> Skip | None:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None

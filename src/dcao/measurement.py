@@ -139,7 +139,8 @@ class Measurement:
 
     def _reason(self, along: Directional | None, deciding: LanczosResult | None) -> str:
         parts = [along.reason] if along is not None else []
-        parts += [operator.reason for operator in self.operators if operator.kind != self.settings.hvp][:1]
+        if self.settings.hvp == "auto":  # exact products were wanted: say what stood in the way
+            parts += [operator.reason for operator in self.operators if operator.kind == "central"][:1]
         if deciding is not None and deciding.status is not LanczosStatus.CONVERGED:
             parts.append(deciding.reason)
         return "; ".join(part for part in parts if part)
@@ -150,7 +151,9 @@ class Measurement:
         return optimizer_model(self.optimizer)
 
     def _state(self, p: Tensor) -> dict[str, Any]:
-        return self.optimizer.state.get(p, {})  # get: the state is a defaultdict, and indexing would write into it
+        # get: the state is a defaultdict, and indexing would write into it
+        state: dict[str, Any] = self.optimizer.state.get(p, {})
+        return state
 
     def _reference_group(self) -> dict[str, Any]:
         return max(self.groups, key=lambda group: float(group["lr"]))
@@ -167,34 +170,48 @@ class Measurement:
     # --- vectors and operators --------------------------------------------------------------------------------
 
     def _step_vectors(self, batch: ProbeBatch) -> StepVectors:
+        """Gradient and displacements as the optimizer sees them: coupled weight decay belongs to the loss."""
         model = self._model()
-        displacements, pasts = [], []
+        gradients, displacements, pasts, decays = [], [], [], []
         assert batch.gradient is not None
         for p, group, grad in zip(self.params, self.groups, batch.gradient, strict=True):
             state = self._state(p)
-            inverse: Tensor | float = model.dynamics(group, state).step_size
-            denominator = model.denominator(group, state, grad)
-            if denominator is not None:
-                inverse = inverse / denominator
-            displacements.append(grad * inverse)
+            dynamics = model.dynamics(group, state)
+            seen = grad.add(p.detach(), alpha=dynamics.l2_decay) if dynamics.l2_decay else grad
+            denominator = model.denominator(group, state, seen)
+            inverse = dynamics.step_size if denominator is None else dynamics.step_size / denominator
             past = model.average_gradient(group, state)
+            gradients.append(seen)
+            displacements.append(seen * inverse)
             pasts.append(torch.zeros_like(grad) if past is None else past * inverse)
-        gradient = flatten(batch.gradient, dtype=self.dtype)
+            decays.append(dynamics.l2_decay)
         return StepVectors(
-            gradient=gradient,
+            gradient=flatten(gradients, dtype=self.dtype),
             displacement=flatten(displacements, dtype=self.dtype),
             past=flatten(pasts, dtype=self.dtype),
-            product=lambda vector: self._product_along_step(batch, gradient, vector),
+            product=lambda vector: self._add_decay(self._product_along_step(batch, vector), vector, decays),
             weight=batch.weight,
         )
 
-    def _product_along_step(self, batch: ProbeBatch, gradient: Tensor, vector: Tensor) -> Tensor:
+    def _add_decay(self, product: Tensor, vector: Tensor, decays: Sequence[float]) -> Tensor:
+        if any(decays):
+            sizes = [p.numel() for p in self.params]
+            for piece, part, decay in zip(product.split(sizes), vector.split(sizes), decays, strict=True):
+                piece.add_(part, alpha=decay)
+        return product
+
+    def _product_along_step(self, batch: ProbeBatch, vector: Tensor) -> Tensor:
         """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
         if self.settings.hvp in ("exact", "central"):
             return self._batch_operator(batch).matvec(vector)
-        step_length = self._step_length(float(torch.linalg.vector_norm(vector)))
+        # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
+        is_known = batch.gradient is not None and all(p.dtype.itemsize >= 4 for p in self.params)
         operator = batch.difference_operator(
-            self.params, self.modules, kind="forward", step_length=step_length, base_gradient=gradient
+            self.params,
+            self.modules,
+            kind="forward",
+            step_length=self._step_length(float(torch.linalg.vector_norm(vector))),
+            base_gradient=flatten(batch.gradient, dtype=self.dtype) if is_known and batch.gradient else None,
         )
         self.operators.append(operator)
         return operator.matvec(-vector).neg_()
@@ -234,7 +251,9 @@ class Measurement:
         assert gradients is not None
         pieces = []
         for p, group, grad in zip(self.params, self.groups, gradients, strict=True):
-            preconditioner = model.preconditioner(group, self._state(p), grad)
+            decay = model.dynamics(group, self._state(p)).l2_decay
+            seen = grad.add(p.detach(), alpha=decay) if decay else grad
+            preconditioner = model.preconditioner(group, self._state(p), seen)
             weight = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
             ratio = float(group["lr"]) / largest if largest > 0.0 else 1.0
             pieces.append((weight * ratio).clamp_min(TINY).sqrt())
@@ -252,7 +271,7 @@ class Measurement:
             vectors=True,
             generator=self.probe.generator,
         )
-        if result.status is not LanczosStatus.NONFINITE:
+        if result.ritz_vectors is not None and result.status is not LanczosStatus.NONFINITE:
             self.probe.starts[name] = result.ritz_vectors
         self.num_matvecs += result.num_matvecs
         return result

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,25 +13,20 @@ from dcao import policies, schedules
 from dcao.controller import Controller
 from dcao.curvature import CurvatureEstimate, Measure, require_measure
 from dcao.guard import Guard
-from dcao.isolation import RngState, capture_rng, leave_no_trace
+from dcao.isolation import capture_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
 from dcao.optimizer_models import OptimizerModel, optimizer_model
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
+from dcao.policies.base import Policy
 from dcao.policies.fixed import Fixed
 from dcao.probe import CurvatureProbe, ProbeSettings
-from dcao.probe_batch import Closure, ProbeBatch, ProbeLoader, closure_gradient
+from dcao.probe_batch import Closure, ProbeLoader, closure_gradient
+from dcao.probe_loop import ProbeLoop, Timing, TrainingBatch
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder
 
 DEFAULT_EVERY = 10
 """Steps between probes: a tenth of a gradient evaluation a step with the default measure."""
-
-SETTLING_STEPS = 200
-"""For so long at most, every step is probed while the lr rule is at its clip."""
-
-MAX_PROBES_BEFORE_START = 60
-"""Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
 
 
 class DCAO(Optimizer):
@@ -42,11 +34,11 @@ class DCAO(Optimizer):
 
     Three ways to use it:
 
-    - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the gradients,
-      runs backward, probes when due, steps.
+    - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the
+      gradients, runs backward, probes when due, steps.
     - ``optimizer.step(closure)``: torch's contract; the closure zeroes the gradients, calls backward, returns the loss.
-    - ``optimizer.step()``, and ``optimizer.probe(loss_fn)`` whenever you like: for GradScaler, gradient accumulation, and
-      trainers that own the loop.
+    - ``optimizer.step()``, and ``optimizer.probe(loss_fn)`` whenever you like: for GradScaler, gradient accumulation,
+      and trainers that own the loop.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
@@ -131,35 +123,26 @@ class DCAO(Optimizer):
         self._share_base_groups()
         self.policy = _choose_policy(base, policy, target)
         self._adapts = not isinstance(self.policy, Fixed)
-        self._schedule, self._scheduled = _choose_schedule(every, overhead, adapts=self._adapts)
-        self._settle = settle and self._adapts and overhead is None
-        self._spectrum = None if spectrum_every is None else schedules.every(spectrum_every)
-        self._probe_batch = _check_probe_batch(probe_batch)
-        self.recorder = recorder
-        self.curvature_probe = CurvatureProbe(
-            ProbeSettings(
-                measure=require_measure(measure),
-                k=k,
-                num_lanczos_steps=num_lanczos_steps,
-                hvp=hvp,
-                step_length=step_length,
-                momentum_aware=momentum_aware,
-                smallest=smallest,
-                groups=groups,
-            ),
-            seed=seed,
+        timing = _choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settle)
+        settings = ProbeSettings(
+            measure=require_measure(measure),
+            k=k,
+            num_lanczos_steps=num_lanczos_steps,
+            hvp=hvp,
+            step_length=step_length,
+            momentum_aware=momentum_aware,
+            smallest=smallest,
+            groups=groups,
         )
-        self.curvature_probe.params(base)  # refuses a model without trainable parameters at once
-        self.controller = Controller(self.policy, base, self._find_model(), governor=governor)
+        probe = CurvatureProbe(settings, seed=seed)
+        probe.params(base)  # refuses a model without trainable parameters at once
+        model = _find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
+        self.controller = Controller(self.policy, base, model, governor=governor)
+        self.loop = ProbeLoop(
+            probe, self.controller, timing, probe_batch=_check_probe_batch(probe_batch), recorder=recorder
+        )
         self.guard = Guard(enabled=self._adapts if guard is None else guard, snapshot_every=snapshot_every)
-        self.num_steps = 0
-        self.probe_cost = 0.0
-        self.last_estimate: CurvatureEstimate | None = None
-        self.last_decision: Decision | None = None
-        self._last_cost = 1.0
-        self._clipped = True
-        self._probed_at = -1
-        self._pending: _Pending | None = None
+        self._training_batch: TrainingBatch | None = None
 
     @classmethod
     def literal(
@@ -223,34 +206,32 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        if not callable(loss_fn):
-            raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
+        _require_callable(loss_fn)
         self.zero_grad()
-        rng_state = capture_rng(self._all_params()) if self._is_due() else None
+        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
         with torch.enable_grad():
             loss = evaluate_loss(loss_fn)
             loss.backward()  # type: ignore[no-untyped-call]
-        self._pending = _Pending(loss=loss.detach(), rng_state=rng_state, loss_fn=loss_fn)
+        self._training_batch = TrainingBatch(loss=loss.detach(), rng_state=rng_state, loss_fn=loss_fn)
         try:
             self.step()
         finally:
-            self._pending = None
+            self._training_batch = None
         return loss.detach()
 
-    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
         self.controller.sync(self.base)
-        pending, self._pending = self._pending, None
         if closure is not None and self.controller.model is None:
             return self._pass_through(closure)
-        loss = None
+        loss, batch = None, self._training_batch
         if closure is not None:
-            pending, loss = self._run_closure(closure)
-        if self._is_safe(pending):
-            self._probe_if_due(pending)
+            loss, batch = self._run_closure(closure)
+        if self._is_safe(batch):
+            self.loop.probe_if_due(self.base, batch)
             with self.controller.training_lrs(self.base):
                 self.base.step()
-        self.num_steps += 1
+        self.loop.num_steps += 1
         return loss
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -260,16 +241,11 @@ class DCAO(Optimizer):
             loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
-        if not callable(loss_fn):
-            raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
+        _require_callable(loss_fn)
         self.controller.sync(self.base)
-        batch = ProbeBatch(loss_fn=loss_fn, rng_state=capture_rng(self._all_params()))
-        started = time.perf_counter()
-        estimate = self._measure([batch], spectrum=spectrum)
-        self._act(estimate, loss=estimate.loss, started=started)
-        return estimate
+        return self.loop.probe_now(self.base, loss_fn, spectrum=spectrum)
 
-    # --- what trains ------------------------------------------------------------------------------------------
+    # --- what trains, and what it cost ------------------------------------------------------------------------
 
     @property
     def effective_lrs(self) -> list[float]:
@@ -278,9 +254,24 @@ class DCAO(Optimizer):
         return self.controller.effective_lrs(self.base)
 
     @property
+    def num_steps(self) -> int:
+        """Steps taken, those that the guard skipped included."""
+        return self.loop.num_steps
+
+    @property
     def num_skipped(self) -> int:
         """Steps that the guard has skipped."""
         return self.guard.num_skipped
+
+    @property
+    def probe_cost(self) -> float:
+        """Gradient evaluations that probes have cost, beyond one a training step."""
+        return self.loop.cost
+
+    @property
+    def last_estimate(self) -> CurvatureEstimate | None:
+        """What the last probe measured."""
+        return self.loop.last_estimate
 
     # --- torch's contract -------------------------------------------------------------------------------------
 
@@ -320,205 +311,62 @@ class DCAO(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # torch's drops all fields but its own; schedulers leave a wrapped `step` behind, which must not be copied.
-        dropped = {"step", "_pending"}
+        dropped = {"step", "_training_batch"}
         state = {key: value for key, value in self.__dict__.items() if key not in dropped and "hook" not in key}
-        return {**state, "_pending": None}
+        return {**state, "_training_batch": None}
 
     def _share_base_groups(self) -> None:
         self.param_groups, self.state = self.base.param_groups, self.base.state
 
-    # --- probing ----------------------------------------------------------------------------------------------
-
-    def _is_due(self) -> bool:
-        """Whether a probe is due before the coming step."""
-        if self._probed_at == self.num_steps:
-            return False
-        settling = self._settle and self._clipped and self.num_steps < SETTLING_STEPS
-        scheduled = self._schedule is not None and self._schedule(self.num_steps, self.probe_cost + self._last_cost)
-        return settling or scheduled or self._spectrum_is_due()
-
-    def _spectrum_is_due(self) -> bool:
-        return self._spectrum is not None and self._spectrum(self.num_steps, 0.0)
-
-    def _probe_if_due(self, pending: _Pending | None) -> None:
-        if not self._is_due():
-            return
-        batches = self._batches(pending)
-        if batches is None:
-            self._nothing_to_probe()
-            return
-        loss = None if pending is None else pending.loss_value
-        first = self.num_steps == 0 and self._settle
-        for _ in range(MAX_PROBES_BEFORE_START if first else 1):
-            started = time.perf_counter()
-            before = self.controller.hyperparameters(self.base).lr
-            estimate = self._try_to_measure(batches)
-            decision = self._act(estimate, loss=loss, started=started)
-            if not (decision.clipped and decision.hyperparameters.lr < before):
-                return
-
-    def _batches(self, pending: _Pending | None) -> list[ProbeBatch] | None:
-        params = self.curvature_probe.params(self.base)
-        if isinstance(self._probe_batch, ProbeLoader):
-            rng_state = capture_rng(params)
-            with leave_no_trace(params, modules=self.curvature_probe.modules(params)):
-                return self._probe_batch.draw(rng_state)
-        if self._probe_batch is not None:
-            return [ProbeBatch(loss_fn=self._probe_batch, rng_state=capture_rng(params))]
-        return None if pending is None else [pending.as_probe_batch(params)]
-
-    def _nothing_to_probe(self) -> None:
-        """With a schedule of the caller's, an error; else it is one only if the run never probes at all."""
-        if self._scheduled or self.last_estimate is None:
-            raise ValueError(
-                f"a probe is due at step {self.num_steps} and there is nothing to probe: call optimizer.minimize(loss_fn), "
-                "step(closure), or optimizer.probe(loss_fn) before step(); or give probe_batch="
-            )
-
-    def _try_to_measure(self, batches: list[ProbeBatch]) -> CurvatureEstimate:
-        """A probe never stops training: whatever it raises becomes the reason of an estimate without trust."""
-        try:
-            return self._measure(batches, spectrum=self._spectrum_is_due())
-        except Exception as error:
-            reason = f"the probe failed: {type(error).__name__}: {error}"
-            measure = self.curvature_probe.settings.measure
-            return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
-
-    def _measure(self, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
-        with self.controller.training_lrs(self.base):
-            return self.curvature_probe.measure(self.base, batches, step=self.num_steps, spectrum=spectrum)
-
-    def _act(self, estimate: CurvatureEstimate, *, loss: float | None, started: float) -> Decision:
-        """Ask the policy, write its answer, record both."""
-        before = self.controller.hyperparameters(self.base)
-        s = estimate.s if estimate.s is not None and estimate.s == estimate.s else None
-        observation = Observation(step=self.num_steps, s=s, trust=estimate.trust, hyperparameters=before)
-        decision = self.controller.decide(observation)
-        carried_out = self.controller.apply(self.base, decision)
-        self.probe_cost += estimate.cost
-        self._last_cost, self._probed_at = estimate.cost, self.num_steps
-        if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
-            self._clipped = decision.clipped
-        self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
-        return decision
-
-    def _record(
-        self,
-        estimate: CurvatureEstimate | None,
-        observation: Observation | None,
-        decision: Decision,
-        before: Hyperparameters,
-        loss: float | None,
-        seconds: float,
-    ) -> None:
-        if self.recorder is None:
-            return
-        self.recorder.record(
-            StepRecord(
-                step=self.num_steps,
-                loss=loss,
-                estimate=estimate,
-                observation=observation,
-                decision=decision,
-                before=before,
-                after=self.controller.hyperparameters(self.base),
-                cost=0.0 if estimate is None else estimate.cost,
-                total_cost=self.probe_cost,
-                seconds=seconds,
-            )
-        )
-
     # --- helpers ----------------------------------------------------------------------------------------------
 
-    def _run_closure(self, closure: Closure) -> tuple[_Pending, Any]:
-        rng_state = capture_rng(self._all_params()) if self._is_due() else None
+    def _run_closure(self, closure: Closure) -> tuple[Any, TrainingBatch]:
+        rng_state = capture_rng(self._all_params()) if self.loop.is_due() else None
         with torch.enable_grad():
             loss = closure()
         closure_gradient(self._all_params())  # refuses a closure that never calls backward
         value = loss.detach() if isinstance(loss, Tensor) else loss
-        return _Pending(loss=value, rng_state=rng_state, closure=closure), loss
+        return loss, TrainingBatch(loss=value, rng_state=rng_state, closure=closure)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
         with self.controller.training_lrs(self.base):
             loss = self.base.step(closure)
-        self.num_steps += 1
+        self.loop.num_steps += 1
         return loss
 
-    def _is_safe(self, pending: _Pending | None) -> bool:
+    def _is_safe(self, batch: TrainingBatch | None) -> bool:
         """Whether the guard lets this step pass; if not, the lr has been answered and the skip recorded."""
-        modules = self.curvature_probe.modules(self.curvature_probe.params(self.base)) if self.guard.enabled else []
-        loss = None if pending is None or not self.guard.enabled else pending.loss_value
-        verdict = self.guard.check(self.base, modules, loss, self.num_steps)
-        if verdict is None:
+        if not self.guard.enabled:
+            return True
+        loss = None if batch is None else batch.loss_value()
+        modules = self.loop.probe.modules(self.loop.probe.params(self.base))
+        skip = self.guard.check(self.base, modules, loss, self.loop.num_steps)
+        if skip is None:
             return True
         before = self.controller.hyperparameters(self.base)
         if self._adapts:
-            self.controller.scale_lr(self.base, verdict.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(self.base), reason=verdict.reason)
-        self._record(None, None, decision, before, loss, 0.0)
+            self.controller.scale_lr(self.base, skip.factor)
+        self.loop.record_skip(self.base, before, skip.reason, loss)
         return False
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.base.param_groups for p in group["params"]]
 
-    def _find_model(self) -> OptimizerModel | None:
-        """The record of the base's class, demanded if a stability number is going to be measured."""
-        try:
-            return optimizer_model(self.base)
-        except TypeError:
-            if self._adapts or self._schedule is not None or self._spectrum is not None:
-                raise
-            return None
-
     def _own_state(self) -> dict[str, Any]:
-        loader = self._probe_batch
         return {
-            "num_steps": self.num_steps,
-            "probe_cost": self.probe_cost,
-            "last_cost": self._last_cost,
-            "clipped": self._clipped,
-            "probed_at": self._probed_at,
+            "loop": self.loop.state_dict(),
             "controller": self.controller.state_dict(),
-            "probe": self.curvature_probe.state_dict(),
             "guard": self.guard.state_dict(),
-            "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
         }
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(self.base, None if state is None else state["controller"])
         if state is None:
-            self.num_steps, self.probe_cost, self._last_cost = 0, 0.0, 1.0
-            self._clipped, self._probed_at = True, -1
-            return
-        self.num_steps, self.probe_cost = state["num_steps"], state["probe_cost"]
-        self._last_cost, self._clipped, self._probed_at = state["last_cost"], state["clipped"], state["probed_at"]
-        self.curvature_probe.load_state_dict(state["probe"])
-        self.guard.load_state_dict(state["guard"])
-        if isinstance(self._probe_batch, ProbeLoader) and state["loader"] is not None:
-            self._probe_batch.load_state_dict(state["loader"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pending:
-    """The training batch between its backward pass and the update."""
-
-    loss: Any
-    rng_state: RngState | None
-    loss_fn: LossFn | None = None
-    closure: Closure | None = None
-
-    @property
-    def loss_value(self) -> float | None:
-        return None if self.loss is None else float(self.loss)
-
-    def as_probe_batch(self, params: list[Tensor]) -> ProbeBatch:
-        gradient = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
-        rng_state = self.rng_state if self.rng_state is not None else capture_rng(params)
-        return ProbeBatch(
-            loss_fn=self.loss_fn, closure=self.closure, rng_state=rng_state, gradient=gradient, loss=self.loss_value
-        )
+            self.loop.start_afresh()
+        else:
+            self.loop.load_state_dict(state["loop"])
+            self.guard.load_state_dict(state["guard"])
 
 
 def _check_base(base: Optimizer) -> None:
@@ -543,17 +391,37 @@ def _choose_policy(base: Optimizer, policy: Policy | None, target: float) -> Pol
     return policies.smoothed(policies.learning_rate(target))
 
 
-def _choose_schedule(
-    every: int | Schedule | None, overhead: float | None, *, adapts: bool
-) -> tuple[Schedule | None, bool]:
-    """The schedule, and whether the caller asked for one."""
+def _choose_timing(
+    every: int | Schedule | None,
+    overhead: float | None,
+    spectrum_every: int | None,
+    *,
+    adapts: bool,
+    settle: bool,
+) -> Timing:
     if every is not None and overhead is not None:
         raise ValueError(f"give every or overhead, not both, got every={every!r} and overhead={overhead!r}")
+    schedule: Schedule | None = schedules.every(DEFAULT_EVERY) if adapts else None
     if overhead is not None:
-        return schedules.overhead(overhead), True
-    if every is not None:
-        return (every if isinstance(every, Callable) else schedules.every(every)), True  # type: ignore[arg-type]
-    return (schedules.every(DEFAULT_EVERY) if adapts else None), False
+        schedule = schedules.overhead(overhead)
+    elif every is not None:
+        schedule = every if callable(every) else schedules.every(every)
+    return Timing(
+        schedule=schedule,
+        spectrum=None if spectrum_every is None else schedules.every(spectrum_every),
+        settle=settle and adapts and overhead is None,  # settling probes at every step: more than a budget allows
+        demanded=every is not None or overhead is not None or spectrum_every is not None,
+    )
+
+
+def _find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
+    """The record of the base's class, demanded if a stability number is going to be measured."""
+    try:
+        return optimizer_model(base)
+    except TypeError:
+        if needed:
+            raise
+        return None
 
 
 def _check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | ProbeLoader | None:
@@ -563,3 +431,8 @@ def _check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | Pro
         f"probe_batch must be a loss_fn or a dcao.ProbeLoader, got {type(probe_batch).__name__}; "
         "wrap a DataLoader as ProbeLoader(loader, batch_loss)"
     )
+
+
+def _require_callable(loss_fn: Any) -> None:
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")

@@ -19,6 +19,15 @@ class NoPreconditionerYet(ValueError):
     """The optimizer has taken no step, so its state holds no preconditioner."""
 
 
+# Functions, not lambdas: a record is pickled with the optimizer that it describes.
+def _no_correction(group: Group, state: State, coming: bool) -> float:
+    return 1.0
+
+
+def _no_average(group: Group, state: State) -> Tensor | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerModel:
     """What DCAO needs to know of one optimizer class.
@@ -44,8 +53,8 @@ class OptimizerModel:
 
     dynamics: Callable[[Group, State], StepDynamics]
     denominator: Callable[[Group, State, Tensor | None], Tensor | None]
-    first_moment_correction: Callable[[Group, State, bool], float] = lambda group, state, coming: 1.0
-    average_gradient: Callable[[Group, State], Tensor | None] = lambda group, state: None
+    first_moment_correction: Callable[[Group, State, bool], float] = _no_correction
+    average_gradient: Callable[[Group, State], Tensor | None] = _no_average
     momentum_key: Literal["momentum", "betas"] | None = None
     rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
 

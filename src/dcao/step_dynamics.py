@@ -52,9 +52,7 @@ class StepDynamics:
     def __post_init__(self) -> None:
         """Refuse coefficients for which no curvature is stable or nothing is defined."""
         if not 0.0 <= self.step_size < math.inf:  # "not a <= b" also catches nan
-            raise ValueError(
-                f"step_size must be finite and not negative, got {self.step_size}; check lr and dampening"
-            )
+            raise ValueError(f"step_size must be finite and not negative, got {self.step_size}; check lr and dampening")
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(
                 f"momentum must be in [0, 1), got {self.momentum}; at 1 the average never forgets, so no "

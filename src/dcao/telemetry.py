@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,14 +114,14 @@ class TensorBoardRecorder:
             message = 'TensorBoardRecorder needs the tensorboard extra: pip install "dcao[tensorboard]"'
             raise ImportError(message) from error
         self.log_dir = os.fspath(log_dir)
-        self._writer = SummaryWriter(self.log_dir)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(self.log_dir)
 
     def record(self, record: StepRecord) -> None:
         """Write its numbers under ``dcao/``."""
         for name, value in _scalars(record).items():
-            self._writer.add_scalar(f"dcao/{name}", value, record.step)  # type: ignore[no-untyped-call]
-        self._writer.add_text("dcao/reason", record.decision.reason, record.step)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"dcao/{name}", value, record.step)
+        self._writer.add_text("dcao/reason", record.decision.reason, record.step)
+        self._writer.flush()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"log_dir": self.log_dir}
@@ -212,8 +212,8 @@ def _from_json(value: Any) -> Any:
 
 def _estimate(fields: dict[str, Any]) -> CurvatureEstimate:
     status = fields.pop("status")
-    lists: dict[str, Sequence[float]] = {name: tuple(fields.pop(name)) for name in ("ritz_values", "residuals")}
-    return CurvatureEstimate(status=None if status is None else LanczosStatus[status], **lists, **fields)
+    fields |= {name: tuple(fields[name]) for name in ("ritz_values", "residuals")}
+    return CurvatureEstimate(status=None if status is None else LanczosStatus[status], **fields)
 
 
 def _observation(fields: dict[str, Any]) -> Observation:

@@ -237,7 +237,7 @@ def _rmsprop_average(group: Group, state: State) -> Tensor | None:
     buffer, momentum = state.get("momentum_buffer"), float(group["momentum"])
     if buffer is None or not momentum:
         return None
-    return buffer * (1.0 - momentum) * _rmsprop_denominator(group, state, None)
+    return cast(Tensor, buffer) * (1.0 - momentum) * _rmsprop_denominator(group, state, None)
 
 
 RMSPROP = OptimizerModel(

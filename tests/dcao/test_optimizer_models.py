@@ -73,10 +73,7 @@ def test_the_live_preconditioner_after_a_step_is_what_the_coming_one_was_before_
     model, group = optimizer_model(optimizer), optimizer.param_groups[0]
     for scale in (3.0, 1.0, 0.1):  # shrinking: amsgrad's maximum differs from the average
         parameter.grad = scale * GRADIENT
-        seen = (
-            parameter.grad
-            + model.dynamics(group, optimizer.state.get(parameter, {})).l2_decay * parameter.detach()
-        )
+        seen = parameter.grad + model.dynamics(group, optimizer.state.get(parameter, {})).l2_decay * parameter.detach()
         coming = model.preconditioner(group, optimizer.state.get(parameter, {}), seen)
         optimizer.step()
         live = model.preconditioner(group, optimizer.state.get(parameter, {}))
@@ -102,9 +99,7 @@ VARIANTS = [
 @pytest.mark.parametrize(("name", "make"), VARIANTS, ids=[row[0] for row in VARIANTS])
 def test_every_implementation_of_an_optimizer_is_read_alike(name, make):
     # 0.015625 is exact in float32, in which a tensor lr is kept
-    test_a_real_step_from_zero_averages_is_what_preconditioner_and_dynamics_say(
-        OptimizerCase(name, make, 2**-6)
-    )
+    test_a_real_step_from_zero_averages_is_what_preconditioner_and_dynamics_say(OptimizerCase(name, make, 2**-6))
 
 
 @over_optimizers
@@ -142,9 +137,7 @@ def test_adagrad_starts_from_its_initial_value_also_where_the_state_is_missing()
 def test_the_variance_of_a_constant_gradient_is_zero_and_not_nan():
     optimizer = named("rmsprop-centered").make([weight(1)], 0.1)
     state = {"square_avg": torch.tensor([1.0]), "grad_avg": torch.tensor([1.0 + 1e-6])}
-    assert optimizer_model(optimizer).denominator(optimizer.param_groups[0], state, None).item() == CLOSE(
-        1e-8
-    )
+    assert optimizer_model(optimizer).denominator(optimizer.param_groups[0], state, None).item() == CLOSE(1e-8)
 
 
 def test_half_precision_state_is_read_in_single_precision():
@@ -314,9 +307,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_an_optimizer_without_a_threshold_is_refused_with_a_reason_and_a_way_out(name, reason):
     unknown = type(name, (optim.Optimizer,), {})([weight()], {})
-    with pytest.raises(
-        TypeError, match=rf"{name} has no stability threshold .*{reason}.*register_optimizer.*fixed"
-    ):
+    with pytest.raises(TypeError, match=rf"{name} has no stability threshold .*{reason}.*register_optimizer.*fixed"):
         optimizer_model(unknown)
 
 
@@ -327,9 +318,7 @@ def test_torchs_own_lbfgs_is_refused():
 
 def test_maximize_is_refused():
     optimizer = optim.SGD([{"params": [weight()]}, {"params": [weight()], "maximize": True}], lr=0.1)
-    with pytest.raises(
-        ValueError, match=r"maximize must be False, got True in param group 1.*negate the loss"
-    ):
+    with pytest.raises(ValueError, match=r"maximize must be False, got True in param group 1.*negate the loss"):
         optimizer_model(optimizer)
 
 
@@ -349,9 +338,7 @@ def test_a_registered_optimizer_is_found(monkeypatch):
 
 def test_registering_an_instance_is_refused():
     optimizer = optim.SGD([weight()], lr=0.1)
-    with pytest.raises(
-        TypeError, match=r"must be a subclass of .*Optimizer, got .* type SGD; pass the class"
-    ):
+    with pytest.raises(TypeError, match=r"must be a subclass of .*Optimizer, got .* type SGD; pass the class"):
         register_optimizer(optimizer, OPTIMIZER_MODELS[optim.SGD])
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 
 from dcao.optimizer_models import StepDynamics
 from dcao.stability import load_number, stability_number, stability_threshold
 from frozen_optimizer import TINY, FrozenOptimizer, seeded
-from optimizer_cases import OPTIMIZER_CASES
+from optimizer_cases import OPTIMIZER_CASES, OptimizerCase
 
 SIZE = 6
 
@@ -22,8 +23,17 @@ def over_optimizers(function):
 
 # --- thresholds
 
+HEAVY_DECAY = [  # where decay takes a large part of the threshold, so that leaving it out would show
+    OptimizerCase("sgd-heavy-l2", partial(optim.SGD, weight_decay=10.0), 0.05),
+    OptimizerCase("sgd-momentum-heavy-l2", partial(optim.SGD, momentum=0.9, weight_decay=30.0), 0.05),
+    OptimizerCase("nesterov-heavy-l2", partial(optim.SGD, momentum=0.9, nesterov=True, weight_decay=9.0), 0.05),
+    OptimizerCase("adamw-heavy-decay", partial(optim.AdamW, weight_decay=0.5), 1.0),
+    OptimizerCase("adamw-heavier-decay", partial(optim.AdamW, weight_decay=1.5, betas=(0.5, 0.99)), 1.0),
+    OptimizerCase("nadam-heavy-decay", partial(optim.NAdam, weight_decay=0.5, decoupled_weight_decay=True), 1.0),
+]
 
-@over_optimizers
+
+@pytest.mark.parametrize("case", OPTIMIZER_CASES + HEAVY_DECAY, ids=lambda case: case.name)
 def test_the_real_optimizer_converges_just_below_its_threshold_and_not_just_above(case):
     frozen = FrozenOptimizer(case, SIZE)
     assert frozen.growth(hessian_at(frozen, 0.99)) < 0.5
@@ -33,9 +43,7 @@ def test_the_real_optimizer_converges_just_below_its_threshold_and_not_just_abov
 def hessian_at(frozen: FrozenOptimizer, fraction: float) -> Tensor:
     """A Hessian whose curvature, as `stability_threshold` defines it, is that fraction of the threshold."""
     target = fraction * stability_threshold(frozen.optimizer)
-    is_sgd = isinstance(
-        frozen.optimizer, torch.optim.SGD
-    )  # whose threshold is one of H, coupled decay or not
+    is_sgd = isinstance(frozen.optimizer, optim.SGD)  # whose threshold is one of H, coupled decay or not
     coupled = 0.0 if is_sgd else frozen.dynamics.l2_decay
     root = frozen.preconditioner.rsqrt()
 
@@ -65,28 +73,26 @@ HESSIAN = random_hessian()
 
 LR = 0.1
 PUBLISHED = [  # theory.md section 1: closed forms, per optimizer, without any of our code
-    ("sgd", torch.optim.SGD, {}, 2.0),
-    ("heavy ball", torch.optim.SGD, {"momentum": 0.9}, 2 * 1.9),
-    ("dampened", torch.optim.SGD, {"momentum": 0.9, "dampening": 0.5}, 2 * 1.9 / 0.5),
-    ("dampening without momentum", torch.optim.SGD, {"dampening": 0.5}, 2.0),
-    ("nesterov", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}, 2 * 1.9 / 2.8),
-    ("sgd l2", torch.optim.SGD, {"weight_decay": 0.3}, 2.0 - LR * 0.3),
-    ("adam", torch.optim.Adam, {}, 38.0),
-    ("adam l2", torch.optim.Adam, {"weight_decay": 0.3}, 38.0),
-    ("adamw", torch.optim.AdamW, {"weight_decay": 0.3}, 38.0 - 19.0 * LR * 0.3),
-    ("nadam", torch.optim.NAdam, {"momentum_decay": 1e4}, 2 * 1.9 / (0.1 * 2.8)),
-    ("rmsprop", torch.optim.RMSprop, {}, 2.0),
-    ("rmsprop momentum", torch.optim.RMSprop, {"momentum": 0.9}, 2 * 1.9),
-    ("adagrad", torch.optim.Adagrad, {}, 2.0),
+    ("sgd", optim.SGD, {}, 2.0),
+    ("heavy ball", optim.SGD, {"momentum": 0.9}, 2 * 1.9),
+    ("dampened", optim.SGD, {"momentum": 0.9, "dampening": 0.5}, 2 * 1.9 / 0.5),
+    ("dampening without momentum", optim.SGD, {"dampening": 0.5}, 2.0),
+    ("nesterov", optim.SGD, {"momentum": 0.9, "nesterov": True}, 2 * 1.9 / 2.8),
+    ("sgd l2", optim.SGD, {"weight_decay": 0.3}, 2.0 - LR * 0.3),
+    ("adam", optim.Adam, {}, 38.0),
+    ("adam l2", optim.Adam, {"weight_decay": 0.3}, 38.0),
+    ("adamw", optim.AdamW, {"weight_decay": 0.3}, 38.0 - 19.0 * LR * 0.3),
+    ("nadam", optim.NAdam, {"momentum_decay": 1e4}, 2 * 1.9 / (0.1 * 2.8)),
+    ("rmsprop", optim.RMSprop, {}, 2.0),
+    ("rmsprop momentum", optim.RMSprop, {"momentum": 0.9}, 2 * 1.9),
+    ("adagrad", optim.Adagrad, {}, 2.0),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "options", "expected"), PUBLISHED, ids=[row[0] for row in PUBLISHED]
-)
+@pytest.mark.parametrize(("name", "make", "options", "expected"), PUBLISHED, ids=[row[0] for row in PUBLISHED])
 def test_threshold_times_lr_is_the_published_number(name, make, options, expected):
     optimizer = make([weight()], lr=LR, **options)
-    if isinstance(optimizer, torch.optim.NAdam):
+    if isinstance(optimizer, optim.NAdam):
         forget_bias(optimizer)
     assert LR * stability_threshold(optimizer) == pytest.approx(expected, rel=1e-12)
 
@@ -107,42 +113,40 @@ def test_adagrads_threshold_rises_as_its_lr_decays():
 
 
 def test_the_threshold_is_that_of_the_chosen_group():
-    optimizer = torch.optim.SGD([{"params": [weight()]}, {"params": [weight()], "lr": 0.5}], lr=0.1)
+    optimizer = optim.SGD([{"params": [weight()]}, {"params": [weight()], "lr": 0.5}], lr=0.1)
     assert [stability_threshold(optimizer, group=i) for i in (0, 1)] == pytest.approx([20.0, 4.0])
 
 
 def test_the_threshold_is_the_smallest_of_the_parameters_in_the_group():
     parameters = [weight(), weight()]
-    optimizer = torch.optim.Adagrad(parameters, lr=0.1, lr_decay=1.0)
+    optimizer = optim.Adagrad(parameters, lr=0.1, lr_decay=1.0)
     optimizer.state[parameters[0]]["step"] += 7  # the other one never got a gradient
     assert stability_threshold(optimizer) == pytest.approx(20.0)
 
 
 def test_lr_zero_is_stable_at_every_curvature():
-    assert stability_threshold(torch.optim.SGD([weight()], lr=0.0)) == math.inf
+    assert stability_threshold(optim.SGD([weight()], lr=0.0)) == math.inf
 
 
 def test_no_curvature_is_stable_when_decay_alone_makes_the_weights_grow():
-    assert stability_threshold(torch.optim.AdamW([weight()], lr=0.1, weight_decay=21.0)) == 0.0
-    assert stability_threshold(torch.optim.SGD([weight()], lr=0.1, weight_decay=21.0)) == pytest.approx(-1.0)
+    assert stability_threshold(optim.AdamW([weight()], lr=0.1, weight_decay=21.0)) == 0.0
+    assert stability_threshold(optim.SGD([weight()], lr=0.1, weight_decay=21.0)) == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize("group", [-1, 1])
 def test_a_group_that_does_not_exist_is_refused(group):
     with pytest.raises(ValueError, match=rf"group must be in \[0, 1\), got {group}"):
-        stability_threshold(torch.optim.SGD([weight()], lr=0.1), group=group)
+        stability_threshold(optim.SGD([weight()], lr=0.1), group=group)
 
 
 def test_momentum_at_which_nothing_is_stable_is_refused():
     with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\), got 1.0; .* lower it"):
-        stability_threshold(torch.optim.SGD([weight()], lr=0.1, momentum=1.0))
+        stability_threshold(optim.SGD([weight()], lr=0.1, momentum=1.0))
 
 
 def test_dampening_that_turns_descent_into_ascent_is_refused():
-    with pytest.raises(
-        ValueError, match=r"step_size must be finite and not negative, got -.*check lr and damp"
-    ):
-        stability_threshold(torch.optim.SGD([weight()], lr=0.1, momentum=0.9, dampening=1.5))
+    with pytest.raises(ValueError, match=r"step_size must be finite and not negative, got -.*check lr and damp"):
+        stability_threshold(optim.SGD([weight()], lr=0.1, momentum=0.9, dampening=1.5))
 
 
 # --- the stability number

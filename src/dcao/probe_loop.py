@@ -1,0 +1,250 @@
+"""When to probe, on what, and what follows: from the training batch to a decision that is carried out and recorded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.controller import Controller
+from dcao.curvature import CurvatureEstimate
+from dcao.isolation import RngState, capture_rng, leave_no_trace
+from dcao.operators.base import LossFn
+from dcao.policies.base import Decision, Hyperparameters, Observation, reason_to_hold
+from dcao.probe import CurvatureProbe
+from dcao.probe_batch import Closure, ProbeBatch, ProbeLoader
+from dcao.schedules import Schedule
+from dcao.telemetry import Recorder, StepRecord
+
+SETTLING_STEPS = 200
+"""For so long at most, every step is probed while the lr rule is at its clip."""
+
+MAX_PROBES_BEFORE_START = 60
+"""Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """When to probe.
+
+    Attributes:
+        schedule: When the measure that decides is due; None for never.
+        spectrum: When a Lanczos run that only informs is due; None for never.
+        settle: Probe before the first update until the lr rule no longer cuts, and in the beginning at every step
+            while it is at its clip.
+        demanded: Whether the caller asked for a schedule, so that a due probe with nothing to probe is an error.
+    """
+
+    schedule: Schedule | None
+    spectrum: Schedule | None
+    settle: bool
+    demanded: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatch:
+    """The training batch between its backward pass and the update.
+
+    Attributes:
+        loss: As the loss function or closure returned it, detached; None if unknown.
+        rng_state: Random streams before it was evaluated, where a probe is due.
+        loss_fn: Evaluates it again.
+        closure: The same by torch's contract.
+    """
+
+    loss: Any
+    rng_state: RngState | None
+    loss_fn: LossFn | None = None
+    closure: Closure | None = None
+
+    def loss_value(self) -> float | None:
+        """The loss as a number."""
+        return None if self.loss is None else float(self.loss)
+
+    def as_probe_batch(self, params: list[Tensor]) -> ProbeBatch:
+        """The batch with the gradient that backward has left in ``.grad``."""
+        return ProbeBatch(
+            loss_fn=self.loss_fn,
+            closure=self.closure,
+            rng_state=self.rng_state if self.rng_state is not None else capture_rng(params),
+            gradient=[torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params],
+            loss=self.loss_value(),
+        )
+
+
+class ProbeLoop:
+    """Probes when due, asks the controller, records; counts steps and cost.
+
+    Attributes:
+        num_steps: Optimizer steps taken.
+        cost: Gradient evaluations that probes have cost.
+        last_estimate: What the last probe measured.
+        last_decision: What was made of it.
+    """
+
+    def __init__(
+        self,
+        probe: CurvatureProbe,
+        controller: Controller,
+        timing: Timing,
+        *,
+        probe_batch: LossFn | ProbeLoader | None,
+        recorder: Recorder | None,
+    ) -> None:
+        self.probe, self.controller, self.timing = probe, controller, timing
+        self.probe_batch, self.recorder = probe_batch, recorder
+        self.last_estimate: CurvatureEstimate | None = None
+        self.last_decision: Decision | None = None
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Counters as before the first step."""
+        self.num_steps = 0
+        self.cost = 0.0
+        self._last_cost = 1.0  # of the default measure; the truth is known after the first probe
+        self._clipped = True
+        self._probed_at = -1
+
+    def is_due(self) -> bool:
+        """Whether a probe is due before the coming step."""
+        if self._probed_at == self.num_steps:
+            return False
+        settling = self.timing.settle and self._clipped and self.num_steps < SETTLING_STEPS
+        schedule = self.timing.schedule
+        scheduled = schedule is not None and schedule(self.num_steps, self.cost + self._last_cost)
+        return settling or scheduled or self._spectrum_is_due()
+
+    def probe_if_due(self, optimizer: Optimizer, training: TrainingBatch | None) -> None:
+        """Probe before an update; before the first one, until the lr rule no longer cuts."""
+        if not self.is_due():
+            return
+        batches = self._batches(optimizer, training)
+        if batches is None:
+            self._require_a_probe()
+            return
+        loss = None if training is None else training.loss_value()
+        first = self.num_steps == 0 and self.timing.settle
+        for _ in range(MAX_PROBES_BEFORE_START if first else 1):
+            started = time.perf_counter()
+            before = self.controller.hyperparameters(optimizer).lr
+            decision = self._act(optimizer, self._try_to_measure(optimizer, batches), loss=loss, started=started)
+            if not (decision.clipped and decision.hyperparameters.lr < before):
+                return
+
+    def probe_now(self, optimizer: Optimizer, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
+        """Probe a loss of the caller's; what it raises passes through."""
+        started = time.perf_counter()
+        batch = ProbeBatch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params(optimizer)))
+        estimate = self._measure(optimizer, [batch], spectrum=spectrum)
+        self._act(optimizer, estimate, loss=estimate.loss, started=started)
+        return estimate
+
+    def record_skip(self, optimizer: Optimizer, before: Hyperparameters, reason: str, loss: float | None) -> None:
+        """Record a step that the guard has skipped."""
+        decision = Decision(hyperparameters=self.controller.hyperparameters(optimizer), reason=reason)
+        self._record(optimizer, None, None, decision, before, loss, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and what the next probe starts from."""
+        loader = self.probe_batch
+        return {
+            "num_steps": self.num_steps,
+            "cost": self.cost,
+            "last_cost": self._last_cost,
+            "clipped": self._clipped,
+            "probed_at": self._probed_at,
+            "probe": self.probe.state_dict(),
+            "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
+        self._clipped, self._probed_at = state["clipped"], state["probed_at"]
+        self.probe.load_state_dict(state["probe"])
+        if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
+            self.probe_batch.load_state_dict(state["loader"])
+
+    # --- helpers ----------------------------------------------------------------------------------------------
+
+    def _spectrum_is_due(self) -> bool:
+        return self.timing.spectrum is not None and self.timing.spectrum(self.num_steps, 0.0)
+
+    def _batches(self, optimizer: Optimizer, training: TrainingBatch | None) -> list[ProbeBatch] | None:
+        params = self.probe.params(optimizer)
+        if isinstance(self.probe_batch, ProbeLoader):
+            rng_state = capture_rng(params)
+            with leave_no_trace(params, modules=self.probe.modules(params)):
+                return self.probe_batch.draw(rng_state)
+        if self.probe_batch is not None:
+            return [ProbeBatch(loss_fn=self.probe_batch, rng_state=capture_rng(params))]
+        return None if training is None else [training.as_probe_batch(params)]
+
+    def _require_a_probe(self) -> None:
+        """Nothing to probe: an error where the caller set a schedule, or where the run would never probe at all."""
+        if self.timing.demanded or self.last_estimate is None:
+            raise ValueError(
+                f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
+                "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
+                "or give probe_batch="
+            )
+
+    def _try_to_measure(self, optimizer: Optimizer, batches: list[ProbeBatch]) -> CurvatureEstimate:
+        """A probe never stops training: whatever it raises becomes the reason of an estimate without trust."""
+        try:
+            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due())
+        except Exception as error:
+            reason = f"the probe failed: {type(error).__name__}: {error}"
+            measure = self.probe.settings.measure
+            return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+
+    def _measure(self, optimizer: Optimizer, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
+        with self.controller.training_lrs(optimizer):
+            return self.probe.measure(optimizer, batches, step=self.num_steps, spectrum=spectrum)
+
+    def _act(
+        self, optimizer: Optimizer, estimate: CurvatureEstimate, *, loss: float | None, started: float
+    ) -> Decision:
+        """Ask the policy, carry out its answer, record both."""
+        before = self.controller.hyperparameters(optimizer)
+        s = None if estimate.s is None or estimate.s != estimate.s else estimate.s
+        observation = Observation(step=self.num_steps, s=s, trust=estimate.trust, hyperparameters=before)
+        decision = self.controller.decide(observation)
+        carried_out = self.controller.apply(optimizer, decision)
+        self.cost += estimate.cost
+        self._last_cost, self._probed_at = estimate.cost, self.num_steps
+        if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
+            self._clipped = decision.clipped
+        self.last_estimate, self.last_decision = estimate, carried_out
+        self._record(optimizer, estimate, observation, carried_out, before, loss, time.perf_counter() - started)
+        return decision
+
+    def _record(
+        self,
+        optimizer: Optimizer,
+        estimate: CurvatureEstimate | None,
+        observation: Observation | None,
+        decision: Decision,
+        before: Hyperparameters,
+        loss: float | None,
+        seconds: float,
+    ) -> None:
+        if self.recorder is None:
+            return
+        record = StepRecord(
+            step=self.num_steps,
+            loss=loss,
+            estimate=estimate,
+            observation=observation,
+            decision=decision,
+            before=before,
+            after=self.controller.hyperparameters(optimizer),
+            cost=0.0 if estimate is None else estimate.cost,
+            total_cost=self.cost,
+            seconds=seconds,
+        )
+        self.recorder.record(record)
