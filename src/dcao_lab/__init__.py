@@ -9,6 +9,4 @@ _NEEDED = ("jinja2", "numpy", "plotly", "rich", "scipy", "sklearn", "typer")
 
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
-    raise ImportError(
-        f'dcao_lab needs the lab extra: pip install "dcao[lab]" (missing: {", ".join(_missing)})'
-    )
+    raise ImportError(f'dcao_lab needs the lab extra: pip install "dcao[lab]" (missing: {", ".join(_missing)})')

@@ -16,6 +16,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.demo import NUM_SEEDS, DemoSize, describe, missing_runs, run_demo
 from dcao_lab.errors import LabError
 from dcao_lab.runner import load, run
+from dcao_lab.spectrum import measure, show, write_page
 from dcao_lab.store import RunStore
 from dcao_lab.workloads import WORKLOADS, get_workload
 
@@ -26,12 +27,8 @@ app = typer.Typer(
     help="Experiments with DCAO: train, compare, look at the curvature.",
 )
 
-WorkloadOption = Annotated[
-    str, typer.Option("--workload", "-w", help="What to train; `dcao-lab list` names all.")
-]
-OptimizerOption = Annotated[
-    str, typer.Option("--optimizer", "-o", help="What to train with; see `dcao-lab list`.")
-]
+WorkloadOption = Annotated[str, typer.Option("--workload", "-w", help="What to train; `dcao-lab list` names all.")]
+OptimizerOption = Annotated[str, typer.Option("--optimizer", "-o", help="What to train with; see `dcao-lab list`.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and probes.")]
 
 
@@ -49,9 +46,7 @@ def demo(
     workload: Annotated[
         list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of every arm.")] = None,
 ) -> None:
     """Train AdamW and SGD with and without DCAO on embedded data, and write the report."""
@@ -68,9 +63,7 @@ def run_command(
     seed: SeedOption = 0,
     steps: Annotated[int | None, typer.Option(help="Training steps; the workload's own without it.")] = None,
     watch: Annotated[bool, typer.Option(help="Measure s of a bare optimizer too; changes nothing.")] = False,
-    spectrum_every: Annotated[
-        int | None, typer.Option(help="Steps between measurements of Ritz values.")
-    ] = None,
+    spectrum_every: Annotated[int | None, typer.Option(help="Steps between measurements of Ritz values.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
     """Train one network, and keep the run."""
@@ -102,8 +95,6 @@ def spectrum(
     out: Annotated[Path | None, typer.Option(help="Also write the density as an HTML page here.")] = None,
 ) -> None:
     """Print the spectrum of the loss Hessian after a few training steps."""
-    from dcao_lab.spectrum import measure, show, write_page
-
     with _clear_errors():
         get_baseline(optimizer)
         measured = measure(workload, optimizer=optimizer, lr=lr, seed=seed, num_steps=steps, k=k)
@@ -141,9 +132,7 @@ def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
                     soft_wrap=True,
                 ),
             )
-    console.print(
-        f"{config.label}: {describe(config, load(config, store).result)}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{config.label}: {describe(config, load(config, store).result)}", highlight=False, soft_wrap=True)
     console.print(f"Kept in {store.folder(config)}", highlight=False, soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ class RunConfig:
         lr: Initial learning rate.
         seed: Seed of the initial weights, the batch order and the probes.
         num_steps: Training steps.
-        eval_every: Steps from one evaluation to the next (there is one before the first step and one at the end).
+        eval_every: Steps from one evaluation to the next; there is one before the first step and one at the end.
         watch: Measure s of a bare optimizer too, with a DCAO around it that changes nothing.
         spectrum_every: Steps from one measurement of the top Ritz values to the next; None measures none.
     """
@@ -72,7 +72,9 @@ class RunConfig:
         """Sixteen hex digits that change when anything that decides the numbers does.
 
         Example:
-            >>> config = RunConfig(workload="digits_mlp", optimizer="adamw", lr=1e-3, seed=0, num_steps=10, eval_every=5)
+            >>> config = RunConfig(
+            ...     workload="digits_mlp", optimizer="adamw", lr=1e-3, seed=0, num_steps=10, eval_every=5
+            ... )
             >>> config.fingerprint() == RunConfig.from_dict(config.to_dict()).fingerprint()
             True
         """

@@ -66,9 +66,7 @@ def run_demo(size: DemoSize, out: Path, jobs: int, console: Console) -> Path:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
     if failures:
-        raise LabError(
-            f"{len(failures)} of {len(configs)} runs failed and are not in the report; start again to retry"
-        )
+        raise LabError(f"{len(failures)} of {len(configs)} runs failed and are not in the report; start again to retry")
     return page
 
 
@@ -95,9 +93,7 @@ def _run_missing(configs: list[RunConfig], store: RunStore, jobs: int, console: 
     """Do what is missing and return the runs that failed."""
     missing = missing_runs(configs, store, console)
     if len(missing) < len(configs):
-        console.print(
-            f"{len(configs) - len(missing)} of {len(configs)} runs are there already", highlight=False
-        )
+        console.print(f"{len(configs) - len(missing)} of {len(configs)} runs are there already", highlight=False)
     failures: set[RunConfig] = set()
     if not missing:
         return failures

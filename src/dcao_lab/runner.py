@@ -98,9 +98,7 @@ def load(config: RunConfig, store: RunStore) -> StoredRun:
     return StoredRun(
         config=config,
         result=RunResult.from_dict(jsontext.read(folder / names.RESULT)),
-        points=tuple(
-            EvaluationPoint(**line, seconds=time) for line, time in zip(lines, seconds, strict=True)
-        ),
+        points=tuple(EvaluationPoint(**line, seconds=time) for line, time in zip(lines, seconds, strict=True)),
         probes=tuple(dcao.read_jsonl(telemetry)) if telemetry.exists() else (),
         provenance=jsontext.read(folder / names.PROVENANCE),
     )

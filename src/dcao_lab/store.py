@@ -1,7 +1,7 @@
 """One folder a run, there whole or not at all.
 
 A run is written into a temporary folder and renamed when it is finished, so a process may be killed anywhere.
-A manifest with the hash of every file tells a folder that was damaged later, or written while the power failed.
+A manifest with the hash of every file tells a folder that was damaged later, or by a power failure.
 """
 
 import contextlib
@@ -49,7 +49,9 @@ class RunStore:
 
     Example:
         >>> import tempfile
-        >>> config = RunConfig(workload="digits_mlp", optimizer="adamw", lr=1e-3, seed=0, num_steps=9, eval_every=3)
+        >>> config = RunConfig(
+        ...     workload="digits_mlp", optimizer="adamw", lr=1e-3, seed=0, num_steps=9, eval_every=3
+        ... )
         >>> store = RunStore(Path(tempfile.mkdtemp()))
         >>> store.state(config)
         <RunState.MISSING: 'not run yet'>
@@ -60,9 +62,7 @@ class RunStore:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LabError(
-                f"cannot make the folder {root} for runs: {error.strerror}; give another one"
-            ) from None
+            raise LabError(f"cannot make the folder {root} for runs: {error.strerror}; give another one") from None
 
     def folder(self, config: RunConfig) -> Path:
         """Where the finished run is: a name to read, and the fingerprint that decides."""
@@ -99,7 +99,7 @@ class RunStore:
         return folder.rename(target / folder.name)
 
     def sweep(self) -> int:
-        """Delete what interrupted runs left and return how many there were. Hold :meth:`exclusive` around it."""
+        """Delete what interrupted runs left; how many there were. Hold :meth:`exclusive` around it."""
         leftovers = list((self.root / _PARTIAL).glob("*"))
         for leftover in leftovers:
             shutil.rmtree(leftover, ignore_errors=True)
@@ -125,9 +125,7 @@ class RunStore:
         try:
             os.rename(folder, target)
         except OSError:
-            if (
-                not target.exists()
-            ):  # otherwise another process finished the same run first: its result stands
+            if not target.exists():  # else another process was first: its result stands
                 raise
 
 

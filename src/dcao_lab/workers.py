@@ -23,7 +23,7 @@ OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
 
 
 def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int, on_done: OnDone) -> None:
-    """Do the runs in ``jobs`` processes of one thread each; ``on_done`` hears of each, also of one that failed.
+    """Do the runs in ``jobs`` processes of one thread each; ``on_done`` hears of each, failed or not.
 
     A process that dies takes nothing with it: its runs are started again.
 
@@ -41,15 +41,11 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int, on_done: O
     )
 
 
-def _run_until_a_worker_dies(
-    configs: list[RunConfig], root: Path, jobs: int, on_done: OnDone
-) -> list[RunConfig]:
+def _run_until_a_worker_dies(configs: list[RunConfig], root: Path, jobs: int, on_done: OnDone) -> list[RunConfig]:
     """Do the runs and return those that a worker's death left undone."""
     left = []
     with _pool(min(jobs, len(configs))) as pool:
-        with (
-            _interrupts_ignored()
-        ):  # processes start here, and inherit it: Ctrl-C is for the parent to answer
+        with _interrupts_ignored():  # processes start here, and inherit it: Ctrl-C is for the parent to answer
             futures = {pool.submit(_run_one, config, root): config for config in configs}
         for future in as_completed(futures):
             if isinstance(future.exception(), BrokenProcessPool):
@@ -93,7 +89,7 @@ def _start_worker(lifeline: Connection) -> None:
 
 
 def _end_with_parent(lifeline: Connection) -> None:
-    """Wait until the other end of the pipe closes, which the system does also for a parent that was killed."""
+    """Wait until the pipe's other end closes, as the system does also for a parent that was killed."""
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv()
     os._exit(1)

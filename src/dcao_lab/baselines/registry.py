@@ -9,6 +9,7 @@ from torch import nn
 import dcao
 
 TOP_K = 5  # Ritz values followed over time
+WATCH_EVERY = 10  # steps between probes of a bare optimizer: as often as DCAO itself probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class BuildRequest:
     seed: int = 0
     watch: bool = False
     spectrum_every: int | None = None
-    recorder: "dcao.Recorder | None" = None
+    recorder: dcao.Recorder | None = None
 
 
 Build = Callable[[Iterable[nn.Parameter], BuildRequest], torch.optim.Optimizer]
@@ -69,7 +70,7 @@ def bare(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer])
         optimizer = base(params, request.lr)
         if not request.watch:
             return optimizer
-        return dcao.DCAO(optimizer, policy=dcao.policies.fixed(), **_probing(request))
+        return dcao.DCAO(optimizer, policy=dcao.policies.fixed(), every=WATCH_EVERY, **_probing(request))
 
     return build
 
@@ -81,6 +82,12 @@ def steered(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimize
         return dcao.DCAO(base(params, request.lr), **_probing(request))
 
     return build
+
+
+def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCAO:
+    """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing."""
+    base = optimizer.base if isinstance(optimizer, dcao.DCAO) else optimizer
+    return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
 
 
 def literal(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]) -> Build:

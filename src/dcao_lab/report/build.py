@@ -1,4 +1,4 @@
-"""From runs to a page: every number is computed here or below, written to ``data.json``, and only shown by the page."""
+"""From runs to a page: every number is computed here or below, kept in ``data.json``, and shown by the page."""
 
 import json
 from dataclasses import asdict
@@ -74,8 +74,7 @@ def _lead(runs: list[StoredRun], summaries: list[WorkloadSummary]) -> str:
 def _optimizer_legend(summaries: list[WorkloadSummary]) -> list[Context]:
     baselines = {baseline.name: baseline for summary in summaries for baseline in summary.baselines}
     return [
-        {"title": b.title, "color": figures.family_color(b), "dashed": not b.is_wrapped}
-        for b in baselines.values()
+        {"title": b.title, "color": figures.family_color(b), "dashed": not b.is_wrapped} for b in baselines.values()
     ]
 
 
@@ -88,7 +87,11 @@ def _workload(summary: WorkloadSummary) -> Context:
         "metric": formats.metric_title(summary.info),
         "table": _result_table(summary),
         "learning_rates": [
-            {"title": f"from {formats.learning_rate(lr)}", "color": figures.learning_rate_color(summary, lr), "dashed": False}
+            {
+                "title": f"from {formats.learning_rate(lr)}",
+                "color": figures.learning_rate_color(summary, lr),
+                "dashed": False,
+            }
             for lr in summary.learning_rates
         ],
         "sections": _sections(summary),
@@ -103,8 +106,7 @@ def _result_table(summary: WorkloadSummary) -> Context:
             {
                 "title": baseline.title,
                 "cells": [
-                    _cell(summary, summary.arms.get((baseline.name, lr)), shade)
-                    for lr in summary.learning_rates
+                    _cell(summary, summary.arms.get((baseline.name, lr)), shade) for lr in summary.learning_rates
                 ],
             }
             for baseline in summary.baselines
@@ -115,11 +117,7 @@ def _result_table(summary: WorkloadSummary) -> Context:
 def _cell(summary: WorkloadSummary, arm: Arm | None, shade: dict[float | None, int]) -> Context:
     if arm is None:
         return {"text": formats.DASH, "detail": "", "shade": 0}
-    spread = (
-        [formats.metric(summary.info, value) for value in (min(arm.values), max(arm.values))]
-        if arm.values
-        else []
-    )
+    spread = [formats.metric(summary.info, value) for value in (min(arm.values), max(arm.values))] if arm.values else []
     details = [f"{spread[0]} to {spread[1]}"] if spread and spread[0] != spread[1] else []
     if arm.num_diverged:
         details.append(f"{arm.num_diverged} of {len(arm.runs)} diverged")
@@ -166,9 +164,7 @@ def _sections(summary: WorkloadSummary) -> list[Context]:
             "learning_rates",
             "One run from each initial learning rate. " + _held_fixed(summary),
             [
-                _figure(
-                    name, f"{key}-{b.name}", f"{b.title}: {label}", figures.hyperparameter(summary, key, b)
-                )
+                _figure(name, f"{key}-{b.name}", f"{b.title}: {label}", figures.hyperparameter(summary, key, b))
                 for key, label in figures.HYPERPARAMETERS.items()
                 for b in wrapped
             ],
@@ -178,10 +174,7 @@ def _sections(summary: WorkloadSummary) -> list[Context]:
             "Ritz values over time",
             "learning_rates",
             "Thick: the largest. Thin: the ones after it. One run from each initial learning rate.",
-            [
-                _figure(name, f"ritz-{b.name}", b.title, figures.ritz_values(summary, b))
-                for b in summary.baselines
-            ],
+            [_figure(name, f"ritz-{b.name}", b.title, figures.ritz_values(summary, b)) for b in summary.baselines],
         ),
     ]
     return [section for section in sections if section["figures"]]
@@ -221,9 +214,7 @@ def _held_fixed(summary: WorkloadSummary) -> str:
     still = [
         label
         for key, label in figures.HYPERPARAMETERS.items()
-        if all(
-            getattr(record.before, key) == getattr(record.after, key) for run in runs for record in run.probes
-        )
+        if all(getattr(record.before, key) == getattr(record.after, key) for run in runs for record in run.probes)
     ]
     return f"Unchanged throughout: {formats.listed(still)}." if still else ""
 
@@ -300,9 +291,7 @@ def _provenance(runs: list[StoredRun]) -> list[list[str]]:
     }
     rows = [[label, _distinct(run.provenance[key] for run in runs)] for key, label in labels.items()]
     packages = runs[0].provenance["versions"]
-    rows += [
-        [package, _distinct(run.provenance["versions"].get(package) for run in runs)] for package in packages
-    ]
+    rows += [[package, _distinct(run.provenance["versions"].get(package) for run in runs)] for package in packages]
     times = sorted(run.provenance["time"] for run in runs)
     return [*rows, ["first run", times[0]], ["last run", times[-1]]]
 

@@ -1,4 +1,4 @@
-"""The report's figures, as plotly's JSON. Colours of text and grid belong to the page, which is light or dark."""
+"""The report's figures, as plotly's JSON. Colours of text and grid belong to the page, light or dark."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -146,9 +146,7 @@ def hyperparameter(summary: WorkloadSummary, name: str, baseline: Baseline) -> F
                 line={"color": learning_rate_color(summary, lr), "width": 2, "shape": "hv"},
             )
     figure.update_xaxes(title="step", range=[0, summary.num_steps])
-    figure.update_yaxes(
-        title=HYPERPARAMETERS[name], type="log" if name == "lr" else "linear", rangemode="tozero"
-    )
+    figure.update_yaxes(title=HYPERPARAMETERS[name], type="log" if name == "lr" else "linear", rangemode="tozero")
     return _to_json(figure)
 
 
@@ -174,9 +172,7 @@ def stability_trace(run: StoredRun) -> tuple[list[int], list[float]]:
 
 def spectra(run: StoredRun) -> list[tuple[int, tuple[float, ...]]]:
     """Steps and Ritz values of the probes that measured the spectrum (a single value is no spectrum)."""
-    measured = [
-        (record.step, record.estimate.ritz_values) for record in run.probes if record.estimate is not None
-    ]
+    measured = [(record.step, record.estimate.ritz_values) for record in run.probes if record.estimate is not None]
     return [(step, tuple(values)) for step, values in measured if values is not None and len(values) > 1]
 
 
@@ -184,9 +180,7 @@ def _add_ritz_values(figure: go.Figure, run: StoredRun, color: str) -> None:
     measured = spectra(run)
     num_values = max((len(values) for _, values in measured), default=0)
     for rank in range(num_values):
-        points = [
-            (step, values[rank]) for step, values in measured if len(values) > rank and values[rank] > 0
-        ]
+        points = [(step, values[rank]) for step, values in measured if len(values) > rank and values[rank] > 0]
         figure.add_scatter(
             x=[step for step, _ in points],
             y=_rounded([value for _, value in points]),

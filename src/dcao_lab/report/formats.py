@@ -3,7 +3,7 @@
 from dcao_lab.workloads import WorkloadInfo
 
 METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity a character"}
-DASH = "–"
+DASH = "-"
 
 
 def metric_title(info: WorkloadInfo) -> str:

@@ -1,5 +1,6 @@
 """The numbers that the report is about, computed from the runs; the words and figures only repeat them."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
@@ -124,6 +125,13 @@ def compare(summary: WorkloadSummary) -> list[Comparison]:
         if not bare.is_wrapped and wrapped.name == f"dcao:{bare.name}"
     ]
     return [_compare_pair(summary, bare, wrapped) for bare, wrapped in pairs]
+
+
+def best_gap(comparison: Comparison) -> float:
+    """How far DCAO from its best ends behind the bare optimizer from its best; infinite if only DCAO diverged."""
+    rank = ranking(comparison.info)
+    gap = rank(comparison.bare_range.best) - rank(comparison.wrapped_range.best)
+    return 0.0 if math.isnan(gap) else gap
 
 
 def _compare_pair(summary: WorkloadSummary, bare: Baseline, wrapped: Baseline) -> Comparison:

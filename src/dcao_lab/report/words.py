@@ -3,7 +3,7 @@
 from statistics import median
 
 from dcao_lab.report import formats
-from dcao_lab.report.summary import Comparison, Range, WorkloadSummary, compare
+from dcao_lab.report.summary import Comparison, Range, WorkloadSummary, best_gap, compare
 from dcao_lab.workloads import WorkloadInfo
 
 
@@ -24,36 +24,34 @@ def _robustness(comparisons: list[Comparison]) -> str:
     better = sum(comparison.worst_is_better for comparison in comparisons)
     beaten = sum(comparison.worst_beats_best for comparison in comparisons)
     return (
-        f"Started from its worst initial learning rate, DCAO ends better than the bare optimizer from its worst in "
+        f"From its worst initial learning rate DCAO ends better than the bare optimizer from its worst in "
         f"{_share(better, comparisons)}, and at least as well as the bare optimizer from its best in "
         f"{_share(beaten, comparisons)}."
     )
 
 
 def _best(comparisons: list[Comparison]) -> str:
-    good = sum(comparison.best_is_as_good for comparison in comparisons)
+    behind = [comparison for comparison in comparisons if not comparison.best_is_as_good]
     return (
         f"Each from its best initial learning rate, DCAO ends at least as well as the bare optimizer in "
-        f"{_share(good, comparisons)}; {_gap(comparisons)}."
+        f"{_share(len(comparisons) - len(behind), comparisons)}{_gaps(behind)}."
     )
 
 
-def _gap(comparisons: list[Comparison]) -> str:
-    behind = [comparison for comparison in comparisons if not comparison.best_is_as_good]
-    if not behind:
-        return "nowhere is it behind"
+def _gaps(behind: list[Comparison]) -> str:
+    """How far behind, at most, in the terms of each metric."""
+    metrics = sorted({comparison.info.metric for comparison in behind})
+    largest = [max((c for c in behind if c.info.metric == metric), key=best_gap) for metric in metrics]
     spelled = [
         f"{formats.metric(c.info, c.wrapped_range.best)} against {formats.metric(c.info, c.bare_range.best)} "
-        f"({c.info.title}, {c.bare.title})"
-        for c in behind
+        f"{formats.metric_title(c.info)} ({c.info.title}, {c.bare.title})"
+        for c in largest
     ]
-    return f"it is behind with {formats.listed(spelled)}"
+    return f"; where it is behind, the largest gap is {formats.listed(spelled)}" if spelled else ""
 
 
 def _cost(summaries: list[WorkloadSummary]) -> str:
-    costs = [
-        cost for summary in summaries for name, cost in summary.costs.items() if name.startswith("dcao:")
-    ]
+    costs = [cost for summary in summaries for name, cost in summary.costs.items() if name.startswith("dcao:")]
     evaluations = median(cost.evaluations_per_step for cost in costs)
     times = [cost.time_ratio for cost in costs if cost.time_ratio is not None]
     return (

@@ -23,7 +23,7 @@ class WorkloadInfo:
         higher_is_better: Whether more of it is better.
         num_steps: Training steps of a run, unless told otherwise.
         eval_every: Steps from one evaluation to the next, unless told otherwise.
-        step_cost: Rough milliseconds of a training step on one core. Only the progress bar's time left rests on it.
+        step_cost: Rough milliseconds of a training step on one core; only the time left that is shown uses it.
     """
 
     name: str
@@ -70,15 +70,13 @@ def generator(seed: int, purpose: int) -> torch.Generator:
 
 
 def build_seeded(build: Callable[[], M], seed: int) -> M:
-    """The module that ``build`` makes, with weights that ``seed`` decides; the global stream stays untouched."""
+    """The module that ``build`` makes, its weights decided by ``seed``; leaves the global stream alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
 
-def shuffled_batches(
-    inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator
-) -> Iterator[Batch]:
+def shuffled_batches(inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
     """Batches without end: every epoch a new permutation, its incomplete last batch left out."""
     while True:
         permutation = torch.randperm(len(inputs), generator=order)

@@ -41,9 +41,7 @@ def digits_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)
     labels = torch.tensor(digits.target, dtype=torch.long)
-    train, test = train_test_split(
-        range(len(labels)), test_size=0.2, random_state=SPLIT_SEED, stratify=labels
-    )
+    train, test = train_test_split(range(len(labels)), test_size=0.2, random_state=SPLIT_SEED, stratify=labels)
     mean, std = images[train].mean(), images[train].std()
     scaled = (images - mean) / std
     return scaled[train], scaled[test], labels[train], labels[test]
