@@ -1,10 +1,10 @@
 """Mini-batch curvature along the optimizer's own step: the measures ``batch`` and ``load``.
 
-With ``d_B = eta_eff P^-1 g_B``, the displacement that a batch's gradient leads to in the long run, and ``a`` the same
-of the gradients before it, which the optimizer's momentum buffer averages,
+With ``d_B = eta_eff P^-1 g_B``, the displacement that a batch's gradient leads to in the long run, and ``d_A`` the
+same of an independent batch (the training batch before, or the other batches of the probe),
 
     batch  = sum_B d_B' H_B d_B / sum_B g_B' d_B
-    signal = sum_B a' H_B d_B / sum_B g_B' d_B        noise = batch - signal
+    signal = mean over A of sum_B d_A' H_B d_B / sum_B g_B' d_B        noise = batch - signal
 
 One product a batch: with the training batch's own gradient and a one-sided difference, one extra gradient.
 """
@@ -49,7 +49,7 @@ class StepVectors:
     Attributes:
         gradient: ``g_B``.
         displacement: ``d_B``; the coming step goes along minus this.
-        past: ``a``; None where there is no past yet.
+        past: ``d_A`` of the batch before; None where it is not known.
         product: ``H_B`` times a vector.
         weight: Size of the batch.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +17,15 @@ from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
-from dcao.operators.hessian import vector_dtype
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.shifted import ShiftedOperator
-from dcao.optimizer_models import OptimizerModel, optimizer_model
 from dcao.probe_batch import HessianLike, ProbeBatch
 from dcao.stability import load_number, stability_number
-from dcao.step_dynamics import StepDynamics
+from dcao.step_geometry import StepGeometry
 from dcao.vectors import flatten
 
 if TYPE_CHECKING:
     from dcao.probe import CurvatureProbe
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 class Measurement:
@@ -44,10 +40,7 @@ class Measurement:
         batches: Sequence[ProbeBatch],
     ) -> None:
         self.probe, self.settings, self.params, self.modules = probe, probe.settings, params, modules
-        self.optimizer = optimizer
-        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        self.groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
-        self.dtype = vector_dtype(params)
+        self.geometry = StepGeometry(optimizer, params)
         self.evaluations = float(sum(batch.gradient is None for batch in batches))
         self.batches = [batch.with_gradient(params, modules) for batch in batches]
         self.operators: list[HessianLike] = []
@@ -85,7 +78,7 @@ class Measurement:
             residuals=tuple(hessian.residuals.tolist()) if hessian is not None else (),
             smallest=_leading(smallest),
             preconditioned_sharpness=_leading(preconditioned),
-            batch=along.total / self._dynamics().step_size if along is not None else None,
+            batch=along.total / self.geometry.dynamics.step_size if along is not None else None,
             load_signal=along.signal if along is not None else None,
             load_noise=along.noise if along is not None else None,
             status=reported.status if reported is not None else None,
@@ -109,10 +102,12 @@ class Measurement:
 
     def _preconditioned(self) -> LanczosResult:
         """Of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
-        decay = self._dynamics().l2_decay
+        decay = self.geometry.dynamics.l2_decay
         operator = self._hessian_operator()
         shifted = ShiftedOperator(operator, decay) if decay else operator
-        return self._lanczos("preconditioned", PreconditionedOperator(shifted, self._inverse_sqrt()), k=1)
+        gradient = self.geometry.seen(flatten(self.batches[0].gradient or [], dtype=self.geometry.dtype))
+        inverse_sqrt = self.geometry.inverse_sqrt(self.geometry.split(gradient))
+        return self._lanczos("preconditioned", PreconditionedOperator(shifted, inverse_sqrt), k=1)
 
     def _stability(
         self, along: Directional | None, hessian: LanczosResult | None, preconditioned: LanczosResult | None
@@ -121,15 +116,17 @@ class Measurement:
         numbers: dict[str, float] = {}
         if along is not None and along.trust > 0.0:
             numbers["batch"] = along.total
-            numbers["load"] = load_number(along.signal, along.noise, self._dynamics())
+            numbers["load"] = load_number(along.signal, along.noise, self.geometry.dynamics)
         sharpness = _leading(hessian)
         if sharpness is not None:
-            lr = float(self._reference_group()["lr"])
+            lr = self.geometry.lr
             # The proposal's lr * lambda_max; relative to 2 (1 + mu) / lr if momentum-aware.
-            numbers["hessian"] = lr * sharpness / (1.0 + self._momentum() if self.settings.momentum_aware else 1.0)
+            numbers["hessian"] = (
+                lr * sharpness / (1.0 + self.geometry.momentum if self.settings.momentum_aware else 1.0)
+            )
         preconditioned_sharpness = _leading(preconditioned)
         if preconditioned_sharpness is not None:
-            limit = self._dynamics().curvature_limit
+            limit = self.geometry.dynamics.curvature_limit
             numbers["preconditioned"] = stability_number(preconditioned_sharpness, limit)
         return numbers
 
@@ -145,73 +142,33 @@ class Measurement:
             parts.append(deciding.reason)
         return "; ".join(part for part in parts if part)
 
-    # --- what the optimizer does ------------------------------------------------------------------------------
-
-    def _model(self) -> OptimizerModel:
-        return optimizer_model(self.optimizer)
-
-    def _state(self, p: Tensor) -> dict[str, Any]:
-        # get: the state is a defaultdict, and indexing would write into it
-        state: dict[str, Any] = self.optimizer.state.get(p, {})
-        return state
-
-    def _reference_group(self) -> dict[str, Any]:
-        return max(self.groups, key=lambda group: float(group["lr"]))
-
-    def _dynamics(self) -> StepDynamics:
-        group = self._reference_group()
-        first = next(p for p, own in zip(self.params, self.groups, strict=True) if own is group)
-        return self._model().dynamics(group, self._state(first))
-
-    def _momentum(self) -> float:
-        group = self._reference_group()
-        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
-
     # --- vectors and operators --------------------------------------------------------------------------------
 
     def _step_vectors(self, batch: ProbeBatch) -> StepVectors:
-        """Gradient and displacements as the optimizer sees them: coupled weight decay belongs to the loss."""
-        model = self._model()
-        gradients, displacements, pasts, decays = [], [], [], []
-        assert batch.gradient is not None
-        for p, group, grad in zip(self.params, self.groups, batch.gradient, strict=True):
-            state = self._state(p)
-            dynamics = model.dynamics(group, state)
-            seen = grad.add(p.detach(), alpha=dynamics.l2_decay) if dynamics.l2_decay else grad
-            denominator = model.denominator(group, state, seen)
-            inverse = dynamics.step_size if denominator is None else dynamics.step_size / denominator
-            past = model.average_gradient(group, state)
-            gradients.append(seen)
-            displacements.append(seen * inverse)
-            pasts.append(torch.zeros_like(grad) if past is None else past * inverse)
-            decays.append(dynamics.l2_decay)
+        geometry, past = self.geometry, self.probe.past_gradient
+        raw = flatten(batch.gradient or [], dtype=geometry.dtype)
+        gradient = geometry.seen(raw)
+        factors = geometry.displacement_factors(geometry.split(gradient))
         return StepVectors(
-            gradient=flatten(gradients, dtype=self.dtype),
-            displacement=flatten(displacements, dtype=self.dtype),
-            past=flatten(pasts, dtype=self.dtype),
-            product=lambda vector: self._add_decay(self._product_along_step(batch, vector), vector, decays),
+            gradient=gradient,
+            displacement=gradient * factors,
+            past=None if past is None else geometry.seen(past) * factors,
+            product=lambda vector: geometry.add_decay(self._product_along_step(batch, raw, vector), vector),
             weight=batch.weight,
         )
 
-    def _add_decay(self, product: Tensor, vector: Tensor, decays: Sequence[float]) -> Tensor:
-        if any(decays):
-            sizes = [p.numel() for p in self.params]
-            for piece, part, decay in zip(product.split(sizes), vector.split(sizes), decays, strict=True):
-                piece.add_(part, alpha=decay)
-        return product
-
-    def _product_along_step(self, batch: ProbeBatch, vector: Tensor) -> Tensor:
+    def _product_along_step(self, batch: ProbeBatch, gradient: Tensor, vector: Tensor) -> Tensor:
         """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
         if self.settings.hvp in ("exact", "central"):
             return self._batch_operator(batch).matvec(vector)
         # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
-        is_known = batch.gradient is not None and all(p.dtype.itemsize >= 4 for p in self.params)
+        is_fine = all(p.dtype.itemsize >= 4 for p in self.params)
         operator = batch.difference_operator(
             self.params,
             self.modules,
             kind="forward",
             step_length=self._step_length(float(torch.linalg.vector_norm(vector))),
-            base_gradient=flatten(batch.gradient, dtype=self.dtype) if is_known and batch.gradient else None,
+            base_gradient=gradient if is_fine else None,
         )
         self.operators.append(operator)
         return operator.matvec(-vector).neg_()
@@ -225,7 +182,7 @@ class Measurement:
         if chosen is None or not math.isfinite(displacement):
             return shortest
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
-        momentum = self._dynamics().momentum
+        momentum = self.geometry.dynamics.momentum
         return max(displacement * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
 
     def _hessian_operator(self) -> LinearOperator:
@@ -243,21 +200,6 @@ class Measurement:
 
     def _lanczos_step_length(self) -> float | None:
         return None if self.settings.step_length == "step" else self.settings.step_length
-
-    def _inverse_sqrt(self) -> Tensor:
-        """``P^-1/2``, flat, as the coming step would have P; lr ratios between groups are part of it."""
-        model, largest = self._model(), float(self._reference_group()["lr"])
-        gradients = self.batches[0].gradient
-        assert gradients is not None
-        pieces = []
-        for p, group, grad in zip(self.params, self.groups, gradients, strict=True):
-            decay = model.dynamics(group, self._state(p)).l2_decay
-            seen = grad.add(p.detach(), alpha=decay) if decay else grad
-            preconditioner = model.preconditioner(group, self._state(p), seen)
-            weight = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
-            ratio = float(group["lr"]) / largest if largest > 0.0 else 1.0
-            pieces.append((weight * ratio).clamp_min(TINY).sqrt())
-        return flatten(pieces, dtype=self.dtype)
 
     def _lanczos(self, name: str, operator: LinearOperator, *, k: int) -> LanczosResult:
         start = self.probe.starts.get(name)

@@ -227,11 +227,12 @@ class DCAO(Optimizer):
         loss, batch = None, self._training_batch
         if closure is not None:
             loss, batch = self._run_closure(closure)
-        if self._is_safe(batch):
+        safe = self._is_safe(batch)
+        if safe:
             self.loop.probe_if_due(self.base, batch)
             with self.controller.training_lrs(self.base):
                 self.base.step()
-        self.loop.num_steps += 1
+        self.loop.finish_step(self.base, taken=safe)
         return loss
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -332,7 +333,7 @@ class DCAO(Optimizer):
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
         with self.controller.training_lrs(self.base):
             loss = self.base.step(closure)
-        self.loop.num_steps += 1
+        self.loop.finish_step(self.base, taken=False)
         return loss
 
     def _is_safe(self, batch: TrainingBatch | None) -> bool:

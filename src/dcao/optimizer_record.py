@@ -19,13 +19,9 @@ class NoPreconditionerYet(ValueError):
     """The optimizer has taken no step, so its state holds no preconditioner."""
 
 
-# Functions, not lambdas: a record is pickled with the optimizer that it describes.
+# A function, not a lambda: a record is pickled with the optimizer that it describes.
 def _no_correction(group: Group, state: State, coming: bool) -> float:
     return 1.0
-
-
-def _no_average(group: Group, state: State) -> Tensor | None:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +38,6 @@ class OptimizerModel:
             the first step. At least float32.
         first_moment_correction: ``(group, state, coming)`` to the factor of P that undoes the bias of the
             gradient average, at the coming step or at the last one; 1 where there is none.
-        average_gradient: ``(group, state)`` to the average of the gradients so far that the momentum buffer holds,
-            shaped like the parameter; None before the first step and without momentum.
         momentum_key: Entry of the group that holds the momentum (of ``betas`` the first), None without one.
         rescale_momentum: ``(group, state, old, new)``: changes the gradient average in place so that, at
             equal step size, a constant gradient gives steps of equal length before and after a change of
@@ -54,7 +48,6 @@ class OptimizerModel:
     dynamics: Callable[[Group, State], StepDynamics]
     denominator: Callable[[Group, State, Tensor | None], Tensor | None]
     first_moment_correction: Callable[[Group, State, bool], float] = _no_correction
-    average_gradient: Callable[[Group, State], Tensor | None] = _no_average
     momentum_key: Literal["momentum", "betas"] | None = None
     rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
 

@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 from dcao.curvature import CurvatureEstimate, Measure
 from dcao.isolation import leave_no_trace, model_modules
 from dcao.measurement import Measurement
+from dcao.operators.hessian import vector_dtype
 from dcao.operators.hvp import HvpKind
 from dcao.probe_batch import ProbeBatch
-from dcao.vectors import trainable
+from dcao.vectors import flatten, trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,15 @@ class ProbeSettings:
 class CurvatureProbe:
     """Measures the curvature of a loss at the present parameters of an optimizer.
 
-    Owns what one probe hands to the next: the Ritz vectors that the next Lanczos run starts from, and its generator.
+    Owns what one probe hands to the next: the Ritz vectors that the next Lanczos run starts from, and its generator;
+    and the gradient of the training batch before the coming one, if a probe is going to want it.
     """
 
     def __init__(self, settings: ProbeSettings, *, seed: int = 0) -> None:
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
         self.starts: dict[str, Tensor] = {}
+        self.past_gradient: Tensor | None = None
         self._modules: tuple[tuple[int, ...], list[nn.Module]] | None = None
 
     def params(self, optimizer: Optimizer) -> list[Tensor]:
@@ -81,13 +84,24 @@ class CurvatureProbe:
         with leave_no_trace(params, modules=modules), Measurement(self, optimizer, params, modules, batches) as run:
             return run.estimate(step, spectrum=spectrum)
 
+    def remember_gradient(self, optimizer: Optimizer) -> None:
+        """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
+        params = self.params(optimizer)
+        gradients = [p.grad for p in params if p.grad is not None]
+        if self.settings.measure in ("load", "batch") and len(gradients) == len(params):
+            self.past_gradient = flatten(gradients, dtype=vector_dtype(params))
+
     def state_dict(self) -> dict[str, Any]:
         """What the next probe starts from."""
-        return {"starts": dict(self.starts), "generator": self.generator.get_state()}
+        return {
+            "starts": dict(self.starts),
+            "past_gradient": self.past_gradient,
+            "generator": self.generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.starts = dict(state["starts"])
+        self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -111,12 +111,14 @@ class ProbeLoop:
 
     def is_due(self) -> bool:
         """Whether a probe is due before the coming step."""
-        if self._probed_at == self.num_steps:
-            return False
-        settling = self.timing.settle and self._clipped and self.num_steps < SETTLING_STEPS
-        schedule = self.timing.schedule
-        scheduled = schedule is not None and schedule(self.num_steps, self.cost + self._last_cost)
-        return settling or scheduled or self._spectrum_is_due()
+        return self._probed_at != self.num_steps and self._is_due_at(self.num_steps)
+
+    def finish_step(self, optimizer: Optimizer, *, taken: bool) -> None:
+        """Count a step. Its gradient, still there, is kept if the probe before the next step will want it."""
+        self.num_steps += 1
+        self.probe.past_gradient = None
+        if taken and self.probe_batch is None and self._is_due_at(self.num_steps):
+            self.probe.remember_gradient(optimizer)
 
     def probe_if_due(self, optimizer: Optimizer, training: TrainingBatch | None) -> None:
         """Probe before an update; before the first one, until the lr rule no longer cuts."""
@@ -171,8 +173,14 @@ class ProbeLoop:
 
     # --- helpers ----------------------------------------------------------------------------------------------
 
-    def _spectrum_is_due(self) -> bool:
-        return self.timing.spectrum is not None and self.timing.spectrum(self.num_steps, 0.0)
+    def _is_due_at(self, step: int) -> bool:
+        settling = self.timing.settle and self._clipped and step < SETTLING_STEPS
+        schedule = self.timing.schedule
+        scheduled = schedule is not None and schedule(step, self.cost + self._last_cost)
+        return settling or scheduled or self._spectrum_is_due_at(step)
+
+    def _spectrum_is_due_at(self, step: int) -> bool:
+        return self.timing.spectrum is not None and self.timing.spectrum(step, 0.0)
 
     def _batches(self, optimizer: Optimizer, training: TrainingBatch | None) -> list[ProbeBatch] | None:
         params = self.probe.params(optimizer)
@@ -196,7 +204,7 @@ class ProbeLoop:
     def _try_to_measure(self, optimizer: Optimizer, batches: list[ProbeBatch]) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust."""
         try:
-            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due())
+            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             reason = f"the probe failed: {type(error).__name__}: {error}"
             measure = self.probe.settings.measure

@@ -6,8 +6,6 @@ Hyperparameters may be tensors (capturable optimizers); foreach and fused varian
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -83,22 +81,9 @@ def _identity(group: Group, state: State, grad: Tensor | None) -> None:
     return None
 
 
-def _sgd_average(group: Group, state: State) -> Tensor | None:
-    """A constant gradient fills the buffer to (1 - dampening) / (1 - momentum) of it.
-
-    SGD counts no steps, so the buffer's slow start is not corrected: the average is short for about
-    1 / (1 - momentum) steps.
-    """
-    buffer, momentum = state.get("momentum_buffer"), float(group["momentum"])
-    if buffer is None or not momentum or group["dampening"] == 1.0:
-        return None
-    return cast(Tensor, buffer) * ((1.0 - momentum) / (1.0 - float(group["dampening"])))
-
-
 SGD = OptimizerModel(
     dynamics=_sgd_dynamics,
     denominator=_identity,
-    average_gradient=_sgd_average,
     momentum_key="momentum",
     rescale_momentum=_rescale_summing_buffer,
 )
@@ -135,16 +120,9 @@ def _rescale_adam(group: Group, state: MutableState, old: float, new: float) -> 
         state["exp_avg"].mul_((1.0 - new**step) / (1.0 - old**step))
 
 
-def _adam_average(group: Group, state: State) -> Tensor | None:
-    if not state:
-        return None
-    return cast(Tensor, state["exp_avg"]) / (1.0 - float(group["betas"][0]) ** _step_number(state, False))
-
-
 ADAM = OptimizerModel(
     dynamics=_adam_dynamics,
     denominator=_adam_denominator,
-    average_gradient=_adam_average,
     first_moment_correction=_adam_correction,
     momentum_key="betas",
     rescale_momentum=_rescale_adam,
@@ -190,7 +168,6 @@ def _nothing_to_rescale(group: Group, state: MutableState, old: float, new: floa
 NADAM = OptimizerModel(
     dynamics=_nadam_dynamics,
     denominator=_adam_denominator,
-    average_gradient=_adam_average,
     first_moment_correction=_nadam_correction,
     momentum_key="betas",
     rescale_momentum=_nothing_to_rescale,
@@ -232,18 +209,9 @@ def _rescale_rmsprop(group: Group, state: MutableState, old: float, new: float) 
     _rescale_summing_buffer(group, state, old, new)
 
 
-def _rmsprop_average(group: Group, state: State) -> Tensor | None:
-    """The buffer sums P^-1 g: undo both."""
-    buffer, momentum = state.get("momentum_buffer"), float(group["momentum"])
-    if buffer is None or not momentum:
-        return None
-    return cast(Tensor, buffer) * (1.0 - momentum) * _rmsprop_denominator(group, state, None)
-
-
 RMSPROP = OptimizerModel(
     dynamics=_rmsprop_dynamics,
     denominator=_rmsprop_denominator,
-    average_gradient=_rmsprop_average,
     momentum_key="momentum",
     rescale_momentum=_rescale_rmsprop,
 )

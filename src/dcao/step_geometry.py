@@ -1,0 +1,119 @@
+"""What an optimizer makes of a gradient: its preconditioner, its long-run displacement, the decay it adds to a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.operators.hessian import vector_dtype
+from dcao.optimizer_models import OptimizerModel, optimizer_model
+from dcao.step_dynamics import StepDynamics
+from dcao.vectors import flatten
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+class StepGeometry:
+    """An optimizer's coming step over some of its parameters, as flat vectors.
+
+    Args:
+        optimizer: The base optimizer, live. Its state is read and never written.
+        params: The parameters, in the order of the flat vectors.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> geometry = StepGeometry(torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0), [w])
+        >>> g = geometry.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
+        >>> geometry.displacement_factors([g]) * g  # lr / (1 - momentum)
+        tensor([0.4000, 0.6000])
+    """
+
+    def __init__(self, optimizer: Optimizer, params: Sequence[Tensor]) -> None:
+        self.params, self.dtype = params, vector_dtype(params)
+        self.sizes = [p.numel() for p in params]
+        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
+        # get: the state is a defaultdict, and indexing would write into it
+        self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
+        self._optimizer = optimizer
+
+    @property
+    def model(self) -> OptimizerModel:
+        """The record of the optimizer's class."""
+        return optimizer_model(self._optimizer)
+
+    @property
+    def lr(self) -> float:
+        """Lr of the reference group, which is the one with the largest."""
+        return float(self._groups[self._reference]["lr"])
+
+    @property
+    def momentum(self) -> float:
+        """Momentum of the reference group; 0 where there is none."""
+        group = self._groups[self._reference]
+        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
+
+    @property
+    def dynamics(self) -> StepDynamics:
+        """Dynamics of the reference group."""
+        return self.model.dynamics(self._groups[self._reference], self._states[self._reference])
+
+    def seen(self, gradient: Tensor) -> Tensor:
+        """A gradient as the optimizer sees it: coupled weight decay belongs to the loss."""
+        decays = [own.l2_decay for own in self._dynamics()]
+        return self._add(gradient.clone(), flatten(self.params, dtype=self.dtype), decays) if any(decays) else gradient
+
+    def add_decay(self, product: Tensor, vector: Tensor) -> Tensor:
+        """A product with the loss's Hessian, in place made one with that of the loss and its coupled decay."""
+        return self._add(product, vector, [own.l2_decay for own in self._dynamics()])
+
+    def displacement_factors(self, gradients: Sequence[Tensor]) -> Tensor:
+        """``eta_eff P^-1``: times a gradient, where it leads to in the long run, a step, if it stays constant.
+
+        P is the one that the coming step has if its gradients are ``gradients``; its first-moment correction is left
+        out, because the first steps, short of an average, are as long as all others.
+        """
+        parts = zip(gradients, self._groups, self._states, self._dynamics(), strict=True)
+        pieces = []
+        for grad, group, state, own in parts:
+            denominator = self.model.denominator(group, state, grad)
+            factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
+            pieces.append(factor * own.step_size)
+        return flatten(pieces, dtype=self.dtype)
+
+    def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
+        """``P^-1/2`` as the coming step has P, bias corrections included; lr ratios between groups are part of it."""
+        pieces = []
+        for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
+            preconditioner = self.model.preconditioner(group, state, grad)
+            inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
+            ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
+            pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
+        return flatten(pieces, dtype=self.dtype)
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Pieces of a flat vector, shaped like the parameters."""
+        return [piece.view(p.shape) for piece, p in zip(torch.split(vector, self.sizes), self.params, strict=True)]
+
+    def _add(self, out: Tensor, vector: Tensor, factors: Sequence[float]) -> Tensor:
+        pairs = zip(torch.split(out, self.sizes), torch.split(vector, self.sizes), factors, strict=True)
+        for piece, part, factor in pairs:
+            if factor:
+                piece.add_(part, alpha=factor)
+        return out
+
+    @property
+    def _reference(self) -> int:
+        return max(range(len(self._groups)), key=lambda index: float(self._groups[index]["lr"]))
+
+    def _dynamics(self) -> list[StepDynamics]:
+        """For each parameter; worked out once a group."""
+        model, by_group = self.model, dict[int, StepDynamics]()
+        for group, state in zip(self._groups, self._states, strict=True):
+            if id(group) not in by_group:
+                by_group[id(group)] = model.dynamics(group, state)
+        return [by_group[id(group)] for group in self._groups]
