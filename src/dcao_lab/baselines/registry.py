@@ -120,6 +120,6 @@ BASELINES: dict[str, Baseline] = {
     prefix + name: Baseline(
         name=prefix + name, title=title.format(base_title), family=name, is_wrapped=wrapped, build=wrap(base)
     )
-    for prefix, title, wrapped, wrap in _WRAPPERS
     for name, base_title, base in _BASES
+    for prefix, title, wrapped, wrap in _WRAPPERS
 }

@@ -118,7 +118,7 @@ def _cell(summary: WorkloadSummary, arm: Arm | None, shade: dict[float | None, i
     if arm is None:
         return {"text": formats.DASH, "detail": "", "shade": 0}
     spread = [formats.metric(summary.info, value) for value in (min(arm.values), max(arm.values))] if arm.values else []
-    details = [f"{spread[0]} to {spread[1]}"] if spread and spread[0] != spread[1] else []
+    details = [formats.span(*spread)] if spread and spread[0] != spread[1] else []
     if arm.num_diverged:
         details.append(f"{arm.num_diverged} of {len(arm.runs)} diverged")
     text = "diverged" if arm.median is None else formats.metric(summary.info, arm.median)
@@ -159,14 +159,20 @@ def _sections(summary: WorkloadSummary) -> list[Context]:
             [_figure(name, f"s-{lr:g}", title, figures.stability(summary, lr)) for lr, title in rates],
         ),
         _section(
-            "hyper",
-            "What DCAO did to the hyperparameters",
+            "lr",
+            "What DCAO did to the learning rate",
             "learning_rates",
+            "One run from each initial learning rate.",
+            [_figure(name, f"lr-{b.name}", b.title, figures.learning_rates(summary, b)) for b in wrapped],
+        ),
+        _section(
+            "hyper",
+            "Momentum and weight decay",
+            "optimizers",
             "One run from each initial learning rate. " + _held_fixed(summary),
             [
-                _figure(name, f"{key}-{b.name}", f"{b.title}: {label}", figures.hyperparameter(summary, key, b))
-                for key, label in figures.HYPERPARAMETERS.items()
-                for b in wrapped
+                _figure(name, key, figures.HYPERPARAMETERS[key], figures.hyperparameter(summary, key))
+                for key in ("momentum", "weight_decay")
             ],
         ),
         _section(

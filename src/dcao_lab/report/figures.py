@@ -1,5 +1,6 @@
 """The report's figures, as plotly's JSON. Colours of text and grid belong to the page, light or dark."""
 
+import math
 from collections.abc import Iterable
 from statistics import median
 from typing import Any
@@ -120,34 +121,41 @@ def stability(summary: WorkloadSummary, lr: float) -> Figure:
         figure.add_scatter(
             x=steps, y=_rounded(_smoothed(values)), mode="lines", name=baseline.title, line=_line(baseline, 2)
         )
-    figure.add_hline(
-        y=EDGE,
-        line={"color": EDGE_COLOR, "width": 2},
-        annotation_text="edge: 2",
-        annotation_position="top left",
-        annotation_font_color=EDGE_COLOR,
-    )
+    _add_edge(figure)
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title="stability number s", type="log", range=[-3, 2])
+    figure.update_yaxes(title="stability number s", type="log", range=[-4, 2])
     return _to_json(figure)
 
 
-def hyperparameter(summary: WorkloadSummary, name: str, baseline: Baseline) -> Figure:
-    """A hyperparameter over steps, a colour an initial learning rate."""
+def learning_rates(summary: WorkloadSummary, baseline: Baseline) -> Figure:
+    """The learning rate over steps, a colour an initial learning rate."""
     figure = go.Figure()
     for lr in summary.learning_rates:
         for run in _first_with_probes(summary, baseline, lr):
-            records = _thinned(run.probes)
-            figure.add_scatter(
-                x=[record.step for record in records],
-                y=_rounded([getattr(record.after, name) for record in records]),
-                mode="lines",
-                name=f"from {formats.learning_rate(lr)}",
-                line={"color": learning_rate_color(summary, lr), "width": 2, "shape": "hv"},
-            )
+            line = {"color": learning_rate_color(summary, lr), "width": 2, "shape": "hv"}
+            _add_hyperparameter(figure, run, "lr", f"from {formats.learning_rate(lr)}", line)
     figure.update_xaxes(title="step", range=[0, summary.num_steps])
-    figure.update_yaxes(title=HYPERPARAMETERS[name], type="log" if name == "lr" else "linear", rangemode="tozero")
+    figure.update_yaxes(title=HYPERPARAMETERS["lr"], type="log")
     return _to_json(figure)
+
+
+def hyperparameter(summary: WorkloadSummary, name: str) -> Figure:
+    """A hyperparameter that every optimizer has, over steps, of all that DCAO steers: a colour a bare optimizer."""
+    figure = go.Figure()
+    for lr in summary.learning_rates:
+        for baseline, run in _probed(summary, lr):
+            if baseline.is_wrapped:
+                title = f"{baseline.title} from {formats.learning_rate(lr)}"
+                _add_hyperparameter(figure, run, name, title, {**_line(baseline, 2), "shape": "hv"})
+    figure.update_xaxes(title="step", range=[0, summary.num_steps])
+    figure.update_yaxes(title=HYPERPARAMETERS[name], rangemode="tozero")
+    return _to_json(figure)
+
+
+def _add_hyperparameter(figure: go.Figure, run: StoredRun, name: str, title: str, line: dict[str, Any]) -> None:
+    records = _thinned(run.probes)
+    values = _rounded([getattr(record.after, name) for record in records])
+    figure.add_scatter(x=[record.step for record in records], y=values, mode="lines", name=title, line=line)
 
 
 HYPERPARAMETERS = {"lr": "learning rate", "momentum": "momentum", "weight_decay": "weight decay"}
@@ -174,6 +182,20 @@ def spectra(run: StoredRun) -> list[tuple[int, tuple[float, ...]]]:
     """Steps and Ritz values of the probes that measured the spectrum (a single value is no spectrum)."""
     measured = [(record.step, record.estimate.ritz_values) for record in run.probes if record.estimate is not None]
     return [(step, tuple(values)) for step, values in measured if values is not None and len(values) > 1]
+
+
+def _add_edge(figure: go.Figure) -> None:
+    figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=EDGE, y1=EDGE, line={"color": EDGE_COLOR, "width": 2})
+    figure.add_annotation(
+        text="edge at 2",
+        xref="paper",
+        x=0.01,
+        xanchor="left",
+        y=math.log10(EDGE),
+        yanchor="bottom",
+        showarrow=False,
+        font={"color": EDGE_COLOR},
+    )
 
 
 def _add_ritz_values(figure: go.Figure, run: StoredRun, color: str) -> None:
@@ -254,7 +276,12 @@ def _line(baseline: Baseline, width: float) -> dict[str, Any]:
 
 def _marker(baseline: Baseline, size: float) -> dict[str, Any]:
     symbol = "circle" if baseline.is_wrapped else "circle-open"
-    return {"color": family_color(baseline), "size": size, "symbol": symbol, "line": {"width": 2}}
+    return {
+        "color": family_color(baseline),
+        "size": size,
+        "symbol": symbol,
+        "line": {"width": 2, "color": family_color(baseline)},
+    }
 
 
 def _to_json(figure: go.Figure) -> Figure:
@@ -266,5 +293,7 @@ def _to_json(figure: go.Figure) -> Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="closest",
+        xaxis_exponentformat="e",
+        yaxis_exponentformat="e",
     )
     return figure.to_plotly_json()

@@ -59,6 +59,17 @@ def ratio(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}"
 
 
+def span(low: str, high: str) -> str:
+    """Two spelled numbers as a range, a unit that they share said once.
+
+    Example:
+        >>> span("96.9 %", "97.5 %") == "96.9\N{EN DASH}97.5 %"
+        True
+    """
+    unit = " %" if low.endswith(" %") and high.endswith(" %") else ""
+    return f"{low.removesuffix(unit)}\N{EN DASH}{high}"
+
+
 def count(value: float) -> str:
     """A whole number, its thousands apart."""
     return f"{value:,.0f}".replace(",", "\u202f")

@@ -24,16 +24,15 @@ def _robustness(comparisons: list[Comparison]) -> str:
     better = sum(comparison.worst_is_better for comparison in comparisons)
     beaten = sum(comparison.worst_beats_best for comparison in comparisons)
     return (
-        f"From its worst initial learning rate DCAO ends better than the bare optimizer from its worst in "
-        f"{_share(better, comparisons)}, and at least as well as the bare optimizer from its best in "
-        f"{_share(beaten, comparisons)}."
+        f"Badly chosen initial learning rate: the worst of them ends better with DCAO than without in "
+        f"{_share(better, comparisons)}, and at least as well as the bare optimizer's best in {beaten}."
     )
 
 
 def _best(comparisons: list[Comparison]) -> str:
     behind = [comparison for comparison in comparisons if not comparison.best_is_as_good]
     return (
-        f"Each from its best initial learning rate, DCAO ends at least as well as the bare optimizer in "
+        f"Well chosen initial learning rate: the best of them ends at least as well with DCAO as without in "
         f"{_share(len(comparisons) - len(behind), comparisons)}{_gaps(behind)}."
     )
 
@@ -55,8 +54,8 @@ def _cost(summaries: list[WorkloadSummary]) -> str:
     evaluations = median(cost.evaluations_per_step for cost in costs)
     times = [cost.time_ratio for cost in costs if cost.time_ratio is not None]
     return (
-        f"A training step with DCAO costs {formats.ratio(evaluations)} gradient evaluations (bare: 1) and "
-        f"{formats.ratio(median(times))} times the time, medians over workloads and optimizers."
+        f"Cost: a training step with DCAO takes {formats.ratio(evaluations)} gradient evaluations (bare: 1) and "
+        f"{formats.ratio(median(times))} times the time (medians over workloads and optimizers)."
     )
 
 

@@ -7,7 +7,7 @@ from dcao_lab.workloads.digits import BATCH_SIZE, DigitsWorkload
 
 INFO = WorkloadInfo(
     name="digits_cnn",
-    title="Digits, CNN",
+    title="Digits CNN",
     summary=f"scikit-learn digits, two ReLU convolutions with 16 and 32 channels, batch {BATCH_SIZE}",
     metric="accuracy",
     higher_is_better=True,

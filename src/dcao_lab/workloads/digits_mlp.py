@@ -7,7 +7,7 @@ from dcao_lab.workloads.digits import BATCH_SIZE, DigitsWorkload
 
 INFO = WorkloadInfo(
     name="digits_mlp",
-    title="Digits, MLP",
+    title="Digits MLP",
     summary=f"scikit-learn digits, ReLU network with two hidden layers of 128, batch {BATCH_SIZE}",
     metric="accuracy",
     higher_is_better=True,

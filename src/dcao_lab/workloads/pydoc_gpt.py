@@ -21,7 +21,7 @@ INIT_STD = 0.02  # GPT-2's
 
 INFO = WorkloadInfo(
     name="pydoc_gpt",
-    title="Python documentation, GPT",
+    title="Documentation GPT",
     summary=f"pydoc_data.topics by character, GPT of 2 layers, width 32, context {CONTEXT}, batch {BATCH_SIZE}",
     metric="perplexity",
     higher_is_better=False,
