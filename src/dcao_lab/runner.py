@@ -2,7 +2,7 @@
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from dcao_lab import jsontext
 from dcao_lab import store as names
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.config import RunConfig
+from dcao_lab.errors import LabError
 from dcao_lab.provenance import provenance
 from dcao_lab.store import RunStore
 from dcao_lab.training import EvaluationPoint, probe_cost, train
@@ -125,12 +126,19 @@ def _train(
 ) -> tuple[list[EvaluationPoint], float]:
     torch.manual_seed(config.seed)  # dropout, where a model has it; everything else has its own generator
     problem = get_workload(config.workload).start(config.seed)
-    optimizer = get_baseline(config.optimizer).build(problem.model.parameters(), _request(config, folder))
+    optimizer = _build(config, problem.model.parameters(), folder)
     points = []
     for point in train(problem, optimizer, config.num_steps, config.eval_every):
         points.append(point)
         on_point(point)
     return points, probe_cost(optimizer)
+
+
+def _build(config: RunConfig, params: Iterable[torch.nn.Parameter], folder: Path) -> torch.optim.Optimizer:
+    try:
+        return get_baseline(config.optimizer).build(params, _request(config, folder))
+    except ValueError as error:
+        raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
 
 
 def _request(config: RunConfig, folder: Path) -> BuildRequest:

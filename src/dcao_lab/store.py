@@ -132,7 +132,7 @@ class RunStore:
 def damage(folder: Path, config: RunConfig) -> str | None:
     """What is wrong with a finished run's folder, in words; None when it is whole."""
     try:
-        manifest = jsontext.read(folder / MANIFEST)
+        manifest = dict(jsontext.read(folder / MANIFEST))
         absent = sorted((_REQUIRED | set(manifest)) - {path.name for path in folder.iterdir()})
         if absent:
             return f"{', '.join(absent)} missing"
@@ -141,7 +141,7 @@ def damage(folder: Path, config: RunConfig) -> str | None:
             return f"{', '.join(changed)} differs from what was written"
         if jsontext.read(folder / CONFIG) != config.to_dict():
             return f"{CONFIG} is of another run"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
     return None
 

@@ -4,6 +4,7 @@ from dcao_lab.workloads import WorkloadInfo
 
 METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity a character"}
 DASH = "-"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def metric_title(info: WorkloadInfo) -> str:
@@ -15,7 +16,7 @@ def metric(info: WorkloadInfo, value: float | None) -> str:
     """A value of the workload's metric; a dash where there is none."""
     if value is None:
         return DASH
-    return f"{100 * value:.1f} %" if info.metric == "accuracy" else significant(value)
+    return f"{100 * value:.1f}{PERCENT}" if info.metric == "accuracy" else significant(value)
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -29,12 +30,10 @@ def significant(value: float | None, digits: int = 3) -> str:
         return DASH
     if value != 0.0 and not 1e-4 <= abs(value) < 1e6:
         return scientific(value, digits)
-    text = f"{float(f'{value:.{digits - 1}e}'):.10f}".rstrip("0").rstrip(".")
-    whole, _, fraction = text.partition(".")
-    wanted = max(0, digits - len(whole.lstrip("-0") or ""))
-    if not whole.lstrip("-0"):
-        return text if fraction else f"0.{'0' * (digits - 1)}"
-    return f"{whole}.{fraction.ljust(wanted, '0')}" if wanted else whole
+    rounded = float(f"{value:.{digits - 1}e}")
+    if abs(rounded) >= 10.0**digits:
+        return f"{rounded:.0f}"
+    return f"{rounded:#.{digits}g}".rstrip(".")
 
 
 def scientific(value: float, digits: int = 3) -> str:
@@ -60,14 +59,14 @@ def ratio(value: float | None) -> str:
 
 
 def span(low: str, high: str) -> str:
-    """Two spelled numbers as a range, a unit that they share said once.
+    r"""Two spelled numbers as a range, a unit that they share said once.
 
     Example:
-        >>> span("96.9 %", "97.5 %") == "96.9\N{EN DASH}97.5 %"
-        True
+        >>> ascii(span("9.87", "9.89"))
+        "'9.87\u20139.89'"
     """
-    unit = " %" if low.endswith(" %") and high.endswith(" %") else ""
-    return f"{low.removesuffix(unit)}\N{EN DASH}{high}"
+    both = low.endswith(PERCENT) and high.endswith(PERCENT)
+    return f"{low.removesuffix(PERCENT) if both else low}\N{EN DASH}{high}"
 
 
 def count(value: float) -> str:
