@@ -20,6 +20,10 @@ from dcao.vectors import random_vector
 # quotient.
 REFRESH = 0.1
 
+# Weight of previous Ritz vectors beyond the k wanted now. With equal weights tracking the top pair in 4 products went
+# from 3 % to 17 % of error at worst (digits MLP); with 0.1 it stays at 3 % and still holds a pair about to overtake.
+UNWANTED = 0.1
+
 
 class LanczosStatus(enum.Enum):
     """How a Lanczos run ended."""
@@ -85,8 +89,9 @@ def lanczos(
         num_steps: Dimension of the Krylov space at most; default ``5 * (k + 1)``. Ten steps bring the top pair of a
             network's Hessian to 1e-2 or better from a random start, five more settle each further pair (docs: cost).
         which: ``"largest"``, ``"smallest"``, or ``"both"`` (``k`` of each end).
-        start: A start vector ``(size,)``, used as it is; or previous Ritz vectors ``(j, size)``: their normalised sum
-            with a 10 % share of a random direction, so that what has newly grown is found. Default: random.
+        start: A start vector ``(size,)``, used as it is; or previous Ritz vectors ``(j, size)``: their sum (the first
+            ``k`` with weight 1, others 0.1), normalised, and a 10 % share of a random direction, so that what has newly
+            grown is found. Default: random.
         tolerance: Stop as soon as each wanted pair has ``residual <= tolerance * |ritz value|``. Default: never early.
         reorthogonalize: ``"full"`` keeps the basis (``num_steps + 3`` vectors at most, the Ritz vectors included).
             ``"none"`` keeps 4 vectors; copies of converged values are recognised and left out, no Ritz vectors.
@@ -107,7 +112,7 @@ def lanczos(
     """
     num_steps = 5 * (k + 1) if num_steps is None else num_steps
     _check(k, num_steps, which, tolerance, reorthogonalize, vectors)
-    first = start_vector(operator, start, generator)
+    first = start_vector(operator, start, generator, k=k)
     cost_before = gradient_evaluations(operator, 0)
     max_steps = min(num_steps, operator.size)
     recurrence: FullRecurrence | LightRecurrence
@@ -136,7 +141,11 @@ def lanczos(
 
 
 def start_vector(
-    operator: LinearOperator, start: Tensor | None = None, generator: torch.Generator | None = None
+    operator: LinearOperator,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    *,
+    k: int = 1,
 ) -> Tensor:
     """Unit start vector in the operator's dtype and on its device (see ``start`` of :func:`lanczos`)."""
     if start is None:
@@ -144,8 +153,8 @@ def start_vector(
     if start.ndim not in (1, 2) or start.shape[-1] != operator.size or start.shape[0] == 0:
         raise ValueError(f"start must have shape ({operator.size},) or (j, {operator.size}), got {tuple(start.shape)}")
     vector = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    for row in start.reshape(-1, operator.size):  # no cast copy of all rows at once
-        vector.add_(row.to(vector))
+    for i, row in enumerate(start.reshape(-1, operator.size)):  # no cast copy of all rows at once
+        vector.add_(row.to(vector), alpha=1.0 if i < k else UNWANTED)
     norm = float(torch.linalg.vector_norm(vector))
     if not math.isfinite(norm):
         raise ValueError("start must be finite, got nan or inf; leave it out for a random start")

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cases import NETWORK_CASES, SPECTRUM_CASES, SpectrumCase
+from cases import NETWORK_CASES, NETWORKS, SPECTRUM_CASES, SpectrumCase
 from dcao.lanczos import LanczosStatus, lanczos
 from dcao.operators import HessianOperator, MatrixOperator
 from reference import dense_hessian, textbook_lanczos
@@ -279,3 +279,22 @@ def test_a_product_of_the_wrong_shape_is_refused():
 
     with pytest.raises(ValueError, match=r"operator.matvec must return shape \(6,\), got \(2,\)"):
         lanczos(Wrong())
+
+
+def test_the_top_eigenvalue_of_a_training_run_is_tracked_within_5_percent_for_4_products_a_probe():
+    problem = NETWORKS["mlp"].problem()
+    optimizer = torch.optim.SGD(problem.params, lr=0.1, momentum=0.9)
+    previous, products = None, []
+    for step in range(200):
+        if step % 10 == 0:
+            truth = float(torch.linalg.eigvalsh(dense_hessian(problem))[-1])
+            with HessianOperator(problem.loss, problem.params) as hessian:
+                steps = 10 if previous is None else 8
+                result = lanczos(hessian, start=previous, num_steps=steps, tolerance=0.05, vectors=True)
+            previous = result.ritz_vectors
+            products.append(result.num_matvecs)
+            assert abs(result.ritz_values[0] - truth) <= 0.05 * truth
+        optimizer.zero_grad()
+        problem.loss().backward()
+        optimizer.step()
+    assert sum(products[1:]) / len(products[1:]) <= 4.0

@@ -1,0 +1,47 @@
+"""The memory promise of Lanczos, measured as in benchmarks/memory.py."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcao.lanczos import lanczos
+
+FILE = Path(__file__).parent.parent / "benchmarks" / "memory.py"
+spec = importlib.util.spec_from_file_location("benchmark_memory", FILE)
+memory = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(memory)
+
+# scalars and the columns worked on at a time: 1/64 of a vector for each row
+SLACK = 0.6
+
+
+def test_the_counter_sees_allocations_and_their_end():
+    with memory.AliveBytes() as alive:
+        a = torch.ones(1000)
+        b = a * 2
+        view = b.view(10, 100)
+        del b
+        assert alive.now == 8000
+        del view
+        assert (alive.now, alive.peak) == (4000, 8000)
+
+
+@pytest.mark.parametrize("name", ["synthetic", "model"])
+@pytest.mark.parametrize("num_steps", [1, 10, 30])
+@pytest.mark.parametrize(
+    ("options", "promise"),
+    [
+        ({}, lambda steps: steps + 3),
+        ({"vectors": True}, lambda steps: steps + 3),
+        ({"vectors": True, "basis_dtype": torch.bfloat16}, lambda steps: steps / 2 + 4),
+        ({"reorthogonalize": "none"}, lambda steps: 4),
+    ],
+    ids=["full", "vectors", "bfloat16", "light"],
+)
+def test_lanczos_holds_no_more_vectors_than_promised(name, num_steps, options, promise):
+    operator = memory.Diagonal(50_000) if name == "synthetic" else memory.model_hessian(width=220)
+    k = min(5, num_steps)
+    peak = memory.peak_vectors(lambda: lanczos(operator, k, num_steps=num_steps, **options), operator.size)
+    assert peak <= promise(num_steps) + SLACK
