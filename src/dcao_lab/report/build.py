@@ -43,8 +43,15 @@ def render(context: Context) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["figures_by_id"] = figures_by_id
     parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     return environment.get_template("template.html").render(page=context, plotly=get_plotlyjs(), **parts)
+
+
+def figures_by_id(context: Context) -> Context:
+    """The figures of the page, by the id of the element that shows them."""
+    sections = [context["overview"], *(section for w in context["workloads"] for section in w["sections"])]
+    return {panel["id"]: panel["figure"] for section in sections for panel in section["figures"]}
 
 
 def build_context(runs: list[StoredRun]) -> Context:
@@ -55,6 +62,7 @@ def build_context(runs: list[StoredRun]) -> Context:
         "lead": _lead(runs, summaries),
         "headlines": words.headlines(summaries),
         "optimizers": _optimizer_legend(summaries),
+        "overview": _overview(summaries),
         "workloads": [_workload(summary) for summary in summaries],
         "cost": _cost_table(summaries),
         "runs": _run_table(runs, summaries),
@@ -76,6 +84,15 @@ def _optimizer_legend(summaries: list[WorkloadSummary]) -> list[Context]:
     return [
         {"title": b.title, "color": figures.family_color(b), "dashed": not b.is_wrapped} for b in baselines.values()
     ]
+
+
+def _overview(summaries: list[WorkloadSummary]) -> Context:
+    panels = [
+        _figure(s.info.name, "final", f"{s.info.title}: {formats.metric_title(s.info)}", figures.final_metric(s))
+        for s in summaries
+    ]
+    caption = "Large: the median over seeds. Small: each seed. A run that diverged has no point."
+    return _section("final", "Where each initial learning rate ends", "optimizers", caption, panels)
 
 
 def _workload(summary: WorkloadSummary) -> Context:
@@ -137,13 +154,6 @@ def _sections(summary: WorkloadSummary) -> list[Context]:
     rates = [(lr, f"from {formats.learning_rate(lr)}") for lr in summary.learning_rates]
     name = summary.info.name
     sections = [
-        _section(
-            "final",
-            "Where each initial learning rate ends",
-            "optimizers",
-            "Large: the median over seeds. Small: each seed.",
-            [_figure(name, "final", summary.info.title, figures.final_metric(summary))],
-        ),
         _section(
             "loss",
             "Training loss",

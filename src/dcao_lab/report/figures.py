@@ -72,7 +72,6 @@ def final_metric(summary: WorkloadSummary) -> Figure:
         ticktext=[formats.learning_rate(lr) for lr in summary.learning_rates],
     )
     figure.update_yaxes(
-        title=formats.metric_title(summary.info),
         tickformat=".0%" if is_share else None,
         type="linear" if is_share else "log",
     )

@@ -2,7 +2,7 @@
 
 from dcao_lab.workloads import WorkloadInfo
 
-METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity a character"}
+METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity"}
 DASH = "-"
 PERCENT = "\N{NO-BREAK SPACE}%"
 
@@ -62,8 +62,8 @@ def span(low: str, high: str) -> str:
     r"""Two spelled numbers as a range, a unit that they share said once.
 
     Example:
-        >>> ascii(span("9.87", "9.89"))
-        "'9.87\u20139.89'"
+        >>> print(ascii(span("9.87", "9.89")))
+        '9.87\u20139.89'
     """
     both = low.endswith(PERCENT) and high.endswith(PERCENT)
     return f"{low.removesuffix(PERCENT) if both else low}\N{EN DASH}{high}"

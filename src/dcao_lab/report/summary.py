@@ -35,7 +35,7 @@ class Cost:
     Attributes:
         evaluations_per_step: Gradient evaluations, probes included.
         milliseconds: Time.
-        time_ratio: Time over that of the bare optimizer of the same family; None without one.
+        time_ratio: Time over that of the bare optimizer, median over pairs of runs; None without a pair.
     """
 
     evaluations_per_step: float
@@ -195,23 +195,31 @@ def _median_with_losses(finals: list[float | None], info: WorkloadInfo) -> float
 
 
 def _costs(runs: list[StoredRun], baselines: tuple[Baseline, ...]) -> dict[str, Cost]:
-    milliseconds = {baseline.name: _median_over(runs, baseline.name, _milliseconds) for baseline in baselines}
-    costs = {}
-    for baseline in baselines:
-        own, reference = milliseconds[baseline.name], milliseconds.get(baseline.family)
-        costs[baseline.name] = Cost(
-            evaluations_per_step=_median_over(runs, baseline.name, _evaluations_per_step),
-            milliseconds=own,
-            time_ratio=own / reference if reference else None,
+    return {
+        baseline.name: Cost(
+            evaluations_per_step=median(map(_evaluations_per_step, _everyday(runs, baseline.name))),
+            milliseconds=median(map(_milliseconds, _everyday(runs, baseline.name))),
+            time_ratio=_time_ratio(runs, baseline),
         )
-    return costs
+        for baseline in baselines
+    }
 
 
-def _median_over(runs: list[StoredRun], optimizer: str, quantity: Callable[[StoredRun], float]) -> float:
-    """The median over everyday runs; over all where every run measured the spectrum or was watched."""
+def _everyday(runs: list[StoredRun], optimizer: str) -> list[StoredRun]:
+    """The runs that are not watched and measure no spectrum; all of them where there are no such runs."""
     own = [run for run in runs if run.config.optimizer == optimizer]
-    everyday = [run for run in own if run.config.spectrum_every is None and not run.config.watch]
-    return median(quantity(run) for run in everyday or own)
+    return [run for run in own if run.config.spectrum_every is None and not run.config.watch] or own
+
+
+def _time_ratio(runs: list[StoredRun], baseline: Baseline) -> float | None:
+    """The median ratio over pairs of runs that differ in nothing but the optimizer; None without a pair."""
+    bare = {(run.config.lr, run.config.seed): _milliseconds(run) for run in _everyday(runs, baseline.family)}
+    ratios = [
+        _milliseconds(run) / bare[run.config.lr, run.config.seed]
+        for run in _everyday(runs, baseline.name)
+        if (run.config.lr, run.config.seed) in bare
+    ]
+    return median(ratios) if ratios else None
 
 
 def _milliseconds(run: StoredRun) -> float:

@@ -55,8 +55,12 @@ def _cost(summaries: list[WorkloadSummary]) -> str:
     times = [cost.time_ratio for cost in costs if cost.time_ratio is not None]
     return (
         f"Cost: a training step with DCAO takes {formats.ratio(evaluations)} gradient evaluations (bare: 1) and "
-        f"{formats.ratio(median(times))} times the time (medians over workloads and optimizers)."
+        f"{_times(times)} (medians over workloads and optimizers)."
     )
+
+
+def _times(ratios: list[float]) -> str:
+    return f"{formats.ratio(median(ratios))} times the time" if ratios else "a time that nothing here compares with"
 
 
 def _ranges(comparison: Comparison) -> str:
