@@ -1,4 +1,4 @@
-"""What it costs to follow the top Hessian eigenvalue through a training run: DCAO and its peers on the same problems.
+"""What a probe costs: the wrapper's own, and following the top Hessian eigenvalue beside its peers on the same problems.
 
 Each workload is trained; every few steps the largest eigenvalue of the loss Hessian on one fixed batch is measured by
 every method at the same parameters. Truth is SciPy's eigsh on a float64 copy. Costs are products with the Hessian,
@@ -34,6 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.lanczos import lanczos
 from dcao.operators import make_hessian
+from step_probe import print_step_probes, step_probe_rows
 from workloads import WORKLOADS, Workload, cross_entropy
 
 RESULTS = Path(__file__).parent / "results"
@@ -233,10 +234,6 @@ def lanczos_methods() -> list[Method]:
     ]
 
 
-# The `load` and `batch` probes of the optimizer wrapper join here: one function like lanczos_methods(), and its rows
-# in main() beside the Lanczos rows.
-
-
 def track(workload: Workload, num_steps: int, methods: list[Method]) -> None:
     """Train the workload and let every method measure along the way."""
     torch.manual_seed(0)
@@ -310,14 +307,17 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # deprecations inside the peers
-    results = {}
+    results, step_probes = {}, {}
     for workload in WORKLOADS:
+        step_probes[workload.name] = step_probe_rows(workload)
+        print_step_probes(workload, step_probes[workload.name])
         methods = lanczos_methods()
         track(workload, arguments.steps, methods)
         results[workload.name] = [summary(method) for method in methods]
         print_table(workload, results[workload.name])
     RESULTS.mkdir(exist_ok=True)
-    record = {"torch": torch.__version__, "machine": platform.machine(), "steps": arguments.steps, "results": results}
+    about = {"torch": torch.__version__, "machine": platform.machine(), "steps": arguments.steps}
+    record = {**about, "step_probes": step_probes, "results": results}
     (RESULTS / "probe_cost.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
