@@ -11,14 +11,13 @@ from plotly.utils import PlotlyJSONEncoder
 
 from dcao_lab import jsontext
 from dcao_lab.errors import LabError
-from dcao_lab.report import figures, formats, words
-from dcao_lab.report.summary import Arm, WorkloadSummary, compare, final_metric, ranking, summarise
+from dcao_lab.report import figures, formats, tables, words
+from dcao_lab.report.summary import WorkloadSummary, compare, summarise
 from dcao_lab.runner import StoredRun
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
 DATA = "data.json"
-NUM_SHADES = 5
 
 Context = dict[str, Any]
 
@@ -64,9 +63,9 @@ def build_context(runs: list[StoredRun]) -> Context:
         "optimizers": _optimizer_legend(summaries),
         "overview": _overview(summaries),
         "workloads": [_workload(summary) for summary in summaries],
-        "cost": _cost_table(summaries),
-        "runs": _run_table(runs, summaries),
-        "provenance": _provenance(runs),
+        "cost": tables.costs(summaries),
+        "runs": tables.all_runs(runs, summaries),
+        "provenance": tables.origins(runs),
         "numbers": {summary.info.name: _numbers(summary) for summary in summaries},
     }
     return json.loads(json.dumps(context, cls=PlotlyJSONEncoder))  # plotly's arrays and tuples become lists
@@ -102,7 +101,7 @@ def _workload(summary: WorkloadSummary) -> Context:
         "summary": f"{summary.info.summary}; {formats.count(summary.num_steps)} steps a run",
         "sentences": words.workload_sentences(summary),
         "metric": formats.metric_title(summary.info),
-        "table": _result_table(summary),
+        "table": tables.results(summary),
         "learning_rates": [
             {
                 "title": f"from {formats.learning_rate(lr)}",
@@ -113,40 +112,6 @@ def _workload(summary: WorkloadSummary) -> Context:
         ],
         "sections": _sections(summary),
     }
-
-
-def _result_table(summary: WorkloadSummary) -> Context:
-    shade = _shades(summary)
-    return {
-        "columns": [formats.learning_rate(lr) for lr in summary.learning_rates],
-        "rows": [
-            {
-                "title": baseline.title,
-                "cells": [
-                    _cell(summary, summary.arms.get((baseline.name, lr)), shade) for lr in summary.learning_rates
-                ],
-            }
-            for baseline in summary.baselines
-        ],
-    }
-
-
-def _cell(summary: WorkloadSummary, arm: Arm | None, shade: dict[float | None, int]) -> Context:
-    if arm is None:
-        return {"text": formats.DASH, "detail": "", "shade": 0}
-    spread = [formats.metric(summary.info, value) for value in (min(arm.values), max(arm.values))] if arm.values else []
-    details = [formats.span(*spread)] if spread and spread[0] != spread[1] else []
-    if arm.num_diverged:
-        details.append(f"{arm.num_diverged} of {len(arm.runs)} diverged")
-    text = "diverged" if arm.median is None else formats.metric(summary.info, arm.median)
-    return {"text": text, "detail": "; ".join(details), "shade": shade[arm.median]}
-
-
-def _shades(summary: WorkloadSummary) -> dict[float | None, int]:
-    """A shade for each median: the share of medians of this workload that are no better than it."""
-    rank = ranking(summary.info)
-    medians = [arm.median for arm in summary.arms.values()]
-    return {m: (NUM_SHADES * sum(rank(o) < rank(m) for o in medians)) // len(medians) for m in medians}
 
 
 def _sections(summary: WorkloadSummary) -> list[Context]:
@@ -233,87 +198,6 @@ def _held_fixed(summary: WorkloadSummary) -> str:
         if all(getattr(record.before, key) == getattr(record.after, key) for run in runs for record in run.probes)
     ]
     return f"Unchanged throughout: {formats.listed(still)}." if still else ""
-
-
-def _cost_table(summaries: list[WorkloadSummary]) -> Context:
-    rows = [
-        [
-            s.info.title,
-            b.title,
-            formats.ratio(s.costs[b.name].evaluations_per_step),
-            formats.significant(s.costs[b.name].milliseconds),
-            formats.ratio(s.costs[b.name].time_ratio),
-        ]
-        for s in summaries
-        for b in s.baselines
-    ]
-    return {
-        "columns": [
-            "workload",
-            "optimizer",
-            "gradient evaluations a step",
-            "milliseconds a step",
-            "time over bare",
-        ],
-        "rows": rows,
-    }
-
-
-def _run_table(runs: list[StoredRun], summaries: list[WorkloadSummary]) -> Context:
-    infos = {summary.info.name: summary.info for summary in summaries}
-    rows = []
-    for run in sorted(
-        runs, key=lambda run: (run.config.workload, run.config.optimizer, run.config.lr, run.config.seed)
-    ):
-        info = infos[run.config.workload]
-        rows.append(
-            [
-                info.title,
-                run.config.optimizer,
-                formats.learning_rate(run.config.lr),
-                str(run.config.seed),
-                run.result.outcome.value,
-                formats.metric(info, final_metric(run, info)),
-                formats.metric(info, run.result.best),
-                formats.count(run.result.num_steps),
-                formats.count(run.result.gradient_evaluations),
-                run.config.fingerprint(),
-            ]
-        )
-    columns = [
-        "workload",
-        "optimizer",
-        "initial lr",
-        "seed",
-        "outcome",
-        "final",
-        "best",
-        "steps",
-        "gradient evaluations",
-        "fingerprint",
-    ]
-    return {"columns": columns, "rows": rows}
-
-
-def _provenance(runs: list[StoredRun]) -> list[list[str]]:
-    """Where the numbers come from; several values where the runs differ."""
-    labels = {
-        "commit": "commit",
-        "has_uncommitted_changes": "uncommitted changes",
-        "processor": "processor",
-        "num_cores": "cores",
-        "num_threads": "threads a run",
-        "system": "system",
-    }
-    rows = [[label, _distinct(run.provenance[key] for run in runs)] for key, label in labels.items()]
-    packages = runs[0].provenance["versions"]
-    rows += [[package, _distinct(run.provenance["versions"].get(package) for run in runs)] for package in packages]
-    times = sorted(run.provenance["time"] for run in runs)
-    return [*rows, ["first run", times[0]], ["last run", times[-1]]]
-
-
-def _distinct(values: Any) -> str:
-    return ", ".join(sorted({str(value) for value in values}))
 
 
 def _numbers(summary: WorkloadSummary) -> Context:
