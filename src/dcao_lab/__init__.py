@@ -1,1 +1,12 @@
-"""The experiments of DCAO."""
+"""The experiments of DCAO: workloads, optimizers to compare, runs that resume, and the report.
+
+Needs the extra ``lab`` (``pip install "dcao[lab]"``); the library ``dcao`` itself needs torch alone.
+"""
+
+from importlib.util import find_spec
+
+_NEEDED = ("jinja2", "numpy", "plotly", "rich", "scipy", "sklearn", "typer")
+
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+if _missing:
+    raise ImportError(f'dcao_lab needs the lab extra: pip install "dcao[lab]" (missing: {", ".join(_missing)})')

@@ -1,0 +1,16 @@
+"""The optimizers to compare, by name. The only place where the lab builds a ``dcao.DCAO``."""
+
+from dcao_lab.baselines.registry import BASELINES, Baseline, BuildRequest, watch
+from dcao_lab.errors import look_up
+
+__all__ = ["BASELINES", "Baseline", "BuildRequest", "get_baseline", "watch"]
+
+
+def get_baseline(name: str) -> Baseline:
+    """The optimizer called ``name``.
+
+    Example:
+        >>> get_baseline("dcao:adamw").title
+        'DCAO(AdamW)'
+    """
+    return look_up(BASELINES, name, "optimizer")

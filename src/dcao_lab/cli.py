@@ -1,0 +1,153 @@
+"""The command ``dcao-lab``."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dcao_lab.baselines import BASELINES, get_baseline
+from dcao_lab.config import RunConfig
+from dcao_lab.demo import NUM_SEEDS, DemoSize, describe, missing_runs, run_demo
+from dcao_lab.errors import LabError
+from dcao_lab.runner import load, run
+from dcao_lab.spectrum import measure, show, write_page
+from dcao_lab.store import RunStore
+from dcao_lab.workloads import WORKLOADS, get_workload
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Experiments with DCAO: train, compare, look at the curvature.",
+)
+
+WorkloadOption = Annotated[str, typer.Option("--workload", "-w", help="What to train; `dcao-lab list` names all.")]
+OptimizerOption = Annotated[str, typer.Option("--optimizer", "-o", help="What to train with; see `dcao-lab list`.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and probes.")]
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="dcao-lab")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report and the runs.")] = Path("demo-report"),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that train, one thread each.")] = min(
+        2, os.cpu_count() or 1
+    ),
+    workload: Annotated[
+        list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of every arm.")] = None,
+) -> None:
+    """Train AdamW and SGD with and without DCAO on embedded data, and write the report."""
+    with _clear_errors():
+        size = DemoSize(workloads=tuple(workload or NUM_SEEDS), num_steps=steps, num_seeds=seeds)
+        run_demo(size, out, jobs, _console())
+
+
+@app.command(name="run")
+def run_command(
+    workload: WorkloadOption,
+    optimizer: OptimizerOption = "dcao:adamw",
+    lr: Annotated[float, typer.Option(help="Initial learning rate.")] = 1e-3,
+    seed: SeedOption = 0,
+    steps: Annotated[int | None, typer.Option(help="Training steps; the workload's own without it.")] = None,
+    watch: Annotated[bool, typer.Option(help="Measure s of a bare optimizer too; changes nothing.")] = False,
+    spectrum_every: Annotated[int | None, typer.Option(help="Steps between measurements of Ritz values.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+) -> None:
+    """Train one network, and keep the run."""
+    with _clear_errors():
+        get_baseline(optimizer)
+        info = get_workload(workload).info
+        num_steps = info.num_steps if steps is None else steps
+        config = RunConfig(
+            workload=workload,
+            optimizer=optimizer,
+            lr=lr,
+            seed=seed,
+            num_steps=num_steps,
+            eval_every=max(1, min(info.eval_every, num_steps)),
+            watch=watch,
+            spectrum_every=spectrum_every,
+        )
+        _run_and_show(config, RunStore(out), _console())
+
+
+@app.command()
+def spectrum(
+    workload: WorkloadOption,
+    optimizer: OptimizerOption = "adamw",
+    lr: Annotated[float, typer.Option(help="Learning rate of the steps before.")] = 1e-3,
+    seed: SeedOption = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps before measuring.")] = 50,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many of the largest Ritz values.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Also write the density as an HTML page here.")] = None,
+) -> None:
+    """Print the spectrum of the loss Hessian after a few training steps."""
+    with _clear_errors():
+        get_baseline(optimizer)
+        measured = measure(workload, optimizer=optimizer, lr=lr, seed=seed, num_steps=steps, k=k)
+        console = _console()
+        show(measured, console)
+        if out is not None:
+            console.print(f"Density: {write_page(measured, out)}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="list")
+def list_command() -> None:
+    """Name the workloads and the optimizers."""
+    console = _console()
+    workloads = Table("workload", "what it is", "steps", box=None, pad_edge=False)
+    for name, workload in WORKLOADS.items():
+        workloads.add_row(name, workload.info.summary, str(workload.info.num_steps))
+    optimizers = Table("optimizer", "what it is", box=None, pad_edge=False)
+    for name, baseline in BASELINES.items():
+        optimizers.add_row(name, baseline.title)
+    console.print(workloads, "", optimizers)
+
+
+def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
+    metric = get_workload(config.workload).info.metric
+    torch.set_num_threads(1)  # as in the demo: the same numbers there and here
+    if missing_runs([config], store, console):
+        with console.status(config.label):
+            run(
+                config,
+                store,
+                lambda point: console.print(
+                    f"step {point.step:5d}  lr {point.lr:.3g}  training loss {point.train_loss or float('nan'):.4f}  "
+                    f"{metric} {point.metrics[metric]:.4g}  gradient evaluations {point.gradient_evaluations:.0f}",
+                    highlight=False,
+                    soft_wrap=True,
+                ),
+            )
+    console.print(f"{config.label}: {describe(config, load(config, store).result)}", highlight=False, soft_wrap=True)
+    console.print(f"Kept in {store.folder(config)}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console()
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the person got wrong is one sentence and exit status 2; Ctrl-C is one and 130."""
+    try:
+        yield
+    except LabError as error:
+        typer.echo(f"dcao-lab: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("dcao-lab: interrupted; finished runs are kept, start again to go on", err=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,84 @@
+"""How the report spells numbers. Nothing else turns a number into text."""
+
+from dcao_lab.workloads import WorkloadInfo
+
+METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity"}
+DASH = "-"
+PERCENT = "\N{NO-BREAK SPACE}%"
+
+
+def metric_title(info: WorkloadInfo) -> str:
+    """What the axis of a workload's own metric says."""
+    return METRIC_TITLES.get(info.metric, info.metric.replace("_", " "))
+
+
+def metric(info: WorkloadInfo, value: float | None) -> str:
+    """A value of the workload's metric; a dash where there is none."""
+    if value is None:
+        return DASH
+    return f"{100 * value:.1f}{PERCENT}" if info.metric == "accuracy" else significant(value)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with its first digits, never in a form like ``1e+02``.
+
+    Example:
+        >>> significant(1234.5), significant(0.012345), significant(2.0)
+        ('1230', '0.0123', '2.00')
+    """
+    if value is None:
+        return DASH
+    if value != 0.0 and not 1e-4 <= abs(value) < 1e6:
+        return scientific(value, digits)
+    rounded = float(f"{value:.{digits - 1}e}")
+    if abs(rounded) >= 10.0**digits:
+        return f"{rounded:.0f}"
+    return f"{rounded:#.{digits}g}".rstrip(".")
+
+
+def scientific(value: float, digits: int = 3) -> str:
+    """A number as mantissa and exponent, without the zeros that Python pads with.
+
+    Example:
+        >>> scientific(1e-05, 1), scientific(123456789.0)
+        ('1e-5', '1.23e8')
+    """
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def learning_rate(lr: float) -> str:
+    """A learning rate, for example ``1e-3`` or ``2.5e-2``."""
+    mantissa, exponent = scientific(lr, 4).split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def ratio(value: float | None) -> str:
+    """A factor, with two digits after the point."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def span(low: str, high: str) -> str:
+    r"""Two spelled numbers as a range, a unit that they share said once.
+
+    Example:
+        >>> print(ascii(span("9.87", "9.89")))
+        '9.87\u20139.89'
+    """
+    both = low.endswith(PERCENT) and high.endswith(PERCENT)
+    return f"{low.removesuffix(PERCENT) if both else low}\N{EN DASH}{high}"
+
+
+def count(value: float) -> str:
+    """A whole number, its thousands apart."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def listed(items: list[str]) -> str:
+    """Words as a list that reads: ``a, b and c``.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
