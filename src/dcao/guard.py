@@ -143,7 +143,9 @@ def all_finite(loss: float | None, tensors: Sequence[Tensor]) -> bool:
         return True
     # The largest entry is nan or inf if any entry is; a sum of squares could overflow where no entry does.
     norms = torch._foreach_norm([t.detach() for t in tensors], float("inf"))
-    return bool(torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms]).isfinite().all())
+    if len({(norm.dtype, norm.device) for norm in norms}) > 1:
+        norms = tuple(norm.to(norms[0].device, torch.float32) for norm in norms)
+    return bool(torch.stack(norms).isfinite().all())
 
 
 @dataclass(frozen=True, kw_only=True)

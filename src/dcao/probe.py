@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from dcao.checks import require_whole
 from dcao.curvature import CurvatureEstimate, Measure
-from dcao.isolation import leave_no_trace, model_modules, without_autocast
+from dcao.data_parallel import without_gradient_sync
+from dcao.isolation import model_modules, without_autocast
 from dcao.measurement import Measurement
 from dcao.operators.hessian import vector_dtype
 from dcao.operators.hvp import HvpKind
@@ -94,10 +95,9 @@ class CurvatureProbe:
         modules = self.modules(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [batch.keeping_autocast() for batch in batches]
-        everything = [p for group in optimizer.param_groups for p in group["params"]]
         with (
-            leave_no_trace(everything, modules=modules),
             without_autocast(),
+            without_gradient_sync(modules),
             Measurement(self, optimizer, params, modules, batches) as run,
         ):
             return run.estimate(step, spectrum=spectrum)

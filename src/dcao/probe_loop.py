@@ -182,7 +182,8 @@ class ProbeLoop:
         return settling or scheduled or self._spectrum_is_due_at(step)
 
     def _spectrum_is_due_at(self, step: int) -> bool:
-        return self.timing.spectrum is not None and self.timing.spectrum(step, 0.0)
+        """Once a step: the probes before the first update, which search for an lr, need it once."""
+        return self.timing.spectrum is not None and self._probed_at != step and self.timing.spectrum(step, 0.0)
 
     def _batches(self, optimizer: Optimizer, training: TrainingBatch | None) -> list[ProbeBatch] | None:
         params = self.probe.params(optimizer)

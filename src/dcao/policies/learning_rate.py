@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from dcao.policies.base import (
@@ -80,22 +81,35 @@ class LearningRate:
         require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """No state; checks that the present lr is inside the bounds. 0, where a warmup may start, is held anyway."""
+        """Checks that the present lr is inside the bounds. 0, where a warmup may start, is held anyway."""
         if hyperparameters.lr != 0.0:
             require_inside("lr", hyperparameters.lr, self.min_lr, self.max_lr)
-        return {}
+        return {"arrived": False}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The rule, held where the observation should not be acted on."""
         now = observation.hyperparameters
-        held = reason_to_hold(observation, self.min_trust)
+        state = {"arrived": state["arrived"] or self._is_at_target(observation)}
+        held = None if self._is_flat_start(observation, state) else reason_to_hold(observation, self.min_trust)
         if held is not None:
             return Decision(hyperparameters=now, reason=f"lr {held}"), state
         assert observation.s is not None
-        wanted = self.target / observation.s
+        wanted = self.target / observation.s if observation.s > 0.0 else math.inf
         factor = min(max(wanted, self.gamma_down), self.gamma_up)
         lr = min(max(now.lr * factor, self.min_lr), self.max_lr)
         clipped = factor != wanted
         reason = f"s {observation.s:.3g} against target {self.target:g}: lr {now.lr:.3g} -> {lr:.3g}"
         reason += f" (clipped at {factor:g})" if clipped else ""
         return Decision(hyperparameters=replace(now, lr=lr), reason=reason, clipped=clipped), state
+
+    def _is_at_target(self, observation: Observation) -> bool:
+        return reason_to_hold(observation, self.min_trust) is None and (observation.s or 0.0) >= self.target
+
+    def _is_flat_start(self, observation: Observation, state: State) -> bool:
+        """On the way up from a small lr, curvature just under zero is no reason to wait: nothing limits the step yet.
+
+        Later it is: along a flat valley the estimates scatter around zero, and growing on half of them runs away.
+        """
+        s = observation.s
+        is_small = s is not None and -self.target < s <= 0.0 and observation.trust >= self.min_trust
+        return is_small and not state["arrived"] and observation.hyperparameters.lr > 0.0

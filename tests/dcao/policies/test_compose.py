@@ -53,13 +53,14 @@ def test_composing_nothing_is_refused():
 def test_the_inner_rule_sees_the_median_of_the_last_curvatures(numbers, window):
     inner = policies.learning_rate(1.5)
     policy = policies.smoothed(inner, window=window)
-    state, here = policy.init(HERE), HERE
+    state, here, inner_state = policy.init(HERE), HERE, inner.init(HERE)
     curvatures = []
     for s in numbers:
         curvatures.append(s / here.lr)
         decision, state = policy.propose(seen(s, here), state)
         median = here.lr * statistics.median(curvatures[-window:])  # s is proportional to lr
-        assert decision.hyperparameters == inner.propose(seen(median, here), {})[0].hyperparameters
+        expected, inner_state = inner.propose(seen(median, here), inner_state)
+        assert decision.hyperparameters == expected.hyperparameters
         here = decision.hyperparameters
 
 

@@ -44,7 +44,7 @@ def test_on_a_fixed_quadratic_the_target_is_met_in_exactly_as_many_updates_as_th
     distance = math.log(target / (start * curvature))
     factor = math.log(1.1) if distance > 0.0 else -math.log(0.8)
     expected = math.ceil(abs(distance) / factor)
-    here, state = replace(HERE, lr=start), {}
+    here, state = replace(HERE, lr=start), rule.init(HERE)
     errors = []
     for _ in range(expected):
         decision, state = rule.propose(seen(here.lr * curvature, here), state)
@@ -53,6 +53,29 @@ def test_on_a_fixed_quadratic_the_target_is_met_in_exactly_as_many_updates_as_th
     assert errors[-1] < 1e-12
     assert all(error > 1e-6 for error in errors[:-1])
     assert rule.propose(seen(here.lr * curvature, here), state)[0].clipped is False
+
+
+@pytest.mark.parametrize("s", [0.0, -1e-3, -1.4])
+def test_on_the_way_up_a_flat_loss_is_no_reason_to_wait(s):
+    rule = policies.learning_rate(1.5)
+    decision, state = rule.propose(seen(s), rule.init(HERE))
+    assert decision.hyperparameters == replace(HERE, lr=HERE.lr * 1.1)
+    assert decision.clipped
+    assert state == {"arrived": False}
+
+
+@pytest.mark.parametrize("s", [0.0, -1e-3, -1.4])
+def test_once_the_target_has_been_met_no_curvature_is_held(s):
+    rule = policies.learning_rate(1.5)
+    _, state = rule.propose(seen(1.6), rule.init(HERE))
+    decision, state = rule.propose(seen(s), state)
+    assert decision.hyperparameters == HERE
+    assert "held: no positive curvature" in decision.reason
+
+
+def test_curvature_far_below_zero_is_held_from_the_start():
+    rule = policies.learning_rate(1.5)
+    assert rule.propose(seen(-1.5), rule.init(HERE))[0].hyperparameters == HERE
 
 
 REFUSED = [

@@ -65,7 +65,6 @@ HELD = [
     ("not trusted", seen(3.0, trust=0.49), "held: s 3 is trusted only 0.49"),
     ("trust unknown", seen(3.0, trust=math.nan), "held: s 3 is trusted only nan"),
     ("negative curvature", seen(-2.0), r"held: no positive curvature \(s -2\)"),
-    ("no curvature", seen(0.0), r"held: no positive curvature \(s 0\)"),
     ("nan", seen(math.nan), r"held: no positive curvature \(s nan\)"),
     ("lr 0", seen(3.0, Hyperparameters(lr=0.0, momentum=0.9, weight_decay=0.01)), "held: lr is 0"),
 ]
