@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
-from dcao import policies, schedules
-from dcao.checks import require_whole
+from dcao import policies
+from dcao.arguments import (
+    check_base,
+    check_probe_batch,
+    check_settings,
+    choose_policy,
+    choose_timing,
+    find_model,
+    require_callable,
+)
 from dcao.controller import Controller
 from dcao.curvature import CurvatureEstimate, Measure, require_measure
 from dcao.guard import Guard
 from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
-from dcao.optimizer_models import OptimizerModel, optimizer_model
+from dcao.optimizer_models import optimizer_model
 from dcao.policies.base import Policy
 from dcao.policies.fixed import Fixed
 from dcao.probe import CurvatureProbe, ProbeSettings
-from dcao.probe_batch import Closure, ProbeLoader, closure_gradient
-from dcao.probe_loop import ProbeLoop, Timing, TrainingBatch
+from dcao.probe_batch import Closure, ProbeLoader, require_gradient
+from dcao.probe_loop import ProbeLoop, TrainingBatch
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder
-
-DEFAULT_EVERY = 10
-"""Steps between probes: a tenth of a gradient evaluation a step with the default measure."""
 
 
 class DCAO(Optimizer):
@@ -58,8 +62,11 @@ class DCAO(Optimizer):
         policy: Decides on hyperparameters. Default: the proposal's learning-rate rule at ``target``, on a median of 3
             probes; momentum and weight decay stay. ``policies.fixed()`` changes nothing.
         recorder: Takes a :class:`StepRecord` a probe.
-        k: Eigenpairs of a Lanczos run.
-        num_lanczos_steps: Products of a Lanczos run at most; default :func:`dcao.lanczos`'s.
+        k: Eigenpairs of a spectrum. The measures ``"hessian"`` and ``"preconditioned"`` follow the largest alone.
+        num_lanczos_steps: Products of a Lanczos run at most, and then every run is for all k pairs; default
+            :func:`dcao.lanczos`'s.
+        tolerance: Relative residual at which a Lanczos run stops. Default: 0.01 for a spectrum, 0.05 to follow the
+            largest eigenvalue from probe to probe.
         spectrum_every: Steps between Lanczos runs that only inform (``estimate.ritz_values``); default never.
         smallest: Also measure the smallest eigenvalue when a Lanczos run is made.
         hvp: ``"auto"``: one-sided differences along the step (the training batch's gradient is there already), and
@@ -70,6 +77,8 @@ class DCAO(Optimizer):
             length of the step itself, so that s is the curvature which such a step meets, kinks included.
         probe_batch: What to probe. Default: the training batch. A ``loss_fn`` of your own, or a :class:`ProbeLoader`.
         groups: Indices of the param groups whose curvature is measured; default all.
+        basis_dtype: Dtype of the Lanczos basis, for example ``torch.bfloat16`` for a large model; default the vectors'.
+        basis_device: Device of the Lanczos basis, for example ``"cpu"``; default the parameters'.
         momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
         settle: Before the first update probe until the lr rule no longer cuts, and in the beginning at every step while
             it is at its clip.
@@ -106,12 +115,15 @@ class DCAO(Optimizer):
         recorder: Recorder | None = None,
         k: int = 5,
         num_lanczos_steps: int | None = None,
+        tolerance: float | None = None,
         spectrum_every: int | None = None,
         smallest: bool = False,
         hvp: HvpKind = "auto",
         step_length: float | Literal["step"] | None = None,
         probe_batch: LossFn | ProbeLoader | None = None,
         groups: tuple[int, ...] | None = None,
+        basis_dtype: torch.dtype | None = None,
+        basis_device: torch.device | str | None = None,
         momentum_aware: bool = False,
         settle: bool = True,
         guard: bool | None = None,
@@ -120,30 +132,33 @@ class DCAO(Optimizer):
         compensate: bool = True,
         seed: int = 0,
     ) -> None:
-        _check_base(base)
-        _check_settings(base, policy=policy, recorder=recorder, guard=guard, seed=seed)
+        check_base(base, DCAO)
+        check_settings(base, policy=policy, recorder=recorder, guard=guard, seed=seed)
         self.base = base
         super().__init__(base.param_groups, base.defaults)
         self._share_base_groups()
-        self.policy = _choose_policy(base, policy, target)
+        self.policy = choose_policy(base, policy, target)
         self._adapts = not isinstance(self.policy, Fixed)
-        timing = _choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settle)
+        timing = choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settle)
         settings = ProbeSettings(
             measure=require_measure(measure),
             k=k,
             num_lanczos_steps=num_lanczos_steps,
+            tolerance=tolerance,
             hvp=hvp,
             step_length=step_length,
             momentum_aware=momentum_aware,
             smallest=smallest,
             groups=groups,
+            basis_dtype=basis_dtype,
+            basis_device=basis_device,
         )
         probe = CurvatureProbe(settings, seed=seed)
         probe.params(base)  # refuses a model without trainable parameters at once
-        model = _find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
+        model = find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
         self.controller = Controller(self.policy, base, model, governor=governor, compensate=compensate)
         self.loop = ProbeLoop(
-            probe, self.controller, timing, probe_batch=_check_probe_batch(probe_batch), recorder=recorder
+            probe, self.controller, timing, probe_batch=check_probe_batch(probe_batch), recorder=recorder
         )
         self.guard = Guard(enabled=self._adapts if guard is None else guard, snapshot_every=snapshot_every)
         self._training_batch: TrainingBatch | None = None
@@ -212,7 +227,7 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        _require_callable(loss_fn)
+        require_callable(loss_fn)
         self.zero_grad()
         rng_state = self._before_loss()
         with torch.enable_grad():
@@ -252,7 +267,7 @@ class DCAO(Optimizer):
             loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
-        _require_callable(loss_fn)
+        require_callable(loss_fn)
         self._sync()
         return self.loop.probe_now(self.base, loss_fn, spectrum=spectrum)
 
@@ -350,7 +365,7 @@ class DCAO(Optimizer):
         rng_state = self._before_loss()
         with torch.enable_grad():
             loss = closure()
-        closure_gradient(self._all_params())  # refuses a closure that never calls backward
+        require_gradient(self._all_params())
         value = loss.detach() if isinstance(loss, Tensor) else loss
         return loss, TrainingBatch(loss=value, rng_state=rng_state, closure=closure)
 
@@ -393,93 +408,3 @@ class DCAO(Optimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
-
-
-def _check_base(base: Optimizer) -> None:
-    if not isinstance(base, Optimizer):
-        raise TypeError(f"base must be a torch.optim.Optimizer, got {type(base).__name__}")
-    if isinstance(base, DCAO):
-        raise TypeError("base must be a plain optimizer, got DCAO; wrap it once")
-    if not any(float(group["lr"]) > 0.0 for group in base.param_groups):
-        raise ValueError(
-            "lr must be positive in at least one param group, got 0 in all: DCAO scales the lr that it is given; "
-            "if a scheduler has set it to 0, wrap the optimizer first and build the scheduler on the wrapper"
-        )
-
-
-def _check_settings(base: Optimizer, *, policy: object, recorder: object, guard: bool | None, seed: object) -> None:
-    if policy is not None:
-        _require_methods("policy", policy, ("init", "propose"), hint="call the factory, as in policies.fixed()")
-    if recorder is not None:
-        _require_methods("recorder", recorder, ("record",), hint="dcao.MemoryRecorder() is one")
-    if guard and isinstance(base, LBFGS):
-        raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be a whole number, got {seed!r}")
-
-
-def _require_methods(name: str, value: object, methods: tuple[str, ...], *, hint: str) -> None:
-    rule = f"{name} must have {'a method ' if len(methods) == 1 else ''}{' and '.join(methods)}"
-    if isinstance(value, type):
-        raise TypeError(f"{rule}, got the class {value.__name__}; make one of it")
-    if not all(callable(getattr(value, method, None)) for method in methods):
-        raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")
-
-
-def _choose_policy(base: Optimizer, policy: Policy | None, target: float) -> Policy:
-    if policy is not None:
-        if target != 1.5:
-            warnings.warn("target has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
-        return policy
-    if isinstance(base, LBFGS):
-        return policies.fixed()  # it chooses its own step: pass through
-    return policies.smoothed(policies.learning_rate(target))
-
-
-def _choose_timing(
-    every: int | Schedule | None,
-    overhead: float | None,
-    spectrum_every: int | None,
-    *,
-    adapts: bool,
-    settle: bool,
-) -> Timing:
-    if every is not None and overhead is not None:
-        raise ValueError(f"give every or overhead, not both, got every={every!r} and overhead={overhead!r}")
-    schedule: Schedule | None = schedules.every(DEFAULT_EVERY) if adapts else None
-    if overhead is not None:
-        schedule = schedules.overhead(overhead)
-    elif every is not None:
-        schedule = every if callable(every) else schedules.every(every)
-    if spectrum_every is not None:
-        require_whole("spectrum_every", spectrum_every, "step")
-    return Timing(
-        schedule=schedule,
-        spectrum=None if spectrum_every is None else schedules.every(spectrum_every),
-        settle=settle and adapts and overhead is None,  # settling probes at every step: more than a budget allows
-        demanded=every is not None or overhead is not None or spectrum_every is not None,
-    )
-
-
-def _find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
-    """The record of the base's class, demanded if a stability number is going to be measured."""
-    try:
-        return optimizer_model(base)
-    except TypeError:
-        if needed:
-            raise
-        return None
-
-
-def _check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | ProbeLoader | None:
-    if probe_batch is None or isinstance(probe_batch, ProbeLoader) or callable(probe_batch):
-        return probe_batch
-    raise TypeError(
-        f"probe_batch must be a loss_fn or a dcao.ProbeLoader, got {type(probe_batch).__name__}; "
-        "wrap a DataLoader as ProbeLoader(loader, batch_loss)"
-    )
-
-
-def _require_callable(loss_fn: Any) -> None:
-    if not callable(loss_fn):
-        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")

@@ -29,12 +29,14 @@ class ProbeSettings:
     measure: Measure = "load"
     k: int = 5
     num_lanczos_steps: int | None = None
-    tolerance: float | None = 0.01
+    tolerance: float | None = None
     hvp: HvpKind = "auto"
     step_length: float | Literal["step"] | None = None
     momentum_aware: bool = False
     smallest: bool = False
     groups: tuple[int, ...] | None = None
+    basis_dtype: torch.dtype | None = None
+    basis_device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
         require_whole("k", self.k, "eigenpair")
@@ -42,6 +44,8 @@ class ProbeSettings:
             require_whole("num_lanczos_steps", self.num_lanczos_steps, "step")
         if self.num_lanczos_steps is not None and self.num_lanczos_steps < self.k:
             raise ValueError(f"num_lanczos_steps must be at least k = {self.k}, got {self.num_lanczos_steps}")
+        if self.tolerance is not None and not 0.0 < self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be positive and finite, got {self.tolerance}")
         if self.hvp not in get_args(HvpKind):
             raise ValueError(f"hvp must be one of {', '.join(get_args(HvpKind))}, got {self.hvp!r}")
         length = self.step_length

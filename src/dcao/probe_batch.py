@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dcao.data_parallel import mean_over_ranks
 from dcao.isolation import RngState, keeping_autocast, leave_no_trace, restore_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
 from dcao.operators.hvp import AutoHessianOperator, HvpKind, make_hessian
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 HessianLike = HessianOperator | AutoHessianOperator | FiniteDifferenceOperator
 Closure = Callable[[], Any]
@@ -32,6 +36,7 @@ class ProbeBatch:
         rng_state: Random streams as they were before the batch was first evaluated.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already.
+        group: Ranks whose batches make up this one: gradients are their mean.
     """
 
     loss_fn: LossFn | None = None
@@ -40,6 +45,7 @@ class ProbeBatch:
     rng_state: RngState
     gradient: list[Tensor] | None = None
     loss: float | None = None
+    group: ProcessGroup | None = None
 
     def keeping_autocast(self) -> ProbeBatch:
         """The same batch, evaluated under the autocast state of now whenever that is."""
@@ -91,10 +97,12 @@ class ProbeBatch:
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            return float(loss.detach()), loss_gradient(loss, params)
-        assert self.closure is not None
-        value = self.closure()
-        return loss_value(value), closure_gradient(params)
+            value, gradient = float(loss.detach()), loss_gradient(loss, params)
+        else:
+            assert self.closure is not None
+            value = loss_value(self.closure())
+            gradient = closure_gradient(params)
+        return value, [mean_over_ranks(grad, self.group) for grad in gradient]
 
 
 def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
@@ -104,12 +112,17 @@ def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
 
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
     """What a closure left in ``.grad``; zero for parameters that it does not use."""
+    require_gradient(params)
+    return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
+
+
+def require_gradient(params: Sequence[Tensor]) -> None:
+    """Refuse a closure that has left no gradient at all."""
     if all(p.grad is None for p in params):
         raise ValueError(
             "closure must call backward() on the loss, but left every gradient empty; "
             "for a function that only returns the loss, use optimizer.minimize(loss_fn)"
         )
-    return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
 
 
 def loss_value(loss: Any) -> float:

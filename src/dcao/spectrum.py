@@ -38,6 +38,8 @@ def hessian_spectrum(
     hvp: HvpKind = "auto",
     step_length: float | None = None,
     vectors: bool = False,
+    basis_dtype: torch.dtype | None = None,
+    basis_device: torch.device | str | None = None,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> HessianSpectrum:
@@ -54,6 +56,8 @@ def hessian_spectrum(
         hvp: How to multiply by the Hessian (:func:`dcao.operators.make_hessian`).
         step_length: Of finite differences.
         vectors: Also return Ritz vectors.
+        basis_dtype: As for :func:`dcao.lanczos.lanczos`, for models whose basis is too large.
+        basis_device: The same.
         start: As for :func:`dcao.lanczos.lanczos`.
         generator: For the random start; default: seed 0.
 
@@ -71,6 +75,8 @@ def hessian_spectrum(
         start=start,
         tolerance=tolerance,
         vectors=vectors,
+        basis_dtype=basis_dtype,
+        basis_device=basis_device,
         generator=generator,
     )
     fields = {**result.__dict__, "reason": f"{result.reason}; {operator.reason}"}
