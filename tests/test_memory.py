@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcao import DCAO, policies
 from dcao.lanczos import lanczos
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "memory.py"
@@ -45,3 +46,20 @@ def test_lanczos_holds_no_more_vectors_than_promised(name, num_steps, options, p
     k = min(5, num_steps)
     peak = memory.peak_vectors(lambda: lanczos(operator, k, num_steps=num_steps, **options), operator.size)
     assert peak <= promise(num_steps) + SLACK
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_load_probe_holds_six_vectors_the_one_kept_from_the_step_before_included(name):
+    model = torch.nn.Sequential(*[torch.nn.Linear(150, 150, bias=False) for _ in range(8)])
+    inputs = torch.randn(2, 150)
+    size = sum(p.numel() for p in model.parameters())
+    optimizer = DCAO(getattr(torch.optim, name)(model.parameters(), lr=1e-3), policy=policies.fixed(), every=2)
+    for _ in range(4):
+        optimizer.minimize(lambda: model(inputs).square().mean())
+    assert optimizer.loop.probe.past_gradient.numel() == size  # the sixth
+    probe = optimizer.loop.probe_if_due
+    peaks = []
+    optimizer.loop.probe_if_due = lambda *args: peaks.append(memory.peak_vectors(lambda: probe(*args), size))
+    optimizer.minimize(lambda: model(inputs).square().mean())
+    assert optimizer.last_estimate.step == 4
+    assert peaks[0] < 5.1  # activations of two rows, and scalars

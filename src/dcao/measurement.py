@@ -184,7 +184,9 @@ class Measurement:
             base_gradient=gradient if is_fine else None,
         )
         self.operators.append(operator)
-        return operator.matvec(-vector).neg_()
+        product = operator.matvec(vector.neg_()).neg_()
+        vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
+        return product
 
     def _step_length(self, displacement: float) -> float:
         """Length of a one-sided difference along the step."""

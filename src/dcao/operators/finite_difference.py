@@ -112,12 +112,13 @@ class FiniteDifferenceOperator:
         isolated = leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
         with isolated, _moved(self.params, direction, scale):
             gradients = self._gradient_fn()
-            if len(gradients) != len(self.params):
-                raise ValueError(
-                    f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
-                    f"grad, got {len(gradients)}"
-                )
-            return flatten(gradients, dtype=self.dtype, device=self.device)
+        if len(gradients) != len(self.params):
+            raise ValueError(
+                f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
+                f"grad, got {len(gradients)}"
+            )
+        # Outside: the copy of the parameters is gone by now, and the flat gradient may take its place in memory.
+        return flatten(gradients, dtype=self.dtype, device=self.device)
 
     def _differentiate(self, loss_fn: LossFn | None) -> GradientFn:
         assert loss_fn is not None
