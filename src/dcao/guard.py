@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,9 @@ class Guard:
         if self.enabled and modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: float | None, step: int) -> Skip | None:
+    def check(
+        self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: Tensor | float | None, step: int
+    ) -> Skip | None:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None
@@ -130,22 +133,25 @@ class Snapshot:
                 optimizer.state[p].update(_copy(state) or {})
 
 
-def all_finite(loss: float | None, tensors: Sequence[Tensor]) -> bool:
+def all_finite(loss: Tensor | float | None, tensors: Sequence[Tensor]) -> bool:
     """Whether a loss and all entries of some tensors are finite; reads one number back from the device.
 
     Example:
         >>> all_finite(1.0, [torch.ones(2)]), all_finite(1.0, [torch.tensor([1.0, float("nan")])])
         (True, False)
     """
-    if loss is not None and not abs(loss) < float("inf"):  # "not a < b" also catches nan
+    if isinstance(loss, (float, int)) and not abs(loss) < float("inf"):  # "not a < b" also catches nan
         return False
-    if not tensors:
-        return True
+    entries = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
+    entries = [t for t in entries if t.numel()]  # nothing has no largest entry
     # The largest entry is nan or inf if any entry is; a sum of squares could overflow where no entry does.
-    norms = torch._foreach_norm([t.detach() for t in tensors], float("inf"))
+    norms = list(torch._foreach_norm(entries, float("inf"))) if entries else []
+    if isinstance(loss, Tensor):
+        norms.append(loss.detach().abs().reshape(()))
     if len({(norm.dtype, norm.device) for norm in norms}) > 1:
-        norms = tuple(norm.to(norms[0].device, torch.float32) for norm in norms)
-    return bool(torch.stack(norms).isfinite().all())
+        widest = functools.reduce(torch.promote_types, [norm.dtype for norm in norms])
+        norms = [norm.to(norms[0].device, widest) for norm in norms]
+    return not norms or bool(torch.stack(norms).isfinite().all())
 
 
 @dataclass(frozen=True, kw_only=True)

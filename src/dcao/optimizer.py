@@ -380,14 +380,14 @@ class DCAO(Optimizer):
         """Whether the guard lets this step pass; if not, the lr has been answered and the skip recorded."""
         if not self.guard.enabled:
             return True
-        loss = None if batch is None else batch.loss_value()
+        loss = None if batch is None else batch.loss
         skip = self.guard.check(self.base, self._modules(), loss, self.loop.num_steps)
         if skip is None:
             return True
         before = self.controller.hyperparameters(self.base)
         if self._adapts:
             self.controller.scale_lr(self.base, skip.factor)
-        self.loop.record_skip(self.base, before, skip.reason, loss)
+        self.loop.record_skip(self.base, before, skip.reason, None if batch is None else batch.loss_value())
         return False
 
     def _all_params(self) -> list[Tensor]:

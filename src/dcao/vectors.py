@@ -15,7 +15,7 @@ DEFAULT_SEED = 0
 def flatten(
     tensors: Sequence[Tensor], *, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """One detached vector holding the entries of all ``tensors`` in order, always in new memory.
+    """One detached vector holding the entries of all ``tensors`` in order, always in new memory; sparse ones made dense.
 
     Example:
         >>> flatten([torch.ones(2, 2), torch.zeros(1)])
@@ -27,7 +27,8 @@ def flatten(
     device = device or tensors[0].device
     vector = torch.empty(sum(t.numel() for t in tensors), dtype=dtype, device=device)
     for slot, tensor in zip(torch.split(vector, [t.numel() for t in tensors]), tensors, strict=True):
-        slot.copy_(tensor.detach().reshape(-1))
+        dense = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
+        slot.copy_(dense.reshape(-1))
     return vector
 
 

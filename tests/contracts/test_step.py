@@ -279,3 +279,36 @@ def test_half_precision_parameters_are_measured_in_float32_copies(measure):
     assert run.optimizer.last_estimate.s is not None
     assert run.optimizer.last_estimate.trust > 0.5
     assert all(p.dtype is torch.bfloat16 for p in model.parameters())
+
+
+# --- gradients of every kind
+
+SPARSE_BASES = [
+    ("sgd", lambda params: optim.SGD(params, lr=0.1, momentum=0.9)),
+    ("adagrad", lambda params: optim.Adagrad(params, lr=0.1, foreach=False)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("measure", ["load", "preconditioned", "hessian"])
+@pytest.mark.parametrize("make", [make for _, make in SPARSE_BASES], ids=[name for name, _ in SPARSE_BASES])
+def test_sparse_gradients_are_measured_as_their_dense_twins_are(make, measure):
+    stability = []
+    for sparse in (False, True):
+        seed_everything()
+        model = nn.Sequential(nn.Embedding(20, 4, sparse=sparse), nn.Tanh(), nn.Linear(4, 3)).double()
+        optimizer = DCAO(make(list(model.parameters())), measure=measure, every=2)
+        tokens, targets = torch.randint(0, 20, (64,)), torch.randint(0, 3, (64,))
+        for _ in range(6):
+            optimizer.minimize(lambda: nn.functional.cross_entropy(model(tokens), targets))  # noqa: B023
+        stability.append(optimizer.last_estimate.s)
+    # Sums over duplicate rows are in another order: rounding in float64, amplified by a one-sided difference.
+    assert stability[1] == pytest.approx(stability[0], rel=1e-5)
+
+
+def test_a_parameter_without_entries_is_no_reason_to_fail():
+    weight, nothing = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(0))
+    optimizer = DCAO(optim.SGD([weight, nothing], lr=0.1))
+    optimizer.minimize(lambda: weight.square().sum() + nothing.sum())
+    assert optimizer.num_skipped == 0
+    assert optimizer.last_estimate.s == pytest.approx(0.2, rel=1e-2)  # lr * curvature
