@@ -33,8 +33,8 @@ class FullRecurrence:
         self.exhausted = False
         self._eps = torch.finfo(operator.dtype).eps
         self._basis = _Basis(operator.size, max_steps, num_kept, dtype or operator.dtype, device or operator.device)
-        self._matrix = torch.zeros(max_steps, max_steps, dtype=torch.float64)
-        self._defects = torch.zeros(max_steps, dtype=torch.float64)
+        self._matrix = torch.zeros(max_steps, max_steps, dtype=torch.float64, device="cpu")
+        self._defects = torch.zeros(max_steps, dtype=torch.float64, device="cpu")
         self._nonorthogonality = 0.0
         self._scale = 0.0
         self._beta = 0.0
@@ -52,7 +52,7 @@ class FullRecurrence:
         if not math.isfinite(norm_value) or not math.isfinite(beta):
             return False
         self._scale = max(self._scale, norm_value)
-        self._matrix[: j + 1, j] = torch.tensor(column, dtype=torch.float64)
+        self._matrix[: j + 1, j] = torch.tensor(column, dtype=torch.float64, device="cpu")
         # Each of the j + 1 subtractions, and the product itself, may be off by some eps * ||A q||.
         self._defects[j] = (j + 10) * self._eps * norm_value
         self._steps, self._beta = j + 1, beta
@@ -84,7 +84,7 @@ class FullRecurrence:
     def betas(self) -> Tensor:
         """Norms of the remainders."""
         m = self._steps
-        last = torch.tensor([self._beta][:m], dtype=torch.float64)
+        last = torch.tensor([self._beta][:m], dtype=torch.float64, device="cpu")
         return torch.cat([self._matrix[:m, :m].diagonal(-1), last]) if m else last
 
     def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,12 +146,12 @@ class LightRecurrence:
     def projection(self) -> Projection:
         """The tridiagonal matrix so far."""
         m = len(self._alphas)
-        off = torch.diag(self.betas[:-1], 1) if m > 1 else torch.zeros(m, m, dtype=torch.float64)
+        off = torch.diag(self.betas[:-1], 1) if m > 1 else torch.zeros(m, m, dtype=torch.float64, device="cpu")
         rounding = (m + 10) * self._eps * self._scale
         return Projection(
             matrix=torch.diag(self.alphas) + off + off.T,
             beta=self._betas[-1] if m else 0.0,
-            defects=torch.full((m,), rounding, dtype=torch.float64),
+            defects=torch.full((m,), rounding, dtype=torch.float64, device="cpu"),
             nonorthogonality=0.0,
             scale=self._scale,
             eps=self._eps,
@@ -160,12 +160,12 @@ class LightRecurrence:
     @property
     def alphas(self) -> Tensor:
         """Diagonal of the tridiagonal matrix."""
-        return torch.tensor(self._alphas, dtype=torch.float64)
+        return torch.tensor(self._alphas, dtype=torch.float64, device="cpu")
 
     @property
     def betas(self) -> Tensor:
         """Norms of the remainders."""
-        return torch.tensor(self._betas, dtype=torch.float64)
+        return torch.tensor(self._betas, dtype=torch.float64, device="cpu")
 
 
 def product(operator: LinearOperator, vector: Tensor) -> Tensor:
@@ -212,10 +212,10 @@ class _Basis:
         """``coefficients' @ rows`` written over the head, some columns at a time: no second basis is ever alive."""
         steps, num_wanted = coefficients.shape
         if steps == 0:  # the first product was not finite: there is no pair
-            return self.head[:0], torch.zeros(0, dtype=torch.float64)
+            return self.head[:0], torch.zeros(0, dtype=torch.float64, device="cpu")
         work = torch.promote_types(self.head.dtype, torch.float32)
         S = coefficients.to(dtype=work, device=self.head.device)
-        rounding = torch.zeros(num_wanted, dtype=torch.float64)
+        rounding = torch.zeros(num_wanted, dtype=torch.float64, device="cpu")
         width = max(1024, self.size // 64)
         for begin in range(0, self.size, width):
             columns = slice(begin, begin + width)

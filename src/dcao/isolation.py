@@ -183,6 +183,20 @@ def restore_rng(state: RngState) -> None:
         sys.modules["numpy"].random.set_state(state.numpy)
 
 
+def seeded_rng(seed: int, like: RngState) -> RngState:
+    """Torch's and Python's streams started from ``seed``, on the devices of ``like``; NumPy's is that of ``like``.
+
+    Made from generators of its own: ``torch.manual_seed`` would seed every device of the machine, and a probe puts
+    back those of the parameters alone.
+    """
+    return RngState(
+        cpu=torch.Generator("cpu").manual_seed(seed).get_state(),
+        devices=tuple((device, torch.Generator(device).manual_seed(seed).get_state()) for device, _ in like.devices),
+        python=random.Random(seed).getstate(),
+        numpy=like.numpy,
+    )
+
+
 def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
     own = (p for module in modules for p in module._parameters.values() if p is not None)
     return list({id(p): p for p in (*params, *own)}.values())

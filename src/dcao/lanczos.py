@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dcao.basis import FullRecurrence, LightRecurrence
+from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, gradient_evaluations
 from dcao.ritz import RitzPairs, Which, ritz_pairs
 from dcao.vectors import random_vector
@@ -64,6 +65,7 @@ class LanczosResult:
     betas: Tensor
 
 
+@without_autocast()
 def lanczos(
     operator: LinearOperator,
     k: int = 1,
@@ -78,7 +80,7 @@ def lanczos(
     basis_device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> LanczosResult:
-    """The ``k`` extreme Ritz pairs of ``operator`` after at most ``num_steps`` products.
+    """The ``k`` extreme Ritz pairs of ``operator`` after at most ``num_steps`` products, made outside of autocast.
 
     One Krylov space sees one copy of a multiple eigenvalue: ``2 * I`` gives ``[2.]`` and ``INVARIANT`` whatever
     ``k`` is.

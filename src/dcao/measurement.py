@@ -160,6 +160,8 @@ class Measurement:
     def _step_vectors(self, batch: ProbeBatch) -> StepVectors:
         geometry, past = self.geometry, self.probe.past_gradient
         raw = flatten(batch.gradient or [], dtype=geometry.dtype)
+        # A group may have been added since, and a checkpoint may come from another device.
+        past = past.to(raw) if past is not None and past.shape == raw.shape else None
         gradient = geometry.seen(raw)
         factors = geometry.displacement_factors(geometry.split(gradient))
         return StepVectors(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao.data_parallel import mean_over_ranks
-from dcao.isolation import RngState, keeping_autocast, leave_no_trace, restore_rng
+from dcao.isolation import RngState, keeping_autocast, leave_no_trace, restore_rng, seeded_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
@@ -165,7 +164,7 @@ class ProbeLoader:
 
     def draw(self, rng_state: RngState) -> list[ProbeBatch]:
         """The next batches; call it inside :func:`leave_no_trace`."""
-        drawn = [self._next() for _ in range(self.num_batches)]
+        drawn = [self._next(rng_state) for _ in range(self.num_batches)]
         batches = []
         for batch in drawn:
             batches.append(self._as_probe_batch(batch, rng_state))
@@ -183,10 +182,10 @@ class ProbeLoader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_iterator": None}
 
-    def _next(self) -> Any:
+    def _next(self, rng_state: RngState) -> Any:
         for _ in range(2):
             if self._iterator is None:
-                torch.manual_seed(self.seed + self._epoch)
+                restore_rng(seeded_rng(self.seed + self._epoch, like=rng_state))
                 self._iterator = iter(self.loader)
                 for _ in range(self._position):
                     next(self._iterator, None)
@@ -203,13 +202,10 @@ class ProbeLoader:
 
 
 def _fresh_streams(state: RngState) -> RngState:
-    """Torch's and Python's streams, independent of ``state``'s and determined by it; call it where no trace is left."""
-    restore_rng(state)
-    seed = int(torch.randint(2**62, ()))
-    torch.manual_seed(seed)
-    random.seed(seed)
-    devices = tuple((device, torch.get_device_module(device).get_rng_state(device)) for device, _ in state.devices)
-    return replace(state, cpu=torch.get_rng_state(), devices=devices, python=random.getstate())
+    """Streams independent of ``state``'s and determined by it."""
+    generator = torch.Generator("cpu")
+    generator.set_state(state.cpu)
+    return seeded_rng(int(torch.randint(2**62, (), generator=generator, device="cpu")), like=state)
 
 
 def first_length(batch: Any) -> int:

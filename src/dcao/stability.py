@@ -54,6 +54,8 @@ def stability_threshold(optimizer: Optimizer, *, group: int = 0) -> float:
     if not 0 <= group < num_groups:
         raise ValueError(f"group must be in [0, {num_groups}), got {group}: the optimizer has {num_groups}")
     settings = optimizer.param_groups[group]
+    if (training := getattr(optimizer, "effective_lrs", None)) is not None:
+        settings = {**settings, "lr": training[group]}  # under a scheduler DCAO's groups hold the nominal lr
     # the state matters through the step number, which differs between parameters where one got no gradient
     dynamics = [model.dynamics(settings, optimizer.state.get(p, {})) for p in settings["params"]]
     threshold = min(each.curvature_limit for each in dynamics)

@@ -92,7 +92,7 @@ class StepGeometry:
             denominator = self.model.denominator(group, state, grad)
             factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
             pieces.append(factor * own.step_size)
-        return flatten(pieces, dtype=self.dtype)
+        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
         """``P^-1/2`` as the coming step has P, bias corrections included; lr ratios between groups are part of it."""
@@ -102,11 +102,12 @@ class StepGeometry:
             inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
             ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
             pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
-        return flatten(pieces, dtype=self.dtype)
+        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """Pieces of a flat vector, shaped like the parameters."""
-        return [piece.view(p.shape) for piece, p in zip(torch.split(vector, self.sizes), self.params, strict=True)]
+        """Pieces of a flat vector, shaped like the parameters and on their devices, where the optimizer's state is."""
+        pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
+        return [piece.view(p.shape).to(p.device) for piece, p in pieces]
 
     @property
     def _reference(self) -> int:

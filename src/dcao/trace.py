@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dcao.basis import product
+from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, LossFn, gradient_evaluations
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.vectors import DEFAULT_SEED, random_vector, seeded
@@ -57,6 +58,7 @@ def hessian_trace(
     )
 
 
+@without_autocast()
 def operator_trace(
     operator: LinearOperator,
     *,

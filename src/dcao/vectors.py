@@ -15,7 +15,7 @@ DEFAULT_SEED = 0
 def flatten(
     tensors: Sequence[Tensor], *, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """One detached vector holding the entries of all ``tensors`` in order, always in new memory; sparse ones made dense.
+    """One detached dense vector of the entries of all ``tensors`` in order, always in new memory.
 
     Example:
         >>> flatten([torch.ones(2, 2), torch.zeros(1)])

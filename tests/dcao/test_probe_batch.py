@@ -150,3 +150,12 @@ def test_a_loss_is_a_number_or_nan():
     assert loss_value(torch.tensor(2.0, requires_grad=True)) == 2.0
     assert loss_value(3) == 3.0
     assert loss_value(None) != loss_value(None)
+
+
+def test_a_loader_seeds_no_device_but_those_of_the_parameters(monkeypatch):
+    """``torch.manual_seed`` seeds every device of the machine, and a probe puts back those of the parameters alone."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("the global streams were seeded"))
+    data = torch.utils.data.DataLoader(torch.arange(8.0), batch_size=4, shuffle=True)
+    loader = ProbeLoader(data, lambda batch: batch.mean(), num_batches=2)
+    with leave_no_trace([], modules=[]):
+        assert len(loader.draw(capture_rng([]))) == 2

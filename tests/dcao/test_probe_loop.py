@@ -319,3 +319,15 @@ def test_a_loss_that_blows_up_one_step_away_cuts_the_lr():
     assert record.estimate.s == math.inf
     assert record.after.lr == pytest.approx(0.8)
     assert "the gradient one step away is not finite" in record.estimate.reason
+
+
+def test_a_gradient_of_before_a_new_group_is_not_taken_for_the_past():
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    recorder = MemoryRecorder()
+    optimizer = DCAO(torch.optim.SGD([first], lr=0.1), every=2, settle=False, recorder=recorder)
+    for _ in range(2):
+        optimizer.minimize(lambda: first.square().sum() + second.square().sum())
+    optimizer.add_param_group({"params": [second]})
+    optimizer.minimize(lambda: first.square().sum() + second.square().sum())
+    assert recorder.records[-1].step == 2
+    assert recorder.records[-1].estimate.reason == ""

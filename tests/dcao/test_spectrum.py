@@ -1,11 +1,15 @@
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 
 from cases import NETWORK_CASES, NETWORKS
+from dcao.density import spectral_density
 from dcao.lanczos import LanczosStatus
 from dcao.spectrum import hessian_spectrum, sharpness
+from dcao.trace import hessian_trace
 from reference import dense_hessian
 
 
@@ -57,3 +61,40 @@ def test_wrong_arguments_are_refused():
         hessian_spectrum(lambda: None, [torch.ones(1, requires_grad=True)], k=0)
     with pytest.raises(ValueError, match=r"no parameter requires grad"):
         sharpness(lambda: None, [torch.ones(1)])
+
+
+@pytest.mark.parametrize("hvp", ["exact", "central"])
+def test_the_arithmetic_is_our_own_also_under_autocast(hvp):
+    network = NETWORKS["mlp"].problem(torch.float32)
+    loss_fn, params = network.loss, network.params
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = hessian_spectrum(loss_fn, params, 2, hvp=hvp, step_length=0.1)
+        trace = hessian_trace(loss_fn, params, hvp=hvp, method="hutch++", num_samples=6)
+    outside = hessian_spectrum(loss_fn, params, 2)
+    assert math.isfinite(trace.trace)
+    # The loss runs in bfloat16, 8 bits, as the caller asked; a difference divides its rounding by the step length.
+    torch.testing.assert_close(inside.ritz_values, outside.ritz_values, rtol=0.1, atol=0.0)
+    assert inside.ritz_values.tolist() != outside.ritz_values.tolist()
+
+
+@pytest.mark.parametrize("hvp", ["auto", "exact", "central", "forward"])
+def test_the_batch_is_freed_with_the_call_and_not_at_a_collection(hvp):
+    w = torch.ones(2, requires_grad=True)
+    batch = torch.ones(2)
+    alive = weakref.ref(batch)
+    gc.disable()
+    try:
+        hessian_spectrum(lambda batch=batch: (batch * w**2).sum(), [w], 1, hvp=hvp)
+        del batch
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_default_device_of_the_callers_does_not_move_our_own_numbers():
+    w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    with torch.device("meta"):  # nothing can be read from there: what lands on it fails
+        spectrum = hessian_spectrum(lambda: (w**3).sum(), [w], 2)
+        density = spectral_density(lambda: (w**3).sum(), [w])
+    assert spectrum.ritz_values.tolist() == pytest.approx([18.0, 12.0])
+    assert density.nodes.max() == pytest.approx(18.0)

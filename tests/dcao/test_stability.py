@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, optim
 
+from dcao import DCAO
 from dcao.optimizer_models import StepDynamics
 from dcao.stability import load_number, stability_number, stability_threshold
 from frozen_optimizer import TINY, FrozenOptimizer, seeded
@@ -256,3 +257,13 @@ def test_more_momentum_stabilises_adam_always_and_heavy_ball_only_where_signal_d
     assert adam(0.91) < adam(0.9)
     assert heavy_ball(0.9001, 0.9 * crossing) < heavy_ball(0.9, 0.9 * crossing)
     assert heavy_ball(0.9001, 1.1 * crossing) > heavy_ball(0.9, 1.1 * crossing)
+
+
+def test_under_a_scheduler_the_threshold_is_that_of_the_lr_that_trains():
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = DCAO(torch.optim.SGD([weight], lr=100.0))
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    optimizer.minimize(lambda: weight.square().sum())
+    (lr,) = optimizer.effective_lrs
+    assert lr < optimizer.param_groups[0]["lr"] == 100.0
+    assert stability_threshold(optimizer) == pytest.approx(2.0 / lr)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dcao.isolation import RngState, capture_rng, leave_no_trace, model_modules
+from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hessian import vector_dtype
 from dcao.vectors import flatten, trainable
@@ -35,7 +35,7 @@ class FiniteDifferenceOperator:
     use a longer step.
 
     Args:
-        loss_fn: Returns the scalar loss; or give ``gradient_fn``.
+        loss_fn: Returns the scalar loss, evaluated under the autocast state of now; or give ``gradient_fn``.
         params: Parameters to differentiate by; those that require grad are used, each once.
         gradient_fn: Returns the gradients at the present values of ``params``, one for each of them that requires grad
             (what a training closure leaves in ``.grad``). It may write ``.grad``: that is undone.
@@ -81,7 +81,9 @@ class FiniteDifferenceOperator:
         self.step_length = step_length if step_length is not None else default_step_length(self.params, kind)
         self.reason = f"{kind} finite differences, step length {self.step_length:.3g}"
         self.gradient_evaluations = 0.0
-        self._gradient_fn = gradient_fn if gradient_fn is not None else self._differentiate(loss_fn)
+        gradient_fn = gradient_fn if loss_fn is None else _differentiating(loss_fn, self.params)
+        assert gradient_fn is not None
+        self._gradient_fn = keeping_autocast(gradient_fn)
         self._base_gradient = base_gradient
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
@@ -120,11 +122,10 @@ class FiniteDifferenceOperator:
         # Outside: the copy of the parameters is gone by now, and the flat gradient may take its place in memory.
         return flatten(gradients, dtype=self.dtype, device=self.device)
 
-    def _differentiate(self, loss_fn: LossFn | None) -> GradientFn:
-        assert loss_fn is not None
-        return lambda: torch.autograd.grad(
-            evaluate_loss(loss_fn), self.params, allow_unused=True, materialize_grads=True
-        )
+
+def _differentiating(loss_fn: LossFn, params: Sequence[Tensor]) -> GradientFn:
+    # Not a method: a bound one would make a cycle, and the batch in loss_fn would live until it is collected.
+    return lambda: torch.autograd.grad(evaluate_loss(loss_fn), params, allow_unused=True, materialize_grads=True)
 
 
 def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "central") -> float:
@@ -141,8 +142,9 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
         0.01...
     """
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
-    norms = [float(torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p]))) for p in params]
-    length = sum(norm**2 for norm in norms) ** 0.5
+    dtype, device = vector_dtype(params), params[0].device
+    norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
+    length = float(torch.linalg.vector_norm(torch.stack(norms)))
     return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, length) ** 0.5)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dcao.isolation import leave_no_trace, model_modules
+from dcao.isolation import keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import evaluate_loss
 from dcao.operators.hessian import explaining_unsupported, vector_dtype
 from dcao.vectors import flatten, trainable, unflatten
@@ -41,9 +41,8 @@ class GGNOperator:
         *,
         modules: Sequence[nn.Module] | None = None,
     ) -> None:
-        self.model_fn = model_fn
-        self.loss_fn = loss_fn
-        self.params = trainable(params)
+        self.params = trained = trainable(params)
+        self._make_graph = keeping_autocast(lambda: _Graph(model_fn(), loss_fn, trained))
         self.size = sum(p.numel() for p in self.params)
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
@@ -91,7 +90,7 @@ class GGNOperator:
             self._modules = model_modules(self.params)
         isolated = leave_no_trace(self.params, modules=self._modules)
         with isolated, sdpa_kernel(SDPBackend.MATH), explaining_unsupported():
-            graph = _Graph(self.model_fn(), self.loss_fn, self.params)
+            graph = self._make_graph()
         self.gradient_evaluations += 1.0
         return graph
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dcao.isolation import RngState, capture_rng, leave_no_trace, model_modules
+from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LossFn, Unsupported, evaluate_loss
 from dcao.vectors import flatten, trainable, unflatten
 
@@ -33,7 +33,7 @@ class HessianOperator:
     At a kink (ReLU) this is the second derivative of the pieces: finite differences also see the kinks.
 
     Args:
-        loss_fn: Returns the scalar loss.
+        loss_fn: Returns the scalar loss; evaluated under the autocast state of now.
         params: Parameters to differentiate by; those that require grad are used, each once. Parameters the loss does
             not use give zero rows.
         keep_graph: ``False`` builds the graph anew for every product: less memory between products, 1 more
@@ -63,7 +63,7 @@ class HessianOperator:
         modules: Sequence[nn.Module] | None = None,
         rng_state: RngState | None = None,
     ) -> None:
-        self.loss_fn = loss_fn
+        self.loss_fn = keeping_autocast(loss_fn)
         self.params = trainable(params)
         self.size = sum(p.numel() for p in self.params)
         self.device = self.params[0].device
