@@ -106,10 +106,8 @@ def operator_density(
             nodes.append(values)
             weights.append(S[0].square())
     if not nodes:
-        nodes, weights = (
-            [torch.empty(0, dtype=torch.float64, device="cpu")],
-            [torch.empty(0, dtype=torch.float64, device="cpu")],
-        )
+        nothing = torch.empty(0, dtype=torch.float64, device="cpu")
+        nodes, weights = [nothing], [nothing]
     order = torch.argsort(torch.cat(nodes))
     return SpectralDensity(
         nodes=torch.cat(nodes)[order],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +132,7 @@ class Snapshot:
                 optimizer.state[p].update(_copy(state) or {})
 
 
+@torch.no_grad()
 def all_finite(loss: Tensor | float | None, tensors: Sequence[Tensor]) -> bool:
     """Whether a loss and all entries of some tensors are finite; reads one number back from the device.
 
@@ -142,16 +142,15 @@ def all_finite(loss: Tensor | float | None, tensors: Sequence[Tensor]) -> bool:
     """
     if isinstance(loss, (float, int)) and not abs(loss) < float("inf"):  # "not a < b" also catches nan
         return False
-    entries = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
+    entries = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     entries = [t for t in entries if t.numel()]  # nothing has no largest entry
     # The largest entry is nan or inf if any entry is; a sum of squares could overflow where no entry does.
     norms = list(torch._foreach_norm(entries, float("inf"))) if entries else []
     if isinstance(loss, Tensor):
-        norms.append(loss.detach().abs().reshape(()))
-    if len({(norm.dtype, norm.device) for norm in norms}) > 1:
-        widest = functools.reduce(torch.promote_types, [norm.dtype for norm in norms])
-        norms = [norm.to(norms[0].device, widest) for norm in norms]
-    return not norms or bool(torch.stack(norms).isfinite().all())
+        norms.append(loss.reshape(()))
+    if len({norm.device for norm in norms}) > 1:
+        norms = [norm.to(norms[0].device) for norm in norms]
+    return not norms or bool(torch.stack(norms).isfinite().all())  # stack takes the widest dtype
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -359,7 +359,7 @@ class DCAO(Optimizer):
         return capture_rng(self._all_params()) if self.loop.is_due() else None
 
     def _modules(self) -> list[nn.Module]:
-        return self.loop.probe.modules(self.loop.probe.params(self.base)) if self.guard.enabled else []
+        return self.loop.probe.modules_of(self.base) if self.guard.enabled else []
 
     def _run_closure(self, closure: Closure) -> tuple[Any, TrainingBatch]:
         rng_state = self._before_loss()

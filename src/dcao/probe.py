@@ -68,6 +68,7 @@ class CurvatureProbe:
     def __init__(self, settings: ProbeSettings, *, seed: int = 0) -> None:
         self.settings, self.seed = settings, seed
         self._modules: tuple[tuple[int, ...], list[nn.Module]] | None = None
+        self._modules_of_groups: tuple[list[tuple[int, int]], list[nn.Module]] | None = None
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -90,6 +91,13 @@ class CurvatureProbe:
         if self._modules is None or self._modules[0] != key:
             self._modules = key, model_modules(params)
         return self._modules[1]
+
+    def modules_of(self, optimizer: Optimizer) -> list[nn.Module]:
+        """The same for an optimizer, at every step: looked at again only where its groups have changed."""
+        key = [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
+        if self._modules_of_groups is None or self._modules_of_groups[0] != key:
+            self._modules_of_groups = key, self.modules(self.params(optimizer))
+        return self._modules_of_groups[1]
 
     def measure(
         self, optimizer: Optimizer, batches: Sequence[ProbeBatch], *, step: int, spectrum: bool
@@ -128,7 +136,7 @@ class CurvatureProbe:
 
     def __getstate__(self) -> dict[str, Any]:
         # The modules are found again; a copy of the optimizer must not copy the model.
-        return {**self.__dict__, "_modules": None, "generator": self.generator.get_state()}
+        return {**self.__dict__, "_modules": None, "_modules_of_groups": None, "generator": self.generator.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
