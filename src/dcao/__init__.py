@@ -1,9 +1,10 @@
 """DCAO: measure the curvature of a loss while it trains, and keep the step size where stability theory wants it.
 
-The public names, in the order of the data flow; nothing else is public.
+The names in ``__all__``, and those in the ``__all__`` of ``operators``, ``policies`` and ``schedules``, are public;
+nothing else is.
 """
 
-from dcao import policies, schedules
+from dcao import operators, policies, schedules
 from dcao.curvature import CurvatureEstimate, effective_rank
 from dcao.density import SpectralDensity, spectral_density
 from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
@@ -49,6 +50,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_trace",
     "lanczos",
+    "operators",
     "policies",
     "read_jsonl",
     "register_optimizer",

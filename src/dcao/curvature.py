@@ -31,8 +31,9 @@ class CurvatureEstimate:
             param groups, lr ratios between them are counted into P.
         batch: Mini-batch curvature ``u'Hu / g'u`` along the preconditioned mini-batch gradient ``u = P^-1 g``,
             in units of 1 / lr: multiply by the optimizer's effective lr for the stability number.
-        load_signal: Part of the ``batch`` stability number that successive batches share; momentum does not damp it.
-        load_noise: The rest of it, which momentum averages away.
+        load_signal: Part of the ``batch`` stability number that successive batches share; in the load it counts
+            ``(1 - b) / (1 + b)`` times, because momentum b averages over the oscillation.
+        load_noise: The rest of it, which differs from batch to batch and counts in full.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.

@@ -54,6 +54,7 @@ class Measurement:
         self.group = data_parallel_group(modules)
         self.batches = [replace(batch, group=self.group).with_gradient(params, modules) for batch in batches]
         self.operators: list[HessianLike] = []
+        self._operator_of: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
 
     def __enter__(self) -> Measurement:
@@ -209,6 +210,11 @@ class Measurement:
         return BatchedOperator(operators, [batch.weight for batch in self.batches])
 
     def _batch_operator(self, batch: ProbeBatch) -> LinearOperator:
+        if id(batch) not in self._operator_of:
+            self._operator_of[id(batch)] = self._make_batch_operator(batch)
+        return self._operator_of[id(batch)]
+
+    def _make_batch_operator(self, batch: ProbeBatch) -> LinearOperator:
         operator = batch.hessian_operator(
             self.params, self.modules, hvp=self.settings.hvp, step_length=self._lanczos_step_length()
         )

@@ -57,18 +57,20 @@ class DCAO(Optimizer):
             ``"preconditioned"`` (largest eigenvalue of ``P^-1/2 H P^-1/2``) or ``"hessian"`` (the proposal's
             ``lr * lambda_max``; meaningful for SGD alone).
         target: s that the default policy holds. Default 1.5: measured in the prototype, three quarters of the edge.
-        every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default 10.
-        overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows.
+        every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default 10; never
+            with ``policies.fixed()``.
+        overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows; it does
+            not settle.
         policy: Decides on hyperparameters. Default: the proposal's learning-rate rule at ``target``, on a median of 3
             probes; momentum and weight decay stay. ``policies.fixed()`` changes nothing.
         recorder: Takes a :class:`StepRecord` a probe.
         k: Eigenpairs of a spectrum. The measures ``"hessian"`` and ``"preconditioned"`` follow the largest alone.
-        num_lanczos_steps: Products of a Lanczos run at most, and then every run is for all k pairs; default
-            :func:`dcao.lanczos`'s.
+        num_lanczos_steps: Products of a Lanczos run at most, and then each run for the largest of the Hessian is for
+            all k pairs; default :func:`dcao.lanczos`'s.
         tolerance: Relative residual at which a Lanczos run stops. Default: 0.01 for a spectrum, 0.05 to follow the
             largest eigenvalue from probe to probe.
         spectrum_every: Steps between Lanczos runs that only inform (``estimate.ritz_values``); default never.
-        smallest: Also measure the smallest eigenvalue when a Lanczos run is made.
+        smallest: Also measure the smallest eigenvalue whenever the largest of the Hessian is.
         hvp: ``"auto"``: one-sided differences along the step (the training batch's gradient is there already), and
             for Lanczos exact products with central differences where torch refuses them. Or ``"exact"``, ``"central"``,
             ``"forward"``.
@@ -80,10 +82,10 @@ class DCAO(Optimizer):
         basis_dtype: Dtype of the Lanczos basis, for example ``torch.bfloat16`` for a large model; default the vectors'.
         basis_device: Device of the Lanczos basis, for example ``"cpu"``; default the parameters'.
         momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
-        settle: Before the first update probe until the lr rule no longer cuts, and in the beginning at every step while
-            it is at its clip.
-        guard: Skip a step whose loss or gradients are not finite, and halve the lr. Default: on, unless the policy is
-            ``fixed``. Reads one number back from the device each step.
+        settle: Before the first update probe until the lr rule no longer cuts (60 probes at most), and in the first 200
+            steps at every one while it is at its clip.
+        guard: Skip a step whose loss or gradients are not finite, and halve the lr (3 times in a row at most, and not
+            with ``fixed``). Default: on, unless the policy is ``fixed``. Reads one number back from the device a step.
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
             back after 3 skipped steps in a row. Default: none.
         governor: Under a scheduler, never exceed its lr.

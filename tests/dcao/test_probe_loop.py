@@ -331,3 +331,12 @@ def test_a_gradient_of_before_a_new_group_is_not_taken_for_the_past():
     optimizer.minimize(lambda: first.square().sum() + second.square().sum())
     assert recorder.records[-1].step == 2
     assert recorder.records[-1].estimate.reason == ""
+
+
+def test_both_ends_of_the_spectrum_share_one_graph():
+    problem = mlp()
+    optimizer = DCAO(sgd(problem), policy=FIXED, measure="hessian", smallest=True)
+    estimate = optimizer.probe(problem.loss, spectrum=True)
+    assert estimate.hvp == "exact"
+    assert estimate.smallest < estimate.sharpness
+    assert estimate.cost == 2 + 2 * estimate.num_matvecs  # the gradient, the graph; two a product
