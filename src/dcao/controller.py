@@ -129,11 +129,11 @@ class Controller:
     @contextmanager
     def training_lrs(self, optimizer: Optimizer) -> Iterator[None]:
         """While the base optimizer steps, its groups hold the lr that trains."""
+        if not self.governed or (self.scale == 1.0 and set(self.compensation) == {1.0}):
+            yield  # they do already; a tensor lr is not read back from its device
+            return
         effective = self.effective_lrs(optimizer)
         nominal = [float(group["lr"]) for group in optimizer.param_groups]
-        if effective == nominal:
-            yield
-            return
         _set_lrs(optimizer, effective)
         try:
             yield

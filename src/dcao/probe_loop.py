@@ -125,11 +125,16 @@ class ProbeLoop:
         """Probe before an update; before the first one, until the lr rule no longer cuts."""
         if not self.is_due():
             return
-        batches = self._batches(optimizer, training)
+        loss = None if training is None else training.loss_value()
+        started = time.perf_counter()
+        try:
+            batches = self._batches(optimizer, training)
+        except Exception as error:
+            self._act(optimizer, self._failed(error), loss=loss, started=started)
+            return
         if batches is None:
             self._require_a_probe()
             return
-        loss = None if training is None else training.loss_value()
         first = self.num_steps == 0 and self.timing.settle
         for _ in range(MAX_PROBES_BEFORE_START if first else 1):
             started = time.perf_counter()
@@ -205,18 +210,21 @@ class ProbeLoop:
             )
 
     def _try_to_measure(self, optimizer: Optimizer, batches: list[ProbeBatch]) -> CurvatureEstimate:
+        try:
+            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due_at(self.num_steps))
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
         What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
         """
-        try:
-            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due_at(self.num_steps))
-        except Exception as error:
-            if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
-                raise
-            reason = f"the probe failed: {type(error).__name__}: {error}"
-            measure = self.probe.settings.measure
-            return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
+            raise error
+        reason = f"the probe failed: {type(error).__name__}: {error}"
+        measure = self.probe.settings.measure
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
 
     def _measure(self, optimizer: Optimizer, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
         with self.controller.training_lrs(optimizer):

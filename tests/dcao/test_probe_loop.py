@@ -340,3 +340,26 @@ def test_both_ends_of_the_spectrum_share_one_graph():
     assert estimate.hvp == "exact"
     assert estimate.smallest < estimate.sharpness
     assert estimate.cost == 2 + 2 * estimate.num_matvecs  # the gradient, the graph; two a product
+
+
+def test_a_probe_loader_that_fails_in_mid_training_is_a_reason_in_the_log():
+    class Flaky:
+        reads = 0
+
+        def __iter__(self):
+            for batch in (torch.ones(2), torch.ones(2)):
+                Flaky.reads += 1
+                if Flaky.reads > 2:
+                    raise OSError("the disk is gone")
+                yield batch
+
+    weight = nn.Parameter(torch.ones(2))
+    recorder = MemoryRecorder()
+    loader = ProbeLoader(Flaky(), lambda batch: (batch * weight**2).sum(), num_batches=2)
+    base = torch.optim.SGD([weight], lr=0.1)
+    optimizer = DCAO(base, every=2, settle=False, probe_batch=loader, recorder=recorder)
+    for _ in range(3):
+        optimizer.minimize(lambda: weight.square().sum())
+    assert recorder.records[0].estimate.reason == ""
+    assert recorder.records[-1].estimate.reason == "the probe failed: OSError: the disk is gone"
+    assert recorder.records[-1].after == recorder.records[-1].before
