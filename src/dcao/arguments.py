@@ -25,6 +25,10 @@ def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
         raise TypeError(f"base must be a torch.optim.Optimizer, got {type(base).__name__}")
     if isinstance(base, wrapper):
         raise TypeError(f"base must be a plain optimizer, got {wrapper.__name__}; wrap it once")
+    if not all("lr" in group for group in base.param_groups):
+        raise ValueError(
+            f"base must have an lr in each param group, which {type(base).__name__} has not; DCAO scales it"
+        )
     if not any(float(group["lr"]) > 0.0 for group in base.param_groups):
         raise ValueError(
             "lr must be positive in at least one param group, got 0 in all: DCAO scales the lr that it is given; "

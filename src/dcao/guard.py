@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,7 @@ def all_finite(loss: Tensor | float | None, tensors: Sequence[Tensor]) -> bool:
         >>> all_finite(1.0, [torch.ones(2)]), all_finite(1.0, [torch.tensor([1.0, float("nan")])])
         (True, False)
     """
-    if isinstance(loss, (float, int)) and not abs(loss) < float("inf"):  # "not a < b" also catches nan
+    if loss is not None and not isinstance(loss, Tensor) and not math.isfinite(loss):
         return False
     entries = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     entries = [t for t in entries if t.numel()]  # nothing has no largest entry

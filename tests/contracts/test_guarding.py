@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from contract_cases import (
@@ -181,3 +182,19 @@ def test_a_wild_lr_is_cut_before_it_does_damage():
     assert [r.step for r in recorder.records].count(0) > 30
     assert losses[1] < losses[0]
     assert losses[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    "loss", [float("nan"), np.float32("nan"), torch.tensor(float("nan"))], ids=["float", "numpy", "tensor"]
+)
+def test_a_closure_may_return_a_loss_of_any_kind(loss):
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = DCAO(torch.optim.SGD([weight], lr=0.1))
+
+    def closure():
+        weight.grad = torch.ones(2)
+        return loss
+
+    optimizer.step(closure)
+    assert optimizer.num_skipped == 1
+    assert weight.tolist() == [1.0, 1.0]

@@ -424,3 +424,12 @@ def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
     for _ in range(6):
         optimizer.minimize(lambda: weight.square().sum())
     assert "the probe failed: ValueError: loss_fn must return a scalar" in optimizer.last_estimate.reason
+
+
+def test_a_base_without_an_lr_is_refused():
+    class Rateless(optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {})
+
+    with pytest.raises(ValueError, match="base must have an lr in each param group, which Rateless has not"):
+        DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.fixed())
