@@ -26,6 +26,8 @@ from dcao.telemetry import (
 )
 from dcao.trace import TraceResult, hessian_trace
 
+__version__ = "0.1.0"
+
 __all__ = [
     "DCAO",
     "CurvatureEstimate",

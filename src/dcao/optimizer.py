@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from dcao import policies
 from dcao.arguments import (
@@ -157,7 +157,8 @@ class DCAO(Optimizer):
         )
         probe = CurvatureProbe(settings, seed=seed)
         probe.params(base)  # refuses a model without trainable parameters at once
-        model = find_model(base, needed=self._adapts or timing.schedule is not None or timing.spectrum is not None)
+        probes = self._adapts or timing.schedule is not None or timing.spectrum is not None
+        model = find_model(base, needed=probes and measure != "hessian")
         self.controller = Controller(self.policy, base, model, governor=governor, compensate=compensate)
         self.loop = ProbeLoop(
             probe, self.controller, timing, probe_batch=check_probe_batch(probe_batch), recorder=recorder
@@ -230,11 +231,13 @@ class DCAO(Optimizer):
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
         require_callable(loss_fn)
+        if isinstance(self.base, LBFGS):
+            raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
         rng_state = self._before_loss()
         with torch.enable_grad():
             loss = evaluate_loss(loss_fn)
-            loss.backward()  # type: ignore[no-untyped-call]
+            _backward(loss)
         self._training_batch = TrainingBatch(loss=loss.detach(), rng_state=rng_state, loss_fn=loss_fn)
         try:
             self.step()
@@ -410,3 +413,15 @@ class DCAO(Optimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if "a second time" in str(error):
+            raise ValueError(
+                "loss_fn must not call backward(), which minimize does itself: return the loss alone, "
+                "or pass a function that calls backward to step(closure)"
+            ) from error
+        raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ from dcao.telemetry import Recorder, StepRecord
 
 SETTLING_STEPS = 200
 """For so long at most, every step is probed while the lr rule is at its clip."""
+
+ALARM = 10.0
+"""s, five times the edge, at which the next step is probed too: an outlier is one probe long, a blow-up is not."""
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -106,8 +111,11 @@ class ProbeLoop:
         self.last_decision: Decision | None = None
         self.num_steps = 0
         self.cost = 0.0
+        self._scheduled_cost = 0.0  # the same without spectra, which no budget pays for
         self._last_cost = 1.0  # of the default measure; the truth is known after the first probe
+        self._took_spectrum = False
         self._clipped = True
+        self._alarmed = False
         self._probed_at = -1
 
     def is_due(self) -> bool:
@@ -135,21 +143,14 @@ class ProbeLoop:
         if batches is None:
             self._require_a_probe()
             return
-        first = self.num_steps == 0 and self.timing.settle
-        for _ in range(MAX_PROBES_BEFORE_START if first else 1):
-            started = time.perf_counter()
-            before = self.controller.hyperparameters(optimizer).lr
-            decision = self._act(optimizer, self._try_to_measure(optimizer, batches), loss=loss, started=started)
-            if not (decision.clipped and decision.hyperparameters.lr < before):
-                return
+        self._probe_until_settled(optimizer, lambda: self._try_to_measure(optimizer, batches), loss)
 
     def probe_now(self, optimizer: Optimizer, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
         """Probe a loss of the caller's; what it raises passes through."""
-        started = time.perf_counter()
         batch = ProbeBatch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params(optimizer)))
-        estimate = self._measure(optimizer, [batch], spectrum=spectrum)
-        self._act(optimizer, estimate, loss=estimate.loss, started=started)
-        return estimate
+        return self._probe_until_settled(
+            optimizer, lambda: self._measure(optimizer, [batch], spectrum=spectrum), loss=None
+        )
 
     def record_skip(self, optimizer: Optimizer, before: Hyperparameters, reason: str, loss: float | None) -> None:
         """Record a step that the guard has skipped."""
@@ -162,6 +163,8 @@ class ProbeLoop:
         return {
             "num_steps": self.num_steps,
             "cost": self.cost,
+            "scheduled_cost": self._scheduled_cost,
+            "alarmed": self._alarmed,
             "last_cost": self._last_cost,
             "clipped": self._clipped,
             "probed_at": self._probed_at,
@@ -174,6 +177,7 @@ class ProbeLoop:
         self.start_afresh()
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
         self._clipped, self._probed_at = state["clipped"], state["probed_at"]
+        self._scheduled_cost, self._alarmed = state["scheduled_cost"], state["alarmed"]
         self.probe.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
             self.probe_batch.load_state_dict(state["loader"])
@@ -181,14 +185,28 @@ class ProbeLoop:
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _is_due_at(self, step: int) -> bool:
-        settling = self.timing.settle and self._clipped and step < SETTLING_STEPS
+        settling = self.timing.settle and (self._alarmed or (self._clipped and step < SETTLING_STEPS))
         schedule = self.timing.schedule
-        scheduled = schedule is not None and schedule(step, self.cost + self._last_cost)
+        scheduled = schedule is not None and schedule(step, self._scheduled_cost + self._last_cost)
         return settling or scheduled or self._spectrum_is_due_at(step)
 
     def _spectrum_is_due_at(self, step: int) -> bool:
         """Once a step: the probes before the first update, which search for an lr, need it once."""
         return self.timing.spectrum is not None and self._probed_at != step and self.timing.spectrum(step, 0.0)
+
+    def _probe_until_settled(
+        self, optimizer: Optimizer, measure: Callable[[], CurvatureEstimate], loss: float | None
+    ) -> CurvatureEstimate:
+        """One probe; before the first update, as many as it takes until the lr rule no longer cuts."""
+        first = self.num_steps == 0 and self.timing.settle
+        for _ in range(MAX_PROBES_BEFORE_START if first else 1):
+            started = time.perf_counter()
+            before = self.controller.hyperparameters(optimizer).lr
+            estimate = measure()
+            decision = self._act(optimizer, estimate, loss=estimate.loss if loss is None else loss, started=started)
+            if not (decision.clipped and decision.hyperparameters.lr < before):
+                break
+        return estimate
 
     def _batches(self, optimizer: Optimizer, training: TrainingBatch | None) -> list[ProbeBatch] | None:
         params = self.probe.params(optimizer)
@@ -227,6 +245,7 @@ class ProbeLoop:
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
 
     def _measure(self, optimizer: Optimizer, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
+        self._took_spectrum = spectrum
         with self.controller.training_lrs(optimizer):
             return self.probe.measure(optimizer, batches, step=self.num_steps, spectrum=spectrum)
 
@@ -240,9 +259,13 @@ class ProbeLoop:
         decision = self.controller.decide(observation)
         carried_out = self.controller.apply(optimizer, decision)
         self.cost += estimate.cost
-        self._last_cost, self._probed_at = estimate.cost, self.num_steps
+        if not self._took_spectrum:
+            self._last_cost = estimate.cost
+        self._scheduled_cost += self._last_cost
+        self._probed_at = self.num_steps
         if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
             self._clipped = decision.clipped
+            self._alarmed = observation.s is not None and observation.s > ALARM
         self.last_estimate, self.last_decision = estimate, carried_out
         self._record(optimizer, estimate, observation, carried_out, before, loss, time.perf_counter() - started)
         return decision
@@ -271,4 +294,7 @@ class ProbeLoop:
             total_cost=self.cost,
             seconds=seconds,
         )
-        self.recorder.record(record)
+        try:
+            self.recorder.record(record)
+        except OSError as error:  # a full disk must not stop the training
+            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)

@@ -15,6 +15,7 @@ from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.demo import NUM_SEEDS, DemoSize, describe, missing_runs, run_demo
 from dcao_lab.errors import LabError
+from dcao_lab.report.formats import significant
 from dcao_lab.runner import load, run
 from dcao_lab.spectrum import measure, show, write_page
 from dcao_lab.store import RunStore
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 WorkloadOption = Annotated[str, typer.Option("--workload", "-w", help="What to train; `dcao-lab list` names all.")]
 OptimizerOption = Annotated[str, typer.Option("--optimizer", "-o", help="What to train with; see `dcao-lab list`.")]
+MAX_PAIRS = 100  # the work of keeping Lanczos vectors orthogonal grows with the square of their number
 SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and probes.")]
 
 
@@ -63,12 +65,16 @@ def run_command(
     seed: SeedOption = 0,
     steps: Annotated[int | None, typer.Option(help="Training steps; the workload's own without it.")] = None,
     watch: Annotated[bool, typer.Option(help="Measure s of a bare optimizer too; changes nothing.")] = False,
-    spectrum_every: Annotated[int | None, typer.Option(help="Steps between measurements of Ritz values.")] = None,
+    spectrum_every: Annotated[
+        int | None, typer.Option(help="Steps between Ritz values; bare optimizers need --watch too.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
     """Train one network, and keep the run."""
     with _clear_errors():
-        get_baseline(optimizer)
+        is_probed = get_baseline(optimizer).is_wrapped or watch
+        if spectrum_every is not None and not is_probed:
+            raise LabError(f"--spectrum-every has no effect on {optimizer}, which is not probed; add --watch")
         info = get_workload(workload).info
         num_steps = info.num_steps if steps is None else steps
         config = RunConfig(
@@ -91,7 +97,7 @@ def spectrum(
     lr: Annotated[float, typer.Option(help="Learning rate of the steps before.")] = 1e-3,
     seed: SeedOption = 0,
     steps: Annotated[int, typer.Option(min=1, help="Training steps before measuring.")] = 50,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many of the largest Ritz values.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, max=MAX_PAIRS, help="How many of the largest Ritz values.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Also write the density as an HTML page here.")] = None,
 ) -> None:
     """Print the spectrum of the loss Hessian after a few training steps."""
@@ -126,7 +132,7 @@ def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
                 config,
                 store,
                 lambda point: console.print(
-                    f"step {point.step:5d}  lr {point.lr:.3g}  training loss {point.train_loss or float('nan'):.4f}  "
+                    f"step {point.step:5d}  lr {point.lr:.3g}  training loss {significant(point.train_loss)}  "
                     f"{metric} {point.metrics[metric]:.4g}  gradient evaluations {point.gradient_evaluations:.0f}",
                     highlight=False,
                     soft_wrap=True,
@@ -142,11 +148,15 @@ def _console() -> Console:
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What the person got wrong is one sentence and exit status 2; Ctrl-C is one and 130."""
+    """What the person got wrong, or the disk did, is one sentence and exit status 2; Ctrl-C is one and 130."""
     try:
         yield
     except LabError as error:
         typer.echo(f"dcao-lab: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        typer.echo(f"dcao-lab: cannot read or write{place}: {error.strerror or error}; try another --out", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("dcao-lab: interrupted; finished runs are kept, start again to go on", err=True)

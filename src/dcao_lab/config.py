@@ -36,10 +36,7 @@ class RunConfig:
     spectrum_every: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.lr < math.inf:
-            raise LabError(f"lr must be positive and finite, got {self.lr}; for example --lr 1e-3")
-        if self.seed < 0:
-            raise LabError(f"seed must be 0 or more, got {self.seed}")
+        require_lr_and_seed(self.lr, self.seed)
         for name in ("num_steps", "eval_every", "spectrum_every"):
             _require_positive(name, getattr(self, name))
 
@@ -79,6 +76,21 @@ class RunConfig:
             True
         """
         return hashlib.sha256(jsontext.dumps(self.to_dict()).encode()).hexdigest()[:16]
+
+
+def require_lr_and_seed(lr: float, seed: int) -> None:
+    """Refuse what no optimizer can start from.
+
+    Example:
+        >>> require_lr_and_seed(lr=0.0, seed=0)
+        Traceback (most recent call last):
+        ...
+        dcao_lab.errors.LabError: lr must be positive and finite, got 0.0; for example --lr 1e-3
+    """
+    if not 0.0 < lr < math.inf:  # "not a < b" also catches nan
+        raise LabError(f"lr must be positive and finite, got {lr}; for example --lr 1e-3")
+    if seed < 0:
+        raise LabError(f"seed must be 0 or more, got {seed}")
 
 
 def _require_positive(name: str, value: int | None) -> None:

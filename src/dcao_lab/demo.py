@@ -64,9 +64,11 @@ def run_demo(size: DemoSize, out: Path, jobs: int, console: Console) -> Path:
     with store.exclusive():
         store.sweep()
         failures = _run_missing(configs, store, jobs, console)
+    if len(failures) == len(configs):
+        raise LabError(f"all {len(configs)} runs failed, for the reasons above; start again to retry")
     page, headlines = write_report([load(config, store) for config in configs if config not in failures], out)
-    for line in headlines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in headlines:  # a terminal breaks them between words, a file keeps one line each
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
     if failures:
         raise LabError(f"{len(failures)} of {len(configs)} runs failed and are not in the report; start again to retry")

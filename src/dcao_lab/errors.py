@@ -23,10 +23,10 @@ def look_up(registry: Mapping[str, T], name: str, kind: str) -> T:
         >>> look_up({"adamw": 1, "sgd": 2}, "adam", "optimizer")
         Traceback (most recent call last):
         ...
-        dcao_lab.errors.LabError: unknown optimizer 'adam'; did you mean adamw? (there are: adamw, sgd)
+        dcao_lab.errors.LabError: unknown optimizer 'adam'; did you mean adamw? There are: adamw, sgd
     """
     if name in registry:
         return registry[name]
     near = difflib.get_close_matches(name, registry, n=3, cutoff=0.5)
-    question = f"did you mean {' or '.join(near)}? " if near else ""
-    raise LabError(f"unknown {kind} {name!r}; {question}(there are: {', '.join(registry)})")
+    question = f"did you mean {' or '.join(near)}? There" if near else "there"
+    raise LabError(f"unknown {kind} {name!r}; {question} are: {', '.join(registry)}")

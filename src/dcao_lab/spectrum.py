@@ -12,6 +12,7 @@ from rich.table import Table
 
 import dcao
 from dcao_lab.baselines import BuildRequest, get_baseline, watch
+from dcao_lab.config import require_lr_and_seed
 from dcao_lab.errors import LabError
 from dcao_lab.report import formats
 from dcao_lab.training import minimize
@@ -48,6 +49,7 @@ class MeasuredSpectrum:
 
 def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: int, k: int) -> MeasuredSpectrum:
     """Train for ``num_steps`` and measure the loss of the batch that comes next."""
+    require_lr_and_seed(lr, seed)
     problem = get_workload(workload).start(seed)
     stepper = get_baseline(optimizer).build(problem.model.parameters(), BuildRequest(lr=lr, seed=seed))
     for _ in range(num_steps):
@@ -106,6 +108,7 @@ def write_page(measured: MeasuredSpectrum, path: Path) -> Path:
     figure = go.Figure(go.Scatter(x=grid.tolist(), y=values.tolist(), mode="lines"))
     figure.update_layout(title=measured.title, xaxis_title="eigenvalue of the loss Hessian", yaxis_title="density")
     figure.update_yaxes(type="log")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path, include_plotlyjs=True)
     return path
 

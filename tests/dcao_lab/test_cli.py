@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 from typer.testing import CliRunner
 
@@ -46,6 +49,13 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         (("run", "-w", "digits_mlp", "--steps", "0"), "num_steps must be 1 or more, got 0"),
         (("demo", "-w", "imagenet"), "unknown workload 'imagenet'"),
         (("spectrum", "-w", "digits_mlp", "-o", "lion"), "unknown optimizer 'lion'"),
+        (("spectrum", "-w", "digits_mlp", "--lr", "-1"), "lr must be positive and finite, got -1.0"),
+        (("spectrum", "-w", "digits_mlp", "--seed", "-1"), "seed must be 0 or more, got -1"),
+        (("spectrum", "-w", "digits_mlp", "--steps", "1", "--out", "."), "cannot read or write .: Is a directory"),
+        (
+            ("run", "-w", "digits_mlp", "-o", "adamw", "--spectrum-every", "5"),
+            "--spectrum-every has no effect on adamw, which is not probed; add --watch",
+        ),
     ],
     ids=str,
 )
@@ -55,6 +65,45 @@ def test_what_cannot_be_is_one_sentence_and_exit_2(tmp_path, monkeypatch, argume
     assert result.exit_code == 2
     assert result.stderr.startswith(f"dcao-lab: {sentence}")
     assert result.stderr.count("\n") == 1
+
+
+def test_more_pairs_than_a_basis_can_hold_are_refused_before_any_work():
+    result = invoke("spectrum", "-w", "digits_mlp", "-k", "100000")
+    assert result.exit_code == 2
+    assert "less than or equal to 100" in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", [("run",), ("demo", "--seeds", "1", "--jobs", "1")], ids=str)
+def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path, monkeypatch, command):
+    def no_space(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dcao_lab.store.tempfile.mkdtemp", no_space)
+    monkeypatch.setattr("dcao_lab.demo.run_all", fail_each(no_space))
+    result = invoke(*command, "-w", "digits_mlp", "--steps", "2", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "No space left on device" in result.output
+    assert result.stderr.startswith("dcao-lab: ")
+    assert result.stderr.count("\n") == 1
+
+
+def fail_each(work):
+    """A stand-in for ``run_all``, whose worker processes a patch would not reach."""
+
+    def run_all(configs, store, jobs, on_done):
+        for config in configs:
+            try:
+                work()
+            except OSError as error:
+                on_done(config, error)
+
+    return run_all
+
+
+def test_before_the_first_step_there_is_no_training_loss(tmp_path):
+    output = invoke("run", "-w", "digits_mlp", "-o", "adamw", "--steps", "2", "--out", tmp_path).output
+    assert "training loss -  accuracy" in output
+    assert "nan" not in output
 
 
 def test_spectrum_prints_values_residuals_trace_and_density(tmp_path):

@@ -74,7 +74,9 @@ def evaluate_loss(loss_fn: LossFn) -> Tensor:
     """
     loss = loss_fn()
     if not isinstance(loss, Tensor):
-        raise TypeError(f"loss_fn must return a tensor, got {type(loss).__name__}; do not call .item() on the loss")
+        raise TypeError(
+            f"loss_fn must return a tensor, got {type(loss).__name__}; return the loss alone, without .item()"
+        )
     if loss.numel() != 1:
         raise ValueError(
             f"loss_fn must return a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"

@@ -21,6 +21,7 @@ from dcao.policies.base import (
     require_bounds,
     require_inside,
     require_min_trust,
+    require_target,
 )
 
 MAX_FACTOR = 2.0
@@ -126,8 +127,7 @@ class AnchoredRule:
         require_min_trust(self.min_trust)
         if not abs(self.gain) < float("inf"):
             raise ValueError(f"alpha of the {self.field} rule must be finite, got {abs(self.gain)}")
-        if not 0.0 < self.target < float("inf"):
-            raise ValueError(f"target must be positive and finite, got {self.target}; the edge of stability is at 2")
+        require_target(self.target)
         if not 0.0 <= self.anchor <= 1.0:
             raise ValueError(f"anchor must be in [0, 1], got {self.anchor}; 0 is the proposal's rule")
 

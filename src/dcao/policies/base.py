@@ -89,6 +89,14 @@ def require_bounds(name: str, lower: float, upper: float, *, least: float, most:
         raise ValueError(f"bounds of {name} must satisfy {least} <= min <= max <= {most}, got {lower} and {upper}")
 
 
+def require_target(target: float) -> None:
+    """Check that a target is a positive number."""
+    if isinstance(target, bool) or not isinstance(target, (int, float)):
+        raise TypeError(f"target must be a number, got {target!r}; the edge of stability is at 2")
+    if not 0.0 < target < float("inf"):
+        raise ValueError(f"target must be positive and finite, got {target}; the edge of stability is at 2")
+
+
 def require_min_trust(min_trust: float) -> None:
     """Check ``0 <= min_trust <= 1``."""
     if not 0.0 <= min_trust <= 1.0:

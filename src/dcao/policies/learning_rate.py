@@ -15,6 +15,7 @@ from dcao.policies.base import (
     require_bounds,
     require_inside,
     require_min_trust,
+    require_target,
 )
 
 
@@ -71,8 +72,7 @@ class LearningRate:
     min_trust: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.target < float("inf"):
-            raise ValueError(f"target must be positive and finite, got {self.target}; the edge of stability is at 2")
+        require_target(self.target)
         if not 0.0 < self.gamma_down <= 1.0 <= self.gamma_up < float("inf"):
             raise ValueError(
                 f"gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got {self.gamma_down} and {self.gamma_up}"

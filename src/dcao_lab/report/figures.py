@@ -74,6 +74,7 @@ def final_metric(summary: WorkloadSummary) -> Figure:
     figure.update_yaxes(
         tickformat=".0%" if is_share else None,
         type="linear" if is_share else "log",
+        dtick=None if is_share else "D2",  # 1, 2 and 5: more digits than these lie on top of each other
     )
     return _to_json(figure)
 
