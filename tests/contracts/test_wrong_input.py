@@ -67,7 +67,7 @@ VECTOR = r"loss_fn must return a scalar, got shape \(3,\); reduce it"
 NO_GRAPH = "loss_fn returned a loss without a graph; compute it from the parameters"
 COMPLEX = "loss_fn must return a real floating-point loss, got torch.complex64"
 INTEGER = "loss_fn must return a real floating-point loss, got torch.int64"
-NO_TENSOR = r"loss_fn must return a tensor, got float; do not call .item\(\)"
+NO_TENSOR = r"loss_fn must return a tensor, got float; return the loss alone, without .item\(\)"
 
 LOSSES: list[tuple[str, Callable[[Tensor], Any], type[Exception], str]] = [
     ("vector", lambda w: w.square(), ValueError, VECTOR),

@@ -14,7 +14,7 @@ W = torch.ones(8, requires_grad=True)
             ValueError,
             r"loss_fn must return a scalar, got shape \(8,\); reduce it, for example with .mean",
         ),
-        (lambda: 1.0, TypeError, r"loss_fn must return a tensor, got float; do not call .item\(\)"),
+        (lambda: 1.0, TypeError, r"loss_fn must return a tensor, got float; return the loss alone, without .item\(\)"),
         (lambda: None, TypeError, r"loss_fn must return a tensor, got NoneType"),
         (lambda: W.detach().sum(), ValueError, r"loss_fn returned a loss without a graph"),
         (lambda: (W * 1j).sum(), TypeError, r"real floating-point loss, got torch.complex64"),
