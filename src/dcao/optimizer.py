@@ -25,7 +25,7 @@ from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
 from dcao.optimizer_models import optimizer_model
-from dcao.policies.base import Policy
+from dcao.policies.base import Decision, Policy
 from dcao.policies.fixed import Fixed
 from dcao.probe import CurvatureProbe, ProbeSettings
 from dcao.probe_batch import Closure, ProbeLoader, require_gradient
@@ -303,6 +303,11 @@ class DCAO(Optimizer):
     def last_estimate(self) -> CurvatureEstimate | None:
         """What the last probe measured."""
         return self.loop.last_estimate
+
+    @property
+    def last_decision(self) -> Decision | None:
+        """What was made of it, with the reason in words."""
+        return self.loop.last_decision
 
     # --- torch's contract -------------------------------------------------------------------------------------
 
