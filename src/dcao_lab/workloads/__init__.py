@@ -1,14 +1,35 @@
 """The workloads, by name."""
 
 from dcao_lab.errors import look_up
-from dcao_lab.workloads import digits_cnn, digits_mlp, pydoc_gpt
+from dcao_lab.workloads import (
+    digits_cnn,
+    digits_eos_ce,
+    digits_eos_mse,
+    digits_mlp,
+    digits_resnet,
+    digits_vit,
+    mnist1d_conv,
+    mnist1d_mlp,
+    pydoc_gpt,
+    pydoc_lstm,
+)
 from dcao_lab.workloads.base import Batch, Problem, Workload, WorkloadInfo
 
 __all__ = ["WORKLOADS", "Batch", "Problem", "Workload", "WorkloadInfo", "get_workload"]
 
-WORKLOADS: dict[str, Workload] = {
-    module.WORKLOAD.info.name: module.WORKLOAD for module in (digits_mlp, digits_cnn, pydoc_gpt)
-}
+MODULES = (
+    digits_mlp,
+    digits_cnn,
+    digits_resnet,
+    digits_vit,
+    mnist1d_mlp,
+    mnist1d_conv,
+    pydoc_gpt,
+    pydoc_lstm,
+    digits_eos_ce,
+    digits_eos_mse,
+)
+WORKLOADS: dict[str, Workload] = {module.WORKLOAD.info.name: module.WORKLOAD for module in MODULES}
 
 
 def get_workload(name: str) -> Workload:

@@ -1,42 +1,27 @@
 """Scikit-learn's digits: 1797 handwritten digits of 8 by 8 pixels, inside the package."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
+from torch import nn
 
-from dcao_lab.workloads.base import Problem, WorkloadInfo, build_seeded, generator, shuffled_batches
+from dcao_lab.workloads.base import WorkloadInfo
+from dcao_lab.workloads.classification import ClassificationWorkload, Split
 
 BATCH_SIZE = 64
 SPLIT_SEED = 0  # one split for every run: a seed's spread is then that of training alone
 
 
-@dataclass(frozen=True)
-class DigitsWorkload:
-    """Classification of the digits by the network that ``build`` makes."""
-
-    info: WorkloadInfo
-    build: Callable[[], nn.Module]
-
-    def start(self, seed: int) -> Problem:
-        """Fresh weights, and batches of 64 in an order of their own."""
-        train_x, test_x, train_y, test_y = digits_split()
-        model = build_seeded(self.build, seed)
-        return Problem(
-            model=model,
-            batches=shuffled_batches(train_x, train_y, BATCH_SIZE, generator(seed, purpose=1)),
-            loss=lambda batch: F.cross_entropy(model(batch[0]), batch[1]),
-            evaluate=lambda: classification_metrics(model, test_x, test_y),
-        )
+def digits_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
+    """Classification of the digits, in batches of 64, by the network that ``build`` makes."""
+    return ClassificationWorkload(info, build, digits_split, BATCH_SIZE)
 
 
 @cache
-def digits_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def digits_split() -> Split:
     """Training and test images (N, 1, 8, 8) standardised to zero mean and unit variance, and their labels."""
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)
@@ -45,12 +30,3 @@ def digits_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean, std = images[train].mean(), images[train].std()
     scaled = (images - mean) / std
     return scaled[train], scaled[test], labels[train], labels[test]
-
-
-def classification_metrics(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """Mean cross-entropy and the share of right answers."""
-    logits = model(inputs)
-    return {
-        "test_loss": F.cross_entropy(logits, labels).item(),
-        "accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
-    }

@@ -3,7 +3,7 @@
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.digits import BATCH_SIZE, DigitsWorkload
+from dcao_lab.workloads.digits import BATCH_SIZE, digits_workload
 
 INFO = WorkloadInfo(
     name="digits_cnn",
@@ -31,4 +31,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOAD = DigitsWorkload(INFO, build)
+WORKLOAD = digits_workload(INFO, build)

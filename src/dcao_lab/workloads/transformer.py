@@ -1,0 +1,61 @@
+"""The Transformer block that the GPT and the ViT are made of."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INIT_STD = 0.02  # GPT-2's and ViT's
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerShape:
+    """Sizes of the network.
+
+    Attributes:
+        width: Length of a hidden state.
+        num_heads: Attention heads; they share the width.
+        num_layers: Blocks.
+        is_causal: Whether a position sees only itself and what is before it.
+    """
+
+    width: int = 32
+    num_heads: int = 2
+    num_layers: int = 2
+    is_causal: bool
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and a GELU network, each with its residual connection."""
+
+    def __init__(self, shape: TransformerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.attention_norm = nn.LayerNorm(shape.width)
+        self.query_key_value = nn.Linear(shape.width, 3 * shape.width)
+        self.attention_output = nn.Linear(shape.width, shape.width)
+        self.network_norm = nn.LayerNorm(shape.width)
+        self.network = nn.Sequential(
+            nn.Linear(shape.width, 4 * shape.width), nn.GELU(), nn.Linear(4 * shape.width, shape.width)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The hidden states (batch, length, width) after this block."""
+        hidden = hidden + self.attention_output(self._attend(self.attention_norm(hidden)))
+        return hidden + self.network(self.network_norm(hidden))
+
+    def _attend(self, hidden: Tensor) -> Tensor:
+        batch, length, width = hidden.shape
+        num_heads = self.shape.num_heads
+        heads = self.query_key_value(hidden).view(batch, length, 3, num_heads, width // num_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.shape.is_causal)
+        return mixed.transpose(1, 2).reshape(batch, length, width)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Normal weights and zero biases, for ``nn.Module.apply``."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
