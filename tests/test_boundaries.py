@@ -17,7 +17,19 @@ SOURCE = Path(dcao.__file__).parent
 LAB = SOURCE.parent / "dcao_lab"
 LIBRARY_FILES = sorted(SOURCE.rglob("*.py"))
 LAB_FILES = sorted(LAB.rglob("*.py"))
-HEAVY = ["dcao_lab", "scipy", "sklearn", "matplotlib", "pandas", "jinja2", "plotly", "typer", "rich", "tensorboard"]
+HEAVY = [
+    "dcao_lab",
+    "scipy",
+    "statsmodels",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "jinja2",
+    "plotly",
+    "typer",
+    "rich",
+    "tensorboard",
+]
 ALLOWED = {"dcao", "torch", *sys.stdlib_module_names}
 # public without a callable's docstring: modules, which have pages of their own
 MODULES = {name for name in dcao.__all__ if inspect.ismodule(getattr(dcao, name))}

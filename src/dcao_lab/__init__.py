@@ -5,7 +5,7 @@ Needs the extra ``lab`` (``pip install "dcao[lab]"``); the library ``dcao`` itse
 
 from importlib.util import find_spec
 
-_NEEDED = ("jinja2", "numpy", "plotly", "rich", "scipy", "sklearn", "typer")
+_NEEDED = ("jinja2", "numpy", "plotly", "rich", "scipy", "sklearn", "statsmodels", "typer")
 
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:

@@ -1,0 +1,70 @@
+"""Interquartile mean over workloads and seeds (Agarwal et al. 2021)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dcao_lab.errors import LabError
+from dcao_lab.statistics.bootstrap import Interval, bootstrap_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterquartileMean:
+    """Mean of the middle half of all scores, and its interval.
+
+    Attributes:
+        value: Mean after the lowest and the highest quarter (rounded down to whole scores) are dropped.
+        interval: Bootstrap interval; seeds are resampled within their workload.
+        num_scores: How many scores there were.
+    """
+
+    value: float
+    interval: Interval
+    num_scores: int
+
+
+def interquartile_mean(
+    scores: Mapping[str, Sequence[float]],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 9999,
+    generator: np.random.Generator | None = None,
+) -> InterquartileMean:
+    """The interquartile mean of one arm's scores, given by workload.
+
+    Scores of different workloads must mean the same (normalise them first); a diverged run gets the worst score.
+
+    Raises:
+        LabError: There are no scores, or one is not finite.
+
+    Example:
+        >>> interquartile_mean({"a": [0.0, 1.0], "b": [2.0, 90.0]}).value  # 0 and 90 are dropped
+        1.5
+    """
+    _check(scores)
+    samples = [np.asarray(values, dtype=float) for values in scores.values()]
+    interval = bootstrap_interval(
+        samples, _pooled_trimmed_mean, confidence=confidence, num_resamples=num_resamples, generator=generator
+    )
+    value = float(_pooled_trimmed_mean(*samples))
+    return InterquartileMean(value=value, interval=interval, num_scores=sum(map(len, samples)))
+
+
+def _pooled_trimmed_mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+    return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
+
+
+def _check(scores: Mapping[str, Sequence[float]]) -> None:
+    if not scores:
+        raise LabError("there must be at least one workload, got none; pass scores by workload")
+    for workload, values in scores.items():
+        if len(values) == 0:
+            raise LabError(f"every workload must have a score, but {workload!r} has none; leave it out")
+        for value in values:
+            if not math.isfinite(value):
+                raise LabError(
+                    f"scores must be finite, got {value} on {workload!r}; give a diverged run the worst score"
+                )
