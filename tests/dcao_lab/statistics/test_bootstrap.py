@@ -99,3 +99,10 @@ def test_a_median_among_ties_falls_back_and_says_so():
     found = bootstrap_interval([np.array([0.0] * 11 + [1.0])], np.median)
     assert (found.low, found.high) == (0.0, 0.0)
     assert found.status == "BCa is undefined among ties: percentile interval"
+
+
+def test_the_order_of_values_changes_nothing():
+    rng = np.random.default_rng(25)
+    x = rng.normal(size=30)  # with 99 resamples the interval would tell one order from another
+    expected = bootstrap_interval([x], np.mean, num_resamples=99)
+    assert bootstrap_interval([rng.permutation(x)], np.mean, num_resamples=99) == expected
