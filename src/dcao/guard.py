@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_whole
+from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
 """lr factor that answers a skipped step: the usual answer of loss scalers to an overflow."""
@@ -68,7 +69,7 @@ class Guard:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None
-        grads = [p.grad for p in _params(optimizer) if p.grad is not None]
+        grads = [p.grad for p in params_of(optimizer) if p.grad is not None]
         if all_finite(loss, grads):
             self._in_a_row = 0
             self._remember(optimizer, modules, step)
@@ -118,7 +119,7 @@ class Snapshot:
     def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
         self.step = step
         self.buffers = _save_buffers(modules)
-        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in _params(optimizer)]
+        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in params_of(optimizer)]
 
     @torch.no_grad()
     def restore(self, optimizer: Optimizer) -> None:
@@ -180,10 +181,6 @@ def _mend(good: Sequence[SavedBuffer]) -> None:
     for buffer in good:
         if not buffer.is_finite():
             buffer.restore()
-
-
-def _params(optimizer: Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:

@@ -32,6 +32,7 @@ from dcao.probe_batch import Closure, ProbeLoader, require_gradient
 from dcao.probe_loop import ProbeLoop, TrainingBatch
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder
+from dcao.vectors import params_of
 
 
 class DCAO(Optimizer):
@@ -366,7 +367,7 @@ class DCAO(Optimizer):
     def _before_loss(self) -> RngState | None:
         """The random streams that a due probe has to start from; the guard sees the buffers while they are good."""
         self.guard.before_loss(self._modules())
-        return capture_rng(self._all_params()) if self.loop.is_due() else None
+        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
 
     def _modules(self) -> list[nn.Module]:
         return self.loop.probe.modules_of(self.base) if self.guard.enabled else []
@@ -375,7 +376,7 @@ class DCAO(Optimizer):
         rng_state = self._before_loss()
         with torch.enable_grad():
             loss = closure()
-        require_gradient(self._all_params())
+        require_gradient(params_of(self.base))
         value = loss.detach() if isinstance(loss, Tensor) else loss
         return loss, TrainingBatch(loss=value, rng_state=rng_state, closure=closure)
 
@@ -399,9 +400,6 @@ class DCAO(Optimizer):
             self.controller.scale_lr(self.base, skip.factor)
         self.loop.record_skip(self.base, before, skip.reason, None if batch is None else batch.loss_value())
         return False
-
-    def _all_params(self) -> list[Tensor]:
-        return [p for group in self.base.param_groups for p in group["params"]]
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -18,7 +18,7 @@ from dcao.isolation import model_modules, without_autocast
 from dcao.measurement import Measurement
 from dcao.operators.hessian import vector_dtype
 from dcao.operators.hvp import HvpKind
-from dcao.probe_batch import ProbeBatch
+from dcao.probe_batch import ProbeBatch, gradients_left
 from dcao.vectors import flatten, trainable
 
 
@@ -116,10 +116,9 @@ class CurvatureProbe:
 
     def remember_gradient(self, optimizer: Optimizer) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
-        params = self.params(optimizer)
         if self.settings.measure in ("load", "batch"):
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-            self.past_gradient = flatten(gradients, dtype=vector_dtype(params))
+            params = self.params(optimizer)
+            self.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
 
     def state_dict(self) -> dict[str, Any]:
         """What the next probe starts from."""

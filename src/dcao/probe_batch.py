@@ -112,6 +112,11 @@ def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
     """What a closure left in ``.grad``; zero for parameters that it does not use."""
     require_gradient(params)
+    return gradients_left(params)
+
+
+def gradients_left(params: Sequence[Tensor]) -> list[Tensor]:
+    """What a backward pass has left in ``.grad``; zero for parameters that it did not reach."""
     return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,7 +17,7 @@ from dcao.isolation import RngState, capture_rng, leave_no_trace
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Hyperparameters, Observation, reason_to_hold
 from dcao.probe import CurvatureProbe
-from dcao.probe_batch import Closure, ProbeBatch, ProbeLoader
+from dcao.probe_batch import Closure, ProbeBatch, ProbeLoader, gradients_left
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, StepRecord
 
@@ -76,7 +75,7 @@ class TrainingBatch:
             loss_fn=self.loss_fn,
             closure=self.closure,
             rng_state=self.rng_state if self.rng_state is not None else capture_rng(params),
-            gradient=[torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params],
+            gradient=gradients_left(params),
             loss=self.loss_value(),
         )
 

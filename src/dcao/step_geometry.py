@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class StepGeometry:
 
     def l2_decay(self) -> Tensor:
         """Coupled weight decay of each entry; of shape ``(1,)`` where it is the same for all."""
-        decays = [own.l2_decay for own in self._dynamics()]
+        decays = [own.l2_decay for own in self._dynamics]
         if len(set(decays)) == 1:
             return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
         return torch.cat(
@@ -76,7 +77,7 @@ class StepGeometry:
 
     def seen(self, gradient: Tensor) -> Tensor:
         """A gradient as the optimizer sees it: coupled weight decay belongs to the loss."""
-        if not any(own.l2_decay for own in self._dynamics()):
+        if not any(own.l2_decay for own in self._dynamics):
             return gradient
         return torch.addcmul(gradient, self.l2_decay(), flatten(self.params, dtype=self.dtype))
 
@@ -86,7 +87,7 @@ class StepGeometry:
         P is the one that the coming step has if its gradients are ``gradients``; its first-moment correction is left
         out, because the first steps, short of an average, are as long as all others.
         """
-        parts = zip(gradients, self._groups, self._states, self._dynamics(), strict=True)
+        parts = zip(gradients, self._groups, self._states, self._dynamics, strict=True)
         pieces = []
         for grad, group, state, own in parts:
             denominator = self.model.denominator(group, state, grad)
@@ -113,8 +114,9 @@ class StepGeometry:
     def _reference(self) -> int:
         return max(range(len(self._groups)), key=lambda index: float(self._groups[index]["lr"]))
 
+    @cached_property
     def _dynamics(self) -> list[StepDynamics]:
-        """For each parameter; worked out once a group."""
+        """For each parameter; worked out once a group, and once for the one probe that a geometry serves."""
         model, by_group = self.model, dict[int, StepDynamics]()
         for group, state in zip(self._groups, self._states, strict=True):
             if id(group) not in by_group:

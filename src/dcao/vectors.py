@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 RandomKind = Literal["gaussian", "rademacher"]
 DEFAULT_SEED = 0
@@ -86,6 +87,16 @@ def unique(params: Iterable[Tensor]) -> list[Tensor]:
         1
     """
     return list({id(p): p for p in params}.values())
+
+
+def params_of(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters of all param groups, in order.
+
+    Example:
+        >>> len(params_of(torch.optim.SGD(torch.nn.Linear(2, 1).parameters())))
+        2
+    """
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def trainable(params: Iterable[Tensor]) -> list[Tensor]:
