@@ -124,16 +124,17 @@ def list_command() -> None:
 
 
 def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
-    metric = get_workload(config.workload).info.metric
+    metric = f"test_{get_workload(config.workload).info.metric}"
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
     if missing_runs([config], store, console):
         with console.status(config.label):
             run(
                 config,
                 store,
-                lambda point: console.print(
+                on_point=lambda point: console.print(
                     f"step {point.step:5d}  lr {point.lr:.3g}  training loss {significant(point.train_loss)}  "
-                    f"{metric} {point.metrics[metric]:.4g}  gradient evaluations {point.gradient_evaluations:.0f}",
+                    f"{metric.replace('_', ' ')} {point.metrics[metric]:.4g}  "
+                    f"gradient evaluations {point.gradient_evaluations:.0f}",
                     highlight=False,
                     soft_wrap=True,
                 ),

@@ -2,13 +2,17 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from dcao_lab import jsontext
 from dcao_lab.errors import LabError
 
-FORMAT = 1  # raise it when the same config would train differently: old runs are then done again
+FORMAT = 2  # raise it when the same config would train differently: old runs are then done again
+
+Setting = float | int | str | bool
+Settings = tuple[tuple[str, Setting], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +22,19 @@ class RunConfig:
     Attributes:
         workload: Name in ``dcao_lab.workloads.WORKLOADS``.
         optimizer: Name in ``dcao_lab.baselines.BASELINES``.
-        lr: Initial learning rate.
+        lr: Initial learning rate; for an optimizer that has none, the number that multiplies its steps.
         seed: Seed of the initial weights, the batch order and the probes.
-        num_steps: Training steps.
+        num_steps: Training steps, at most.
         eval_every: Steps from one evaluation to the next; there is one before the first step and one at the end.
+        settings: The optimizer's other hyperparameters by name, where they are not its defaults; a dict will do.
+        schedule: Name in ``dcao_lab.schedules.SCHEDULES``: how the learning rate goes on from the initial one.
+        budget: Gradient evaluations, probes and the like included, after which training ends; None: no such end.
+        batch_size: Examples a step; None takes the workload's own.
+        init_scale: Factor of every initial weight matrix (biases and norms stay).
+        label_noise: Share of the training labels that are drawn anew.
         watch: Measure s of a bare optimizer too, with a DCAO around it that changes nothing.
         spectrum_every: Steps from one measurement of the top Ritz values to the next; None measures none.
+        measure_solution: Measure the curvature of the trained network: sharpness, trace and spectral density.
     """
 
     workload: str
@@ -32,22 +43,34 @@ class RunConfig:
     seed: int
     num_steps: int
     eval_every: int
+    settings: Settings = ()
+    schedule: str = "constant"
+    budget: float | None = None
+    batch_size: int | None = None
+    init_scale: float = 1.0
+    label_noise: float = 0.0
     watch: bool = False
     spectrum_every: int | None = None
+    measure_solution: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", sorted_settings(self.settings))
         require_lr_and_seed(self.lr, self.seed)
-        for name in ("num_steps", "eval_every", "spectrum_every"):
+        for name in ("num_steps", "eval_every", "budget", "batch_size", "init_scale", "spectrum_every"):
             _require_positive(name, getattr(self, name))
+        if not 0.0 <= self.label_noise <= 1.0:
+            raise LabError(f"label_noise must be a share between 0 and 1, got {self.label_noise}")
 
     @property
     def label(self) -> str:
         """How progress and messages name this run, for example ``digits_mlp dcao:adamw lr=0.001 seed=0``."""
-        return f"{self.workload} {self.optimizer} lr={self.lr:g} seed={self.seed}"
+        changes = {name: getattr(self, name) for name in _CHANGES if getattr(self, name) != _DEFAULTS[name]}
+        words = [f"{name}={_spelled(value)}" for name, value in [*self.settings, *changes.items()]]
+        return " ".join([self.workload, self.optimizer, f"lr={self.lr:g}", *words, f"seed={self.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON has it, with the format it was written in."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **asdict(self), "settings": dict(self.settings)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
@@ -78,6 +101,20 @@ class RunConfig:
         return hashlib.sha256(jsontext.dumps(self.to_dict()).encode()).hexdigest()[:16]
 
 
+_CHANGES = ("schedule", "batch_size", "init_scale", "label_noise")
+_DEFAULTS = {field.name: field.default for field in fields(RunConfig)}
+
+
+def sorted_settings(settings: Settings | Mapping[str, Setting]) -> Settings:
+    """Settings by name, each once, as a tuple that can be a key.
+
+    Example:
+        >>> sorted_settings({"momentum": 0.9, "beta2": 0.99})
+        (('beta2', 0.99), ('momentum', 0.9))
+    """
+    return tuple(sorted(dict(settings).items()))
+
+
 def require_lr_and_seed(lr: float, seed: int) -> None:
     """Refuse what no optimizer can start from.
 
@@ -93,6 +130,11 @@ def require_lr_and_seed(lr: float, seed: int) -> None:
         raise LabError(f"seed must be 0 or more, got {seed}")
 
 
-def _require_positive(name: str, value: int | None) -> None:
-    if value is not None and value <= 0:
-        raise LabError(f"{name} must be 1 or more, got {value}")
+def _require_positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        at_least = "1 or more" if isinstance(value, int) else "positive and finite"
+        raise LabError(f"{name} must be {at_least}, got {value}")
+
+
+def _spelled(value: Setting) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

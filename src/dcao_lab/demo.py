@@ -121,7 +121,7 @@ def describe(config: RunConfig, outcome: RunResult | Exception) -> str:
     if outcome.outcome is Outcome.DIVERGED:
         return f"diverged after {outcome.num_steps} steps"
     metric = get_workload(config.workload).info.metric
-    return f"{metric} {outcome.final[metric]:.4g}"
+    return f"{metric} {outcome.final[f'test_{metric}']:.4g}"
 
 
 def _config(workload: str, optimizer: str, lr: float, seed: int, num_steps: int | None) -> RunConfig:

@@ -2,7 +2,7 @@
 
 import enum
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.provenance import provenance
+from dcao_lab.schedules import get_schedule
 from dcao_lab.store import RunStore
-from dcao_lab.training import EvaluationPoint, probe_cost, train
-from dcao_lab.workloads import WorkloadInfo, get_workload
+from dcao_lab.training import EvaluationPoint, TrainingPlan, probe_cost, train
+from dcao_lab.workloads import Problem, StartRequest, WorkloadInfo, get_workload
 
 
 class Outcome(enum.Enum):
@@ -77,14 +78,33 @@ class StoredRun:
     provenance: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run is done: what does not decide its numbers, up to rounding.
+
+    Attributes:
+        data_dir: Folder of the data, for workloads that need some; None looks where the workload says.
+        device: Device that trains, as torch spells it.
+    """
+
+    data_dir: Path | None = None
+    device: str = "cpu"
+
+
+HERE = Place()
+
+
 def run(
-    config: RunConfig, store: RunStore, on_point: Callable[[EvaluationPoint], None] = lambda point: None
+    config: RunConfig,
+    store: RunStore,
+    place: Place = HERE,
+    on_point: Callable[[EvaluationPoint], None] = lambda point: None,
 ) -> RunResult:
     """Do the run, store it, and return its result; ``on_point`` hears of each evaluation."""
     workload = get_workload(config.workload)
     get_baseline(config.optimizer)
     with store.writing(config) as folder:
-        points, probes_cost = _train(config, folder, on_point)
+        points, probes_cost = _train(config, place, folder, on_point)
         result = summarise(points, probes_cost, workload.info)
         _write(folder, result, points)
     return result
@@ -108,7 +128,7 @@ def load(config: RunConfig, store: RunStore) -> StoredRun:
 def summarise(points: list[EvaluationPoint], probe_evaluations: float, info: WorkloadInfo) -> RunResult:
     """The result of a run with these evaluations."""
     last = points[-1]
-    values = [value for point in points if (value := _number(point.metrics[info.metric])) is not None]
+    values = [value for point in points if (value := _number(point.metrics[f"test_{info.metric}"])) is not None]
     choose = max if info.higher_is_better else min
     diverged = not math.isfinite(last.metrics["test_loss"]) or not _is_finite(last.train_loss)
     return RunResult(
@@ -122,21 +142,45 @@ def summarise(points: list[EvaluationPoint], probe_evaluations: float, info: Wor
 
 
 def _train(
-    config: RunConfig, folder: Path, on_point: Callable[[EvaluationPoint], None]
+    config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]
 ) -> tuple[list[EvaluationPoint], float]:
     torch.manual_seed(config.seed)  # dropout, where a model has it; everything else has its own generator
-    problem = get_workload(config.workload).start(config.seed)
-    optimizer = _build(config, problem.model.parameters(), folder)
+    problem = start(config, place)
+    optimizer = _build(config, problem, folder)
+    plan = TrainingPlan(
+        num_steps=config.num_steps,
+        eval_every=config.eval_every,
+        budget=config.budget,
+        schedule=get_schedule(config.schedule),
+    )
     points = []
-    for point in train(problem, optimizer, config.num_steps, config.eval_every):
+    for point in train(problem, optimizer, plan):
         points.append(point)
         on_point(point)
     return points, probe_cost(optimizer)
 
 
-def _build(config: RunConfig, params: Iterable[torch.nn.Parameter], folder: Path) -> torch.optim.Optimizer:
+def start(config: RunConfig, place: Place) -> Problem:
+    """The workload as the config wants it, on the place's device."""
+    request = StartRequest(
+        seed=config.seed,
+        batch_size=config.batch_size,
+        label_noise=config.label_noise,
+        data_dir=place.data_dir,
+        device=torch.device(place.device),
+    )
+    problem = get_workload(config.workload).start(request)
+    if config.init_scale != 1.0:
+        with torch.no_grad():
+            for param in problem.model.parameters():
+                if param.ndim >= 2:  # weight matrices and kernels, not biases and norms
+                    param.mul_(config.init_scale)
+    return problem
+
+
+def _build(config: RunConfig, problem: Problem, folder: Path) -> torch.optim.Optimizer:
     try:
-        return get_baseline(config.optimizer).build(params, _request(config, folder))
+        return get_baseline(config.optimizer).build(problem, _request(config, folder))
     except ValueError as error:
         raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
 
@@ -145,6 +189,8 @@ def _request(config: RunConfig, folder: Path) -> BuildRequest:
     probes = get_baseline(config.optimizer).is_wrapped or config.watch
     return BuildRequest(
         lr=config.lr,
+        settings=dict(config.settings),
+        num_steps=config.num_steps,
         seed=config.seed,
         watch=config.watch,
         spectrum_every=config.spectrum_every,

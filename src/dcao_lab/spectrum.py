@@ -16,7 +16,7 @@ from dcao_lab.config import require_lr_and_seed
 from dcao_lab.errors import LabError
 from dcao_lab.report import formats
 from dcao_lab.training import minimize
-from dcao_lab.workloads import get_workload
+from dcao_lab.workloads import StartRequest, get_workload
 
 NUM_BINS = 15
 BAR_WIDTH = 40
@@ -50,8 +50,8 @@ class MeasuredSpectrum:
 def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: int, k: int) -> MeasuredSpectrum:
     """Train for ``num_steps`` and measure the loss of the batch that comes next."""
     require_lr_and_seed(lr, seed)
-    problem = get_workload(workload).start(seed)
-    stepper = get_baseline(optimizer).build(problem.model.parameters(), BuildRequest(lr=lr, seed=seed))
+    problem = get_workload(workload).start(StartRequest(seed=seed))
+    stepper = get_baseline(optimizer).build(problem, BuildRequest(lr=lr, seed=seed))
     for _ in range(num_steps):
         minimize(stepper, partial(problem.loss, next(problem.batches)))
     loss_fn = partial(problem.loss, next(problem.batches))

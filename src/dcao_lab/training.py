@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dcao_lab.workloads.base import Problem
+from dcao_lab.schedules import Schedule, constant
+from dcao_lab.workloads.base import Problem, SplitName
 
+WATCHED_SPLITS: tuple[SplitName, ...] = ("validation", "test")
+ALL_SPLITS: tuple[SplitName, ...] = ("train", *WATCHED_SPLITS)
 PATIENCE = 10  # losses that are nan or inf, in a row; a guarded optimizer may skip a few and recover
 
 
@@ -23,7 +26,8 @@ class EvaluationPoint:
         gradient_evaluations: Forward-and-backward passes spent, probes included.
         lr: Learning rate that trains now.
         train_loss: Mean of the mini-batch losses since the last evaluation; None before the first step.
-        metrics: What the workload's ``evaluate`` returns.
+        metrics: What the workload's ``evaluate`` returns, ``test_accuracy`` for the accuracy on the test data; of the
+            training data only at the end.
         seconds: Time spent on training steps so far, probes included and evaluations not.
     """
 
@@ -35,24 +39,57 @@ class EvaluationPoint:
     seconds: float
 
 
-def train(
-    problem: Problem, optimizer: torch.optim.Optimizer, num_steps: int, eval_every: int
-) -> Iterator[EvaluationPoint]:
-    """Train for ``num_steps`` and yield a point before the first step, every ``eval_every``, and at the end.
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How long to train and when to look.
+
+    Attributes:
+        num_steps: Training steps, at most.
+        eval_every: Steps from one evaluation to the next.
+        budget: Gradient evaluations after which training ends; None: no such end.
+        schedule: Factor of the initial learning rate over the course of the run.
+    """
+
+    num_steps: int
+    eval_every: int
+    budget: float | None = None
+    schedule: Schedule = constant
+
+
+def train(problem: Problem, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> Iterator[EvaluationPoint]:
+    """Train as planned and yield a point before the first step, every ``eval_every``, and at the end.
 
     Ends early once the loss has been nan or inf for ten steps in a row.
     """
     progress = _Progress()
-    yield _evaluate(problem, optimizer, progress)
-    for step in range(1, num_steps + 1):
+    initial_lrs = [group["lr"] for group in optimizer.param_groups]
+    yield _evaluate(problem, optimizer, progress, splits=WATCHED_SPLITS)
+    is_last = False
+    while not is_last:
+        _set_lrs(optimizer, initial_lrs, plan, progress)
         batch = next(problem.batches)
         started = time.perf_counter()
         loss = minimize(optimizer, partial(problem.loss, batch)).item()
         progress.note(loss, time.perf_counter() - started)
-        if step % eval_every == 0 or step == num_steps or progress.is_lost:
-            yield _evaluate(problem, optimizer, progress)
-        if progress.is_lost:
-            return
+        is_last = progress.is_lost or _share_done(plan, optimizer, progress) >= 1.0
+        if is_last or progress.step % plan.eval_every == 0:
+            yield _evaluate(problem, optimizer, progress, splits=ALL_SPLITS if is_last else WATCHED_SPLITS)
+
+
+def _share_done(plan: TrainingPlan, optimizer: torch.optim.Optimizer, progress: "_Progress") -> float:
+    """How much of the run is done, by its steps or by its budget, whichever is spent first."""
+    by_steps = progress.step / plan.num_steps
+    return by_steps if plan.budget is None else max(by_steps, _evaluations(optimizer, progress) / plan.budget)
+
+
+def _set_lrs(
+    optimizer: torch.optim.Optimizer, initial_lrs: list[float], plan: TrainingPlan, progress: "_Progress"
+) -> None:
+    if plan.schedule is constant:
+        return
+    factor = plan.schedule(_share_done(plan, optimizer, progress) + 1.0 / plan.num_steps)  # the end of this step
+    for group, lr in zip(optimizer.param_groups, initial_lrs, strict=True):
+        group["lr"] = factor * lr
 
 
 def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor]) -> Tensor:
@@ -93,13 +130,19 @@ class _Progress:
         return math.fsum(losses) / len(losses) if losses else None
 
 
-def _evaluate(problem: Problem, optimizer: torch.optim.Optimizer, progress: _Progress) -> EvaluationPoint:
+def _evaluations(optimizer: torch.optim.Optimizer, progress: _Progress) -> float:
+    return progress.step + probe_cost(optimizer)
+
+
+def _evaluate(
+    problem: Problem, optimizer: torch.optim.Optimizer, progress: _Progress, splits: tuple[SplitName, ...]
+) -> EvaluationPoint:
     return EvaluationPoint(
         step=progress.step,
-        gradient_evaluations=progress.step + probe_cost(optimizer),
+        gradient_evaluations=_evaluations(optimizer, progress),
         lr=_training_lr(optimizer),
         train_loss=progress.take_mean_loss(),
-        metrics=_in_eval_mode(problem.model, problem.evaluate),
+        metrics=_metrics(problem, splits),
         seconds=progress.seconds,
     )
 
@@ -109,10 +152,11 @@ def _training_lr(optimizer: torch.optim.Optimizer) -> float:
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
 
-def _in_eval_mode(model: nn.Module, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-    model.eval()
+def _metrics(problem: Problem, splits: tuple[SplitName, ...]) -> dict[str, float]:
+    problem.model.eval()
     try:
         with torch.no_grad():
-            return evaluate()
+            measured = {split: problem.evaluate(split) for split in splits}
     finally:
-        model.train()
+        problem.model.train()
+    return {f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()}

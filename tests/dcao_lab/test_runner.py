@@ -72,7 +72,7 @@ def points(*values):
             gradient_evaluations=i,
             lr=0.1,
             train_loss=0.5,
-            metrics={"test_loss": 1.0, "perplexity": v},
+            metrics={"test_loss": 1.0, "test_perplexity": v},
             seconds=0.0,
         )
         for i, v in enumerate(values)
@@ -81,4 +81,4 @@ def points(*values):
 
 def test_the_best_of_a_metric_that_is_better_small_is_its_minimum():
     result = summarise(points(9.0, 2.0, 4.0), 0.0, WORKLOADS["pydoc_gpt"].info)
-    assert (result.best, result.final["perplexity"], result.outcome) == (2.0, 4.0, Outcome.FINISHED)
+    assert (result.best, result.final["test_perplexity"], result.outcome) == (2.0, 4.0, Outcome.FINISHED)

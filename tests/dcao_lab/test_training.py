@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from dcao_lab.training import PATIENCE, minimize, train
+from dcao_lab.training import PATIENCE, TrainingPlan, minimize, train
 from dcao_lab.workloads.base import Problem
 
 
@@ -18,8 +18,15 @@ def line_problem(losses=None):
         return fit if value is None else fit * value
 
     batch = (torch.ones(4, 1), torch.ones(4, 1))
-    evaluate = lambda: {"test_loss": loss_now(model, batch), "training": float(model.training)}  # noqa: E731
-    return Problem(model=model, batches=itertools.repeat(batch), loss=loss, evaluate=evaluate)
+    evaluate = lambda split: {"loss": loss_now(model, batch), "training": float(model.training)}  # noqa: E731
+    return Problem(
+        model=model,
+        batches=itertools.repeat(batch),
+        loss=loss,
+        evaluate=evaluate,
+        criterion=None,
+        batches_per_epoch=1.0,
+    )
 
 
 def loss_now(model, batch):
@@ -36,20 +43,21 @@ def steps_of(points):
 def test_there_is_a_point_before_during_and_at_the_end(num_steps, eval_every, expected):
     problem = line_problem()
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
-    assert steps_of(train(problem, optimizer, num_steps, eval_every)) == expected
+    assert steps_of(train(problem, optimizer, TrainingPlan(num_steps=num_steps, eval_every=eval_every))) == expected
 
 
 def test_evaluation_is_in_eval_mode_and_training_goes_on_in_train_mode():
     problem = line_problem()
-    points = list(train(problem, torch.optim.SGD(problem.model.parameters(), lr=0.1), 2, 1))
-    assert [point.metrics["training"] for point in points] == [0.0, 0.0, 0.0]
+    optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
+    points = list(train(problem, optimizer, TrainingPlan(num_steps=2, eval_every=1)))
+    assert [point.metrics["test_training"] for point in points] == [0.0, 0.0, 0.0]
     assert problem.model.training
 
 
 def test_a_run_ends_once_the_loss_is_not_finite_for_ten_steps_in_a_row():
     problem = line_problem(itertools.chain([None] * 3, itertools.repeat(float("nan"))))
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
-    assert steps_of(train(problem, optimizer, 100, 50)) == [0, 3 + PATIENCE]
+    assert steps_of(train(problem, optimizer, TrainingPlan(num_steps=100, eval_every=50))) == [0, 3 + PATIENCE]
 
 
 def test_a_few_losses_that_are_not_finite_do_not_end_a_guarded_run():
@@ -58,7 +66,9 @@ def test_a_few_losses_that_are_not_finite_do_not_end_a_guarded_run():
             return loss_fn().detach()
 
     problem = line_problem(itertools.chain([float("inf")] * (PATIENCE - 1), itertools.repeat(None)))
-    points = list(train(problem, Guarded(problem.model.parameters(), lr=0.1), 20, 20))
+    points = list(
+        train(problem, Guarded(problem.model.parameters(), lr=0.1), TrainingPlan(num_steps=20, eval_every=20))
+    )
     assert steps_of(points) == [0, 20]
 
 
@@ -66,7 +76,8 @@ def test_probes_count_as_gradient_evaluations():
     problem = line_problem()
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
     optimizer.probe_cost = 2.5
-    assert [p.gradient_evaluations for p in train(problem, optimizer, 4, 4)] == [2.5, 6.5]
+    points = train(problem, optimizer, TrainingPlan(num_steps=4, eval_every=4))
+    assert [point.gradient_evaluations for point in points] == [2.5, 6.5]
 
 
 def test_a_step_is_torchs_own():

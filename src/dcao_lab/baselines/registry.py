@@ -1,56 +1,21 @@
-"""The record of an optimizer that runs can be compared with, and how each one is built."""
+"""The optimizers that runs can be compared with, by name."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 import dcao
+from dcao_lab.baselines.base import Baseline, Build, BuildRequest
+from dcao_lab.baselines.space import Continuous
+from dcao_lab.errors import LabError
+from dcao_lab.workloads import Problem
 
 TOP_K = 5  # Ritz values followed over time
 WATCH_EVERY = 10  # steps between probes of a bare optimizer: as often as DCAO itself probes
+LR = Continuous(low=1e-5, high=1.0, default=1e-3)
 
-
-@dataclass(frozen=True, kw_only=True)
-class BuildRequest:
-    """What a run asks of its optimizer.
-
-    Attributes:
-        lr: Initial learning rate.
-        seed: Seed of the probes.
-        watch: Measure a bare optimizer too, without changing anything.
-        spectrum_every: Steps between measurements of the top Ritz values; None measures none.
-        recorder: Where the probes' records go; None keeps none.
-    """
-
-    lr: float
-    seed: int = 0
-    watch: bool = False
-    spectrum_every: int | None = None
-    recorder: dcao.Recorder | None = None
-
-
-Build = Callable[[Iterable[nn.Parameter], BuildRequest], torch.optim.Optimizer]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """An optimizer by name.
-
-    Attributes:
-        name: What the command line calls it.
-        title: What the report calls it.
-        family: The bare optimizer underneath; its members share a colour in the report.
-        is_wrapped: Whether DCAO steers it.
-        build: Makes it for a model's parameters.
-    """
-
-    name: str
-    title: str
-    family: str
-    is_wrapped: bool
-    build: Build
+Base = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
 
 
 def adamw(params: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -63,11 +28,11 @@ def sgd(params: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=lr, momentum=0.9)
 
 
-def bare(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]) -> Build:
+def bare(base: Base) -> Build:
     """The optimizer as torch has it; watched, it is inside a DCAO that changes nothing, bit for bit."""
 
-    def build(params: Iterable[nn.Parameter], request: BuildRequest) -> torch.optim.Optimizer:
-        optimizer = base(params, request.lr)
+    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        optimizer = _bare(base, problem, request)
         if not request.watch:
             return optimizer
         return dcao.DCAO(optimizer, policy=dcao.policies.fixed(), every=WATCH_EVERY, **_probing(request))
@@ -75,11 +40,11 @@ def bare(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer])
     return build
 
 
-def steered(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]) -> Build:
+def steered(base: Base) -> Build:
     """The optimizer inside DCAO as we recommend it: no option given."""
 
-    def build(params: Iterable[nn.Parameter], request: BuildRequest) -> torch.optim.Optimizer:
-        return dcao.DCAO(base(params, request.lr), **_probing(request))
+    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        return dcao.DCAO(_bare(base, problem, request), **_probing(request))
 
     return build
 
@@ -90,14 +55,20 @@ def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCA
     return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
 
 
-def literal(base: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]) -> Build:
+def literal(base: Base) -> Build:
     """The optimizer inside the proposal's algorithm to the letter: raw eta * lambda_max."""
 
-    def build(params: Iterable[nn.Parameter], request: BuildRequest) -> torch.optim.Optimizer:
-        optimizer = base(params, request.lr)
+    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        optimizer = _bare(base, problem, request)
         return dcao.DCAO.literal(optimizer, every=50, k=TOP_K, recorder=request.recorder, seed=request.seed)
 
     return build
+
+
+def _bare(base: Base, problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    if request.settings:
+        raise LabError(f"unknown settings {', '.join(request.settings)}; this optimizer has lr alone")
+    return base(problem.model.parameters(), request.lr)
 
 
 def _probing(request: BuildRequest) -> dict[str, object]:
@@ -118,7 +89,14 @@ _WRAPPERS = (
 
 BASELINES: dict[str, Baseline] = {
     prefix + name: Baseline(
-        name=prefix + name, title=title.format(base_title), family=name, is_wrapped=wrapped, build=wrap(base)
+        name=prefix + name,
+        title=title.format(base_title),
+        family=name,
+        is_wrapped=wrapped,
+        build=wrap(base),
+        space={"lr": LR},
+        evaluations_per_step=1.2 if wrapped else 1.0,
+        source="torch.optim",
     )
     for name, base_title, base in _BASES
     for prefix, title, wrapped, wrap in _WRAPPERS

@@ -184,7 +184,7 @@ def _arm(runs: list[StoredRun], info: WorkloadInfo) -> Arm:
 
 def final_metric(run: StoredRun, info: WorkloadInfo) -> float | None:
     """The workload's metric at the end of a run; None when it diverged."""
-    return None if run.result.outcome is Outcome.DIVERGED else run.result.final[info.metric]
+    return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"test_{info.metric}"]
 
 
 def _median_with_losses(finals: list[float | None], info: WorkloadInfo) -> float | None:

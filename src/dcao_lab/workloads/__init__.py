@@ -13,9 +13,18 @@ from dcao_lab.workloads import (
     pydoc_gpt,
     pydoc_lstm,
 )
-from dcao_lab.workloads.base import Batch, Problem, Workload, WorkloadInfo
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
 
-__all__ = ["WORKLOADS", "Batch", "Problem", "Workload", "WorkloadInfo", "get_workload"]
+__all__ = [
+    "WORKLOADS",
+    "Batch",
+    "Problem",
+    "SplitName",
+    "StartRequest",
+    "Workload",
+    "WorkloadInfo",
+    "get_workload",
+]
 
 MODULES = (
     digits_mlp,

@@ -6,38 +6,67 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import Problem, WorkloadInfo, build_seeded, generator, shuffled_batches
+from dcao_lab.workloads.base import (
+    Batch,
+    Problem,
+    SplitName,
+    StartRequest,
+    WorkloadInfo,
+    build_seeded,
+    generator,
+    require_batch_size,
+    shuffled_batches,
+    with_label_noise,
+)
 
-Split = tuple[Tensor, Tensor, Tensor, Tensor]  # training inputs, test inputs, training labels, test labels
+Splits = dict[SplitName, Batch]  # inputs and labels of each split
+NUM_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class ClassificationWorkload:
-    """Classification of what ``split`` returns by the network that ``build`` makes."""
+    """Classification of what ``splits`` returns by the network that ``build`` makes."""
 
     info: WorkloadInfo
     build: Callable[[], nn.Module]
-    split: Callable[[], Split]
-    batch_size: int
+    splits: Callable[[], Splits]
 
-    def start(self, seed: int) -> Problem:
+    def start(self, request: StartRequest) -> Problem:
         """Fresh weights, and batches in an order of their own."""
-        train_x, test_x, train_y, test_y = self.split()
-        model = build_seeded(self.build, seed)
+        splits = moved(self.splits(), request)
+        model = build_seeded(self.build, request.seed).to(request.device)
+        inputs, labels = splits["train"]
+        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
+        criterion = nn.CrossEntropyLoss()
+        noisy = noisy_labels(labels, request)
         return Problem(
             model=model,
-            batches=shuffled_batches(train_x, train_y, self.batch_size, generator(seed, purpose=1)),
-            loss=lambda batch: F.cross_entropy(model(batch[0]), batch[1]),
-            evaluate=lambda: classification_metrics(model, test_x, test_y, F.cross_entropy),
+            batches=shuffled_batches(inputs, noisy, batch_size, generator(request.seed, purpose=1)),
+            loss=lambda batch: criterion(model(batch[0]), batch[1]),
+            evaluate=lambda split: classification_metrics(model, splits[split], F.cross_entropy),
+            criterion=criterion,
+            batches_per_epoch=len(inputs) // batch_size,
         )
 
 
+def moved(splits: Splits, request: StartRequest) -> Splits:
+    """The splits on the device that is asked for."""
+    return {name: (inputs.to(request.device), labels.to(request.device)) for name, (inputs, labels) in splits.items()}
+
+
+def noisy_labels(labels: Tensor, request: StartRequest) -> Tensor:
+    """The training labels with the noise that is asked for."""
+    noise = generator(request.seed, purpose=2)
+    return with_label_noise(labels.cpu(), request.label_noise, NUM_CLASSES, noise).to(request.device)
+
+
 def classification_metrics(
-    model: nn.Module, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    model: nn.Module, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> dict[str, float]:
     """The mean loss and the share of right answers."""
+    inputs, labels = batch
     logits = model(inputs)
     return {
-        "test_loss": loss(logits, labels).item(),
+        "loss": loss(logits, labels).item(),
         "accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
     }

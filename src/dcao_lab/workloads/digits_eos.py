@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import Problem, WorkloadInfo, build_seeded
-from dcao_lab.workloads.classification import classification_metrics
-from dcao_lab.workloads.digits import digits_split
+from dcao_lab.workloads.base import Problem, StartRequest, WorkloadInfo, build_seeded, require_batch_size
+from dcao_lab.workloads.classification import classification_metrics, moved, noisy_labels
+from dcao_lab.workloads.digits import digits_splits
 
 NUM_IMAGES = 1000
 WIDTH = 200
@@ -32,16 +32,20 @@ class EdgeOfStabilityWorkload:
     info: WorkloadInfo
     loss: Callable[[Tensor, Tensor], Tensor]
 
-    def start(self, seed: int) -> Problem:
-        """Fresh weights, and the whole training set again and again."""
-        train_x, test_x, train_y, test_y = digits_split()
-        train_x, test_x = PIXEL_STD * train_x, PIXEL_STD * test_x
-        model = build_seeded(build, seed)
+    def start(self, request: StartRequest) -> Problem:
+        """Fresh weights, and the same images again and again, all of them or the first of them."""
+        splits = {name: (PIXEL_STD * x, y) for name, (x, y) in moved(digits_splits(), request).items()}
+        model = build_seeded(build, request.seed).to(request.device)
+        inputs, labels = splits["train"]
+        number = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
+        batch = (inputs[:number], noisy_labels(labels, request)[:number])
         return Problem(
             model=model,
-            batches=itertools.repeat((train_x[:NUM_IMAGES], train_y[:NUM_IMAGES])),
+            batches=itertools.repeat(batch),
             loss=lambda batch: self.loss(model(batch[0]), batch[1]),
-            evaluate=lambda: classification_metrics(model, test_x, test_y, self.loss),
+            evaluate=lambda split: classification_metrics(model, splits[split], self.loss),
+            criterion=nn.CrossEntropyLoss() if self.loss is F.cross_entropy else None,
+            batches_per_epoch=1.0,
         )
 
 

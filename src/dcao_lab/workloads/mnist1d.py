@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
-from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.classification import ClassificationWorkload, Split
+from dcao_lab.workloads.base import Batch, SplitName, WorkloadInfo
+from dcao_lab.workloads.classification import ClassificationWorkload, Splits
 
 Array = NDArray[np.float64]
 
 BATCH_SIZE = 100  # as in the authors' own training
 DATA_SEED = 42  # one data set for every run: a seed's spread is then that of training alone
 NUM_PER_CLASS = 500
-NUM_TRAIN = 4000
+NUM_TRAIN = 4000  # the paper's; validation data is the end of them
+NUM_VALIDATION = 1000
 TEMPLATE_LENGTH = 12
 PADDING = (36, 60)  # points after the template, both ends included
 STRETCHED_LENGTH = TEMPLATE_LENGTH + PADDING[1]
@@ -59,20 +60,29 @@ TEMPLATE_HEIGHTS = (
 
 
 def mnist1d_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
-    """Classification of MNIST-1D, in batches of 100, by the network that ``build`` makes."""
-    return ClassificationWorkload(info, build, mnist1d_split, BATCH_SIZE)
+    """Classification of MNIST-1D by the network that ``build`` makes."""
+    return ClassificationWorkload(info, build, mnist1d_splits)
 
 
 @cache
-def mnist1d_split() -> Split:
-    """Training and test signals (N, 1, 40), float32, standardised together as the paper does, and their labels."""
+def mnist1d_splits() -> Splits:
+    """Signals (N, 1, 40), float32, and their labels; the last 1000 of the paper's training data validate."""
+    inputs, targets = mnist1d_data()
+    cuts = (NUM_TRAIN - NUM_VALIDATION, NUM_VALIDATION, len(inputs) - NUM_TRAIN)
+    names: tuple[SplitName, ...] = ("train", "validation", "test")
+    return dict(zip(names, zip(inputs.split(cuts), targets.split(cuts), strict=True), strict=True))
+
+
+@cache
+def mnist1d_data() -> Batch:
+    """All signals, standardised together as the paper does, and their labels, in the order of the splits."""
     random = np.random.RandomState(DATA_SEED)  # its stream is frozen for good, Generator's is not
     signals = np.concatenate([disturbed(template, random) for template in templates()])
     labels = np.repeat(np.arange(len(TEMPLATE_HEIGHTS)), NUM_PER_CLASS)
     order = random.permutation(len(labels))
     inputs = torch.tensor((signals - signals.mean()) / signals.std(), dtype=torch.float32).unsqueeze(1)[order]
     targets = torch.tensor(labels, dtype=torch.long)[order]
-    return inputs[:NUM_TRAIN], inputs[NUM_TRAIN:], targets[:NUM_TRAIN], targets[NUM_TRAIN:]
+    return inputs, targets
 
 
 def templates() -> Array:

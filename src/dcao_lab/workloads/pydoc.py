@@ -10,13 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import Batch, Problem, WorkloadInfo, build_seeded, generator
+from dcao_lab.workloads.base import (
+    Batch,
+    Problem,
+    SplitName,
+    StartRequest,
+    WorkloadInfo,
+    build_seeded,
+    generator,
+    refuse_label_noise,
+    require_batch_size,
+)
 
 BATCH_SIZE = 32
 CONTEXT = 32
 VOCABULARY = 128  # ASCII; the few other characters of the text are read as "?"
-BLOCK = 4096  # characters; every tenth block is test data, so that both halves cover the whole text
-TEST_WINDOWS = 256
+BLOCK = 4096  # characters; of every ten blocks one validates and one tests, so that all splits cover the whole text
+HELD_OUT = {4: "validation", 9: "test"}  # by the last digit of a block's number
+NUM_WINDOWS = 256  # of a split that is evaluated
 
 
 @dataclass(frozen=True)
@@ -26,43 +37,46 @@ class PydocWorkload:
     info: WorkloadInfo
     build: Callable[[], nn.Module]
 
-    def start(self, seed: int) -> Problem:
+    def start(self, request: StartRequest) -> Problem:
         """Fresh weights, and random windows of the training text."""
-        train, test = text_split()
-        model = build_seeded(self.build, seed)
-        test_batch = test_windows(test)
+        refuse_label_noise(self.info.name, request)
+        texts = {name: text.to(request.device) for name, text in text_splits().items()}
+        model = build_seeded(self.build, request.seed).to(request.device)
+        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(texts["train"]) // CONTEXT)
         return Problem(
             model=model,
-            batches=random_windows(train, generator(seed, purpose=1)),
+            batches=random_windows(texts["train"], batch_size, generator(request.seed, purpose=1)),
             loss=lambda batch: next_character_loss(model, batch),
-            evaluate=lambda: language_metrics(model, test_batch),
+            evaluate=lambda split: language_metrics(model, fixed_windows(texts[split])),
+            criterion=nn.CrossEntropyLoss(),
+            batches_per_epoch=len(texts["train"]) / (batch_size * CONTEXT),
         )
 
 
 @cache
-def text_split() -> tuple[Tensor, Tensor]:
-    """Training and test text as ASCII codes."""
+def text_splits() -> dict[SplitName, Tensor]:
+    """The text of each split as ASCII codes."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
     codes = torch.tensor(list(text.encode("ascii", errors="replace")), dtype=torch.long)
     blocks = codes.split(BLOCK)
-    train = [block for index, block in enumerate(blocks) if index % 10 != 9]
-    test = [block for index, block in enumerate(blocks) if index % 10 == 9]
-    return torch.cat(train), torch.cat(test)
+    names: tuple[SplitName, ...] = ("train", "validation", "test")
+    chosen = [HELD_OUT.get(index % 10, "train") for index in range(len(blocks))]
+    return {name: torch.cat([block for block, of in zip(blocks, chosen, strict=True) if of == name]) for name in names}
 
 
-def random_windows(text: Tensor, order: torch.Generator) -> Iterator[Batch]:
+def random_windows(text: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
     """Batches without end of windows that start anywhere."""
-    offsets = torch.arange(CONTEXT + 1)
+    offsets = torch.arange(CONTEXT + 1, device=text.device)
     while True:
-        starts = torch.randint(len(text) - CONTEXT, (BATCH_SIZE, 1), generator=order)
+        starts = torch.randint(len(text) - CONTEXT, (batch_size, 1), generator=order).to(text.device)
         windows = text[starts + offsets]
         yield windows[:, :-1], windows[:, 1:]
 
 
-def test_windows(text: Tensor) -> Batch:
-    """The same windows for every run, spread evenly over the test text."""
-    starts = torch.linspace(0, len(text) - CONTEXT - 1, TEST_WINDOWS).long().unsqueeze(1)
-    windows = text[starts + torch.arange(CONTEXT + 1)]
+def fixed_windows(text: Tensor) -> Batch:
+    """The same windows for every run, spread evenly over the text."""
+    starts = torch.linspace(0, len(text) - CONTEXT - 1, NUM_WINDOWS).long().unsqueeze(1)
+    windows = text[(starts + torch.arange(CONTEXT + 1)).to(text.device)]
     return windows[:, :-1], windows[:, 1:]
 
 
@@ -75,4 +89,4 @@ def next_character_loss(model: nn.Module, batch: Batch) -> Tensor:
 def language_metrics(model: nn.Module, batch: Batch) -> dict[str, float]:
     """Cross-entropy and perplexity a character; the perplexity of a loss beyond 700 is infinite."""
     loss = next_character_loss(model, batch).item()
-    return {"test_loss": loss, "perplexity": math.exp(loss) if loss < 700.0 else math.inf}
+    return {"loss": loss, "perplexity": math.exp(loss) if loss < 700.0 else math.inf}

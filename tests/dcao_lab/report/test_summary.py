@@ -17,7 +17,7 @@ def stored(optimizer, lr, seed, value, *, evaluations=6.0, seconds=0.06, watch=F
         num_steps=6,
         gradient_evaluations=evaluations,
         probe_evaluations=evaluations - 6,
-        final={"accuracy": value, "test_loss": 1.0},
+        final={"test_accuracy": value, "test_loss": 1.0},
         best=value,
     )
     point = EvaluationPoint(
@@ -25,7 +25,7 @@ def stored(optimizer, lr, seed, value, *, evaluations=6.0, seconds=0.06, watch=F
         gradient_evaluations=evaluations,
         lr=lr,
         train_loss=1.0,
-        metrics={"accuracy": value, "test_loss": 1.0},
+        metrics={"test_accuracy": value, "test_loss": 1.0},
         seconds=seconds,
     )
     return StoredRun(config=config, result=result, points=(point,), probes=(), provenance={})
