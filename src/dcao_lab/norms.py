@@ -1,11 +1,11 @@
 """How large a training step was: Euclidean norms over all trainable parameters together."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +31,20 @@ def copies(model: nn.Module) -> list[Tensor]:
     return [param.detach().clone() for param in _trainable(model)]
 
 
-def step_norms(model: nn.Module, before: Sequence[Tensor] | None) -> StepNorms:
+@torch.no_grad()
+def step_norms(model: nn.Module, before: list[Tensor] | None) -> StepNorms:
     """Norms of the step that has just ended; ``before`` are the parameters' :func:`copies` from before it, if any."""
     params = _trainable(model)
     gradients = [param.grad for param in params if param.grad is not None]
     return StepNorms(
-        gradient_norm=norm(gradients) if gradients else None,
-        parameter_norm=norm(params),
-        update_norm=None if before is None else norm(_differences(params, before)),
+        gradient_norm=_norm(gradients) if gradients else None,
+        parameter_norm=_norm(params),
+        update_norm=None if before is None else _norm(torch._foreach_sub(params, before)),
     )
 
 
-@torch.no_grad()
-def norm(tensors: Iterable[Tensor]) -> float:
-    """Euclidean norm of all entries together.
-
-    Example:
-        >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    return math.hypot(*[torch.linalg.vector_norm(tensor).item() for tensor in tensors])
-
-
-def _differences(after: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-    return [a.detach() - b for a, b in zip(after, before, strict=True)]
+def _norm(tensors: Sequence[Tensor]) -> float:
+    return get_total_norm(tensors).item()
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:

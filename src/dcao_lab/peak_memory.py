@@ -14,8 +14,9 @@ class PeakMemory:
 
     On CUDA: what torch had allocated on the device. On the CPU under Linux: resident memory of the whole process,
     which includes Python, the libraries and what earlier runs in this process have left, so only differences between
-    runs that are done alike mean anything. Elsewhere the system's peak is that of the process's whole life, which
-    would be another run's as easily as this one's: None.
+    runs that are done alike mean anything. Both include the one copy of the parameters that ``update_norm`` needs.
+    Elsewhere the system's peak is that of the process's whole life, which would be another run's as easily as this
+    one's: None.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,11 +188,9 @@ def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> T
 
 def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing) -> None:
     """Times go to a file of their own: the others are then the same bytes whenever the run is done again."""
-    lines = [asdict(point) for point in trained.points]
-    for line in lines:
-        del line["seconds"]
+    lines = [{name: value for name, value in vars(point).items() if name != "seconds"} for point in trained.points]
     jsontext.write_lines(folder / names.METRICS, lines)
     write_steps(folder / names.STEPS, trained.log)
-    jsontext.write(folder / names.TIMING, asdict(timing))
+    jsontext.write(folder / names.TIMING, vars(timing))
     jsontext.write(folder / names.PROVENANCE, provenance())
     jsontext.write(folder / names.RESULT, result.to_dict())

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -126,7 +126,7 @@ def probe_cost(optimizer: torch.optim.Optimizer) -> float:
 
 
 def training_lr(optimizer: torch.optim.Optimizer) -> float:
-    """The learning rate that trains the first param group; under a schedule DCAO may hold it below what stands there."""
+    """The learning rate that trains the first param group; under a schedule DCAO may hold it below what is there."""
     effective = getattr(optimizer, "effective_lrs", None)
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
@@ -217,7 +217,7 @@ def _evaluate(
         train_loss=progress.take_mean_loss(),
         metrics=metrics,
         seconds=progress.log.seconds,
-        **asdict(norms),
+        **vars(norms),
     )
 
 

@@ -1,0 +1,133 @@
+"""What a run in the lab costs beyond a bare torch loop: logging, norms, hashing and storing, evaluations left out.
+
+Both sides train digits_mlp by AdamW on the same batches from the same weights, one thread, with ``loss.item()`` every
+step; they take turns, in an order that changes, and each turn gives one ratio. CPU time is beside wall time because
+other work on the machine moves the latter.
+
+Run: python benchmarks/lab_overhead.py. Prints a table and writes benchmarks/results/lab_overhead.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcao_lab.config import RunConfig
+from dcao_lab.runner import run
+from dcao_lab.store import RunStore
+from dcao_lab.workloads import WORKLOADS, Problem, StartRequest, WorkloadInfo
+
+RESULTS = Path(__file__).parent / "results"
+NUM_TURNS = 20
+NUM_STEPS = 1000
+LR = 1e-3
+BOUND = 0.02  # of a step
+
+
+class WithoutEvaluation:
+    """A workload whose evaluations cost nothing, so that they are on neither side."""
+
+    def __init__(self, name: str) -> None:
+        self._workload = WORKLOADS[name]
+
+    @property
+    def info(self) -> WorkloadInfo:
+        """The workload's own, under a name of its own."""
+        return dataclasses.replace(self._workload.info, name=f"{self._workload.info.name}_unevaluated")
+
+    def start(self, request: StartRequest) -> Problem:
+        """The workload's own problem with constant metrics."""
+        return dataclasses.replace(
+            self._workload.start(request), evaluate=lambda split: {"loss": 1.0, self.info.metric: 0.5}
+        )
+
+
+def bare(workload: WithoutEvaluation, seed: int) -> None:
+    problem = workload.start(StartRequest(seed=seed))
+    optimizer = torch.optim.AdamW(problem.model.parameters(), lr=LR)
+    total = 0.0
+    for _ in range(NUM_STEPS):
+        batch = next(problem.batches)
+        optimizer.zero_grad()
+        loss = problem.loss(batch)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+
+
+def in_the_lab(workload: WithoutEvaluation, store: RunStore, seed: int) -> None:
+    config = RunConfig(
+        workload=workload.info.name,
+        optimizer="adamw",
+        lr=LR,
+        seed=seed,
+        num_steps=NUM_STEPS,
+        eval_every=workload.info.eval_every,
+    )
+    run(config, store)
+
+
+def seconds(function: Callable[[], None]) -> dict[str, float]:
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def turns(workload: WithoutEvaluation, store: RunStore) -> list[dict[str, dict[str, float]]]:
+    """Seconds of both sides, turn by turn; the first turn warms up and is left out."""
+    rows = []
+    for turn in range(NUM_TURNS + 1):
+        sides = {"bare": partial(bare, workload, turn), "lab": partial(in_the_lab, workload, store, turn)}
+        order = list(sides) if turn % 2 else list(reversed(sides))
+        rows.append({side: seconds(sides[side]) for side in order})
+    return rows[1:]
+
+
+def summary(rows: list[dict[str, dict[str, float]]], clock: str) -> dict[str, Any]:
+    """Median of the turns' ratios, their quartiles, and the median step."""
+    ratios = [row["lab"][clock] / row["bare"][clock] - 1.0 for row in rows]
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {
+        "clock": clock,
+        "overhead": statistics.median(ratios),
+        "quartiles": [quartiles[0], quartiles[2]],
+        "bare_microseconds_a_step": 1e6 * statistics.median(row["bare"][clock] for row in rows) / NUM_STEPS,
+        "lab_microseconds_a_step": 1e6 * statistics.median(row["lab"][clock] for row in rows) / NUM_STEPS,
+        "overheads": ratios,
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    workload = WithoutEvaluation("digits_mlp")
+    WORKLOADS[workload.info.name] = workload
+    with tempfile.TemporaryDirectory() as folder:
+        rows = turns(workload, RunStore(Path(folder)))
+    clocks = [summary(rows, clock) for clock in ("cpu", "wall")]
+    print(f"{'clock':6s} {'bare':>8s} {'lab':>8s} {'overhead':>9s}   quartiles   (microseconds a step)")
+    for row in clocks:
+        low, high = row["quartiles"]
+        print(
+            f"{row['clock']:6s} {row['bare_microseconds_a_step']:8.1f} {row['lab_microseconds_a_step']:8.1f} "
+            f"{row['overhead']:9.2%}   {low:.2%} to {high:.2%}"
+        )
+    print(f"bound {BOUND:.0%}: {'met' if clocks[0]['overhead'] < BOUND else 'NOT met'} by CPU time")
+    RESULTS.mkdir(exist_ok=True)
+    record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
+    (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "clocks": clocks}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
