@@ -1,8 +1,8 @@
 """What a run in the lab costs beyond a bare torch loop: logging, norms, hashing and storing, evaluations left out.
 
 Both sides train digits_mlp by AdamW on the same batches from the same weights, one thread, with ``loss.item()`` every
-step; they take turns, in an order that changes, and each turn gives one ratio. CPU time is beside wall time because
-other work on the machine moves the latter.
+step; they take turns, in an order that changes, and each turn gives one ratio. The bare loop runs twice a turn: how far
+the two are apart is the noise. CPU time is beside wall time because other work on the machine moves the latter more.
 
 Run: python benchmarks/lab_overhead.py. Prints a table and writes benchmarks/results/lab_overhead.json.
 """
@@ -89,22 +89,29 @@ def turns(workload: WithoutEvaluation, store: RunStore) -> list[dict[str, dict[s
     """Seconds of both sides, turn by turn; the first turn warms up and is left out."""
     rows = []
     for turn in range(NUM_TURNS + 1):
-        sides = {"bare": partial(bare, workload, turn), "lab": partial(in_the_lab, workload, store, turn)}
+        sides = {
+            "bare": partial(bare, workload, turn),
+            "lab": partial(in_the_lab, workload, store, turn),
+            "again": partial(bare, workload, turn),
+        }
         order = list(sides) if turn % 2 else list(reversed(sides))
         rows.append({side: seconds(sides[side]) for side in order})
     return rows[1:]
 
 
-def summary(rows: list[dict[str, dict[str, float]]], clock: str) -> dict[str, Any]:
-    """Median of the turns' ratios, their quartiles, and the median step."""
-    ratios = [row["lab"][clock] / row["bare"][clock] - 1.0 for row in rows]
+def summary(rows: list[dict[str, dict[str, float]]], clock: str, side: str) -> dict[str, Any]:
+    """Median and quartiles of the turns' ratios to the bare loop, and that of the fastest turns of both."""
+    ours, theirs = ([row[name][clock] for row in rows] for name in (side, "bare"))
+    ratios = [one / other - 1.0 for one, other in zip(ours, theirs, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
     return {
         "clock": clock,
+        "side": side,
         "overhead": statistics.median(ratios),
         "quartiles": [quartiles[0], quartiles[2]],
-        "bare_microseconds_a_step": 1e6 * statistics.median(row["bare"][clock] for row in rows) / NUM_STEPS,
-        "lab_microseconds_a_step": 1e6 * statistics.median(row["lab"][clock] for row in rows) / NUM_STEPS,
+        "overhead_of_the_fastest": min(ours) / min(theirs) - 1.0,
+        "microseconds_a_step": 1e6 * statistics.median(ours) / NUM_STEPS,
+        "bare_microseconds_a_step": 1e6 * statistics.median(theirs) / NUM_STEPS,
         "overheads": ratios,
     }
 
@@ -115,18 +122,21 @@ def main() -> None:
     WORKLOADS[workload.info.name] = workload
     with tempfile.TemporaryDirectory() as folder:
         rows = turns(workload, RunStore(Path(folder)))
-    clocks = [summary(rows, clock) for clock in ("cpu", "wall")]
-    print(f"{'clock':6s} {'bare':>8s} {'lab':>8s} {'overhead':>9s}   quartiles   (microseconds a step)")
-    for row in clocks:
+    table = [summary(rows, clock, side) for clock in ("cpu", "wall") for side in ("lab", "again")]
+    print(
+        f"{'clock':6s} {'side':6s} {'bare':>8s} {'side':>8s} {'overhead':>9s} {'fastest':>8s}   quartiles (us a step)"
+    )
+    for row in table:
         low, high = row["quartiles"]
         print(
-            f"{row['clock']:6s} {row['bare_microseconds_a_step']:8.1f} {row['lab_microseconds_a_step']:8.1f} "
-            f"{row['overhead']:9.2%}   {low:.2%} to {high:.2%}"
+            f"{row['clock']:6s} {row['side']:6s} {row['bare_microseconds_a_step']:8.1f} "
+            f"{row['microseconds_a_step']:8.1f} {row['overhead']:9.2%} {row['overhead_of_the_fastest']:8.2%}   "
+            f"{low:.2%} to {high:.2%}"
         )
-    print(f"bound {BOUND:.0%}: {'met' if clocks[0]['overhead'] < BOUND else 'NOT met'} by CPU time")
+    print(f"bound {BOUND:.0%} of a step: {'met' if table[0]['overhead'] < BOUND else 'NOT met'} by the median CPU time")
     RESULTS.mkdir(exist_ok=True)
     record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
-    (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "clocks": clocks}, indent=1) + "\n")
+    (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "rows": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """How large a training step was: Euclidean norms over all trainable parameters together."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.linalg import vector_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +25,26 @@ class StepNorms:
 NO_NORMS = StepNorms()
 
 
-def copies(model: nn.Module) -> list[Tensor]:
-    """Copies of the trainable parameters, to compare with later."""
-    return [param.detach().clone() for param in _trainable(model)]
+def trainable(model: nn.Module) -> list[Tensor]:
+    """The parameters that training moves."""
+    return [param for param in model.parameters() if param.requires_grad]
 
 
 @torch.no_grad()
-def step_norms(model: nn.Module, before: list[Tensor] | None) -> StepNorms:
-    """Norms of the step that has just ended; ``before`` are the parameters' :func:`copies` from before it, if any."""
-    params = _trainable(model)
+def flat_copy(tensors: list[Tensor]) -> Tensor:
+    """All entries in one new vector."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def step_norms(params: list[Tensor], before: Tensor | None) -> StepNorms:
+    """Norms of the step that has just ended; ``before`` is the :func:`flat_copy` from before it, if there is one.
+
+    One vector each and no loop over the parameters, which takes twice as long on small networks.
+    """
     gradients = [param.grad for param in params if param.grad is not None]
+    after = flat_copy(params)
     return StepNorms(
-        gradient_norm=_norm(gradients) if gradients else None,
-        parameter_norm=_norm(params),
-        update_norm=None if before is None else _norm(torch._foreach_sub(params, before)),
+        gradient_norm=vector_norm(flat_copy(gradients)).item() if gradients else None,
+        parameter_norm=vector_norm(after).item(),
+        update_norm=None if before is None else vector_norm(after.sub_(before)).item(),
     )
-
-
-def _norm(tensors: Sequence[Tensor]) -> float:
-    return get_total_norm(tensors).item()
-
-
-def _trainable(model: nn.Module) -> list[Tensor]:
-    return [param for param in model.parameters() if param.requires_grad]

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.norms import NO_NORMS, StepNorms, copies, step_norms
+from dcao_lab.norms import NO_NORMS, StepNorms, flat_copy, step_norms, trainable
 from dcao_lab.schedules import Schedule, constant
 from dcao_lab.training_log import TrainingLog
 from dcao_lab.workloads.base import Batch, Problem, SplitName
@@ -89,17 +89,17 @@ def train(
     """
     log = TrainingLog() if log is None else log
     progress = _Progress(plan, log, probe_cost(optimizer))
-    set_lrs = _lr_setter(optimizer, plan, progress)
+    set_lrs, params = _lr_setter(optimizer, plan, progress), trainable(problem.model)
     yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
     while not progress.is_done:
         set_lrs()
         batch = next(problem.batches)
-        before = copies(problem.model) if progress.expects_evaluation else None
+        before = flat_copy(params) if progress.expects_evaluation else None
         started = time.perf_counter()
         loss = minimize(optimizer, partial(problem.loss, batch), batch).item()
         progress.note(loss, training_lr(optimizer), probe_cost(optimizer), time.perf_counter() - started)
         if progress.is_done or log.num_steps % plan.eval_every == 0:
-            norms = step_norms(problem.model, before)
+            norms = step_norms(params, before)
             yield _evaluate(
                 problem, optimizer, progress, norms, splits=ALL_SPLITS if progress.is_done else WATCHED_SPLITS
             )

@@ -6,6 +6,7 @@ import torch
 
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.runner import HERE, start
+from dcao_lab.schedules import get_schedule
 from dcao_lab.solution import NUM_BATCHES, measure_solution
 from dcao_lab.store import RunStore
 from dcao_lab.training import TrainingPlan, train
@@ -48,9 +49,8 @@ def test_of_a_linear_regression_it_is_the_dense_hessians():
     assert solution["status"] == solution["preconditioned_status"] == "measured"
     # A Ritz value's error is at most its residual, here squared over a gap of order 1; the run stops at 1e-3 relative.
     assert solution["sharpness"] == pytest.approx(eigenvalues.max().item(), rel=1e-6)
-    assert solution["preconditioned_sharpness"] == pytest.approx(
-        eigenvalues.max().item(), rel=0.05
-    )  # tolerance of a probe
+    probe_tolerance = 0.05
+    assert solution["preconditioned_sharpness"] == pytest.approx(eigenvalues.max().item(), rel=probe_tolerance)
     assert abs(solution["trace"] - H.trace().item()) < 4.0 * solution["trace_standard_error"]
     nodes, weights = solution["density"]["nodes"], solution["density"]["weights"]
     assert sum(weights) == pytest.approx(1.0)
@@ -131,16 +131,15 @@ def test_what_torch_raises_is_a_status():
 
 
 def test_a_run_that_ends_at_lr_zero_is_measured():
-    config = small_config(optimizer="dcao:adamw", schedule="cosine")
+    config = small_config(optimizer="dcao:adamw")
     problem = start(config, HERE)
     optimizer = get_baseline(config.optimizer).build(problem, BuildRequest(lr=1e-3))
-    points = list(
-        train(problem, optimizer, TrainingPlan(num_steps=6, eval_every=6, schedule=lambda share: 1.0 - share))
-    )
+    points = list(train(problem, optimizer, TrainingPlan(num_steps=6, eval_every=6, schedule=get_schedule("cosine"))))
     assert points[-1].lr == 0.0
     solution = measured(problem, optimizer)
     assert solution["preconditioned_status"] == "measured"
     assert solution["preconditioned_sharpness"] > 0.0
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0]
 
 
 def test_a_run_has_it_when_asked_and_does_not_count_its_cost(tmp_path):
