@@ -123,9 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = turns(workload, RunStore(Path(folder)))
     table = [summary(rows, clock, side) for clock in ("cpu", "wall") for side in ("lab", "again")]
-    print(
-        f"{'clock':6s} {'side':6s} {'bare':>8s} {'side':>8s} {'overhead':>9s} {'fastest':>8s}   quartiles (us a step)"
-    )
+    print(f"{'clock':6s} {'side':6s} {'bare':>8s} {'side':>8s} {'overhead':>9s} {'fastest':>8s}   quartiles")
     for row in table:
         low, high = row["quartiles"]
         print(

@@ -68,9 +68,7 @@ def run(
     get_baseline(config.optimizer)
     with store.writing(config) as folder:
         trained = _train(config, place, folder, on_point)
-        started = time.perf_counter()
-        solution = _solution(config, place, trained) if config.measure_solution else None
-        solution_seconds = time.perf_counter() - started
+        solution, solution_seconds = _solution(config, place, trained)
         cost = probe_cost(trained.optimizer)
         result = summarise(trained.points, trained.log.loss, cost, workload.info, solution)
         timing = _timing(trained, workload.info, solution_seconds)
@@ -132,8 +130,14 @@ def _plan(config: RunConfig) -> TrainingPlan:
     )
 
 
-def _solution(config: RunConfig, place: Place, trained: _Trained) -> dict[str, Any]:
-    return measure_solution(trained.problem, trained.optimizer, start(config, place).batches, config.seed)
+def _solution(config: RunConfig, place: Place, trained: _Trained) -> tuple[dict[str, Any] | None, float]:
+    """The curvature of the trained network, if asked for, and the seconds that it took."""
+    if not config.measure_solution:
+        return None, 0.0
+    started = time.perf_counter()
+    batches = start(config, place).batches  # those of the run from its first on, whatever the run has used
+    solution = measure_solution(trained.problem, trained.optimizer, batches, config.seed)
+    return solution, time.perf_counter() - started
 
 
 def start(config: RunConfig, place: Place) -> Problem:
