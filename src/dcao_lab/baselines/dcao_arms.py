@@ -15,6 +15,7 @@ from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
+WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 RULES = ("lr", "momentum", "weight_decay")
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
 ONE_EPOCH = "epoch"  # ``every`` of a probe once a pass over the data
@@ -66,8 +67,16 @@ def literal(base: TorchBase) -> Baseline:
 
 
 def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCAO:
-    """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing."""
+    """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
+
+    Raises:
+        LabError: The optimizer is none of torch's that have a stability threshold.
+    """
     base = optimizer.base if isinstance(optimizer, dcao.DCAO) else optimizer
+    if type(base) not in WATCHED:  # a subclass may step otherwise, as K-FAC does
+        raise LabError(
+            f"DCAO knows no stability threshold of {type(base).__name__}; choose sgd, adam, adamw or one of DCAO's arms"
+        )
     return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
 
 

@@ -9,6 +9,7 @@ from dcao.operators import LossFn
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, hessian_product
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
+Average = Callable[[Tensor], Tensor]
 
 
 def rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -19,6 +20,21 @@ def rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
 def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers."""
     return torch.randn(like.shape, generator=generator).to(like)
+
+
+def over_kernels(estimate: Tensor) -> Tensor:
+    """AdaHessian's spatial averaging: the mean absolute value of each convolution kernel; other shapes stay.
+
+    Example:
+        >>> over_kernels(torch.tensor([[[[1.0, -3.0]]]]))
+        tensor([[[[2., 2.]]]])
+    """
+    return estimate.abs().mean(dim=(2, 3), keepdim=True).expand_as(estimate) if estimate.ndim == 4 else estimate
+
+
+def as_it_is(estimate: Tensor) -> Tensor:
+    """No averaging."""
+    return estimate
 
 
 class HutchinsonOptimizer(torch.optim.Optimizer):
@@ -32,13 +48,16 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
         draw: Random vectors z with unit covariance.
         every: Steps from one estimate to the next; the first is made at the first step.
         seed: Of the random vectors.
+        average: What is made of the estimate of each parameter.
     """
 
-    def __init__(self, inner: torch.optim.Optimizer, *, draw: Draw, every: int, seed: int) -> None:
+    def __init__(
+        self, inner: torch.optim.Optimizer, *, draw: Draw, every: int, seed: int, average: Average = as_it_is
+    ) -> None:
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups, self.state = inner.param_groups, inner.state
-        self.draw, self.every = draw, every
+        self.draw, self.every, self.average = draw, every, average
         self.generator = torch.Generator().manual_seed(seed)
         self.num_steps = 0
         self.probe_cost = 0.0
@@ -63,5 +82,5 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
         self.probe_cost += HESSIAN_PRODUCT_COST
         for param, g in zip(params, gradient, strict=True):
             param.grad = g.detach()
-        self.inner.step(hessian=[z * product for z, product in zip(vectors, products, strict=True)])
+        self.inner.step(hessian=[self.average(z * product) for z, product in zip(vectors, products, strict=True)])
         return loss
