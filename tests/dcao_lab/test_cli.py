@@ -48,7 +48,7 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         (("run", "-w", "digits_mlp", "--lr", "0"), "lr must be positive and finite, got 0.0"),
         (("run", "-w", "digits_mlp", "--steps", "0"), "num_steps must be 1 or more, got 0"),
         (("demo", "-w", "imagenet"), "unknown workload 'imagenet'"),
-        (("spectrum", "-w", "digits_mlp", "-o", "lion"), "unknown optimizer 'lion'"),
+        (("spectrum", "-w", "digits_mlp", "-o", "rmsprop"), "unknown optimizer 'rmsprop'"),
         (("spectrum", "-w", "digits_mlp", "--lr", "-1"), "lr must be positive and finite, got -1.0"),
         (("spectrum", "-w", "digits_mlp", "--seed", "-1"), "seed must be 0 or more, got -1"),
         (("spectrum", "-w", "digits_mlp", "--steps", "1", "--out", "."), "cannot read or write .: Is a directory"),
