@@ -101,14 +101,14 @@ def _run_missing(configs: list[RunConfig], store: RunStore, jobs: int, console: 
     if not missing:
         return failures
 
-    with show_progress(console, missing) as progress:
+    with show_progress(console, missing, jobs) as progress:
 
         def on_done(config: RunConfig, outcome: RunResult | Exception) -> None:
             if isinstance(outcome, Exception):
                 failures.add(config)
             progress.done(config, describe(config, outcome))
 
-        LocalExecutor(jobs, threads=1).run_all(missing, store, on_done)
+        LocalExecutor(jobs, threads=1).run_all(missing, store, on_done, progress.started)
     return failures
 
 
