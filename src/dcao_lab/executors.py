@@ -1,5 +1,6 @@
 """Runs done by several at once: each exactly once in a store, whoever else works on it."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -80,11 +81,16 @@ def run_in_slots(
     """Do the runs in ``slots``, as :class:`Executor` says, and stop the slots, whatever happens."""
     schedule = _Schedule(slots, configs, store, on_done, on_start)
     try:
-        store.sweep()
+        _sweep(store)
         schedule.run()
     finally:
         slots.stop()
         schedule.release_all()
+        _sweep(store)
+
+
+def _sweep(store: RunStore) -> None:
+    with contextlib.suppress(StoreError):  # leftovers are in nobody's way; an error here would hide the real one
         store.sweep()
 
 

@@ -8,7 +8,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.ray_executor import RayExecutor, tasks_in_flight
 from dcao_lab.runner import RunResult
 from dcao_lab.store import RunState, RunStore
-from lab_runs import finish, run_bytes, small_config
+from lab_runs import finish, one_thread, run_bytes, small_config
 
 STEPS = {"num_steps": 400, "eval_every": 100}  # about a second: a machine can be lost in the middle of some
 
@@ -41,7 +41,8 @@ def test_all_runs_arrive_once_and_the_same_when_a_node_is_lost_in_the_middle(clu
         outcomes.append((config, outcome))
 
     RayExecutor(cluster.address).run_all([*configs, bad], store, on_done)
-    finish(local, *configs)
+    with one_thread():
+        finish(local, *configs)
     assert sorted(config.seed for config, outcome in outcomes if isinstance(outcome, RunResult)) == list(range(6))
     assert [type(outcome) for config, outcome in outcomes if config is bad] == [LabError]
     assert all(store.state(config) is RunState.FINISHED for config in configs)
