@@ -1,6 +1,9 @@
 """Small configs and finished runs for the tests of the lab."""
 
+import contextlib
 import dataclasses
+
+import torch
 
 from dcao_lab.config import RunConfig
 from dcao_lab.runner import load, run
@@ -36,3 +39,20 @@ def with_hostile_names(runs, monkeypatch):
     info = dataclasses.replace(real.info, title=HOSTILE, summary=HOSTILE, metric="accuracy")
     monkeypatch.setitem(WORKLOADS, "digits_mlp", dataclasses.replace(real, info=info))
     return [dataclasses.replace(run, provenance={**run.provenance, "processor": HOSTILE}) for run in runs]
+
+
+def run_bytes(store: RunStore, config):
+    """The contents of a run's files by name, but for those that tell when, where and how fast it was done."""
+    varying = {"timing.json", "provenance.json", "manifest.json"}
+    return {path.name: path.read_bytes() for path in store.folder(config).iterdir() if path.name not in varying}
+
+
+@contextlib.contextmanager
+def one_thread():
+    """In the block torch has one thread, as worker processes do: sums then have the same order, and the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,15 +1,19 @@
-"""Kill a demo anywhere and start it again: nothing is lost and nothing is done twice."""
+"""Kill a process anywhere and start it again, or start two: nothing is lost and nothing is done twice."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
 from dcao_lab.demo import DemoSize, demo_runs
 from dcao_lab.store import RunState, RunStore
+from lab_coordinator import CONFIGS, SCRIPT
+from lab_runs import finish, one_thread, run_bytes
 
 COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "120", "--seeds", "1"]
 RUNS = demo_runs(DemoSize(workloads=("digits_mlp",), num_steps=120, num_seeds=1))
@@ -70,6 +74,82 @@ def test_a_killed_demo_leaves_no_process_and_goes_on_where_it_was(tmp_path):
     assert {config: modified(store, config) for config in kept} == kept
     assert not list((store.root / ".partial").iterdir())
     assert (tmp_path / "index.html").exists()
+
+
+NUM_KILLS = 10
+
+
+def coordinate(root):
+    command = [sys.executable, str(SCRIPT), str(root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def logged(root, word):
+    """How often each run's fingerprint is in the log that the worker processes write."""
+    log = root / "log"
+    lines = log.read_text().split("\n") if log.exists() else []
+    return Counter(line.split()[1] for line in lines if line.startswith(word))
+
+
+def kill_somewhere(root, generator, is_at_work):
+    """Start a process, kill it at a random time, and wait until its workers are gone."""
+    before = logged(root, "started").total()
+    victim = coordinate(root)
+    deadline = time.monotonic() + 60
+    while is_at_work and logged(root, "started").total() == before and victim.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(generator.uniform(0.0, 0.2 if is_at_work else 2.0))
+    victim.kill()
+    victim.communicate()
+    wait_until_gone(victim.pid)
+
+
+def finished(store):
+    return {config: modified(store, config) for config in CONFIGS if store.state(config) is RunState.FINISHED}
+
+
+def assert_like_an_uninterrupted_one(store, tmp_path):
+    uninterrupted = RunStore(tmp_path / "uninterrupted")
+    with one_thread():
+        finish(uninterrupted, *CONFIGS)
+    for config in CONFIGS:
+        assert run_bytes(store, config) == run_bytes(uninterrupted, config)
+    kept = {path.name for path in store.root.iterdir()} - {".claims", "log"}
+    assert kept == {path.name for path in uninterrupted.root.iterdir()}
+    assert not list((store.root / ".partial").iterdir())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
+def test_killed_ten_times_and_finished_it_is_the_store_of_one_that_was_not(tmp_path):
+    store, generator = RunStore(tmp_path / "runs"), random.Random(0)
+    kept = {}
+    for kill in range(NUM_KILLS):
+        starts = logged(store.root, "started")
+        kill_somewhere(store.root, generator, is_at_work=kill % 3 == 0)
+        again = logged(store.root, "started") - starts
+        assert not {config for config in kept if again[config.fingerprint()]}, "done again"
+        kept = finished(store) | kept
+    last = coordinate(store.root)
+    output, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert sorted(output.split()) == sorted(config.fingerprint() for config in CONFIGS)
+    assert {config: modified(store, config) for config in kept} == kept
+    assert_like_an_uninterrupted_one(store, tmp_path)
+    wait_until_gone(last.pid)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
+def test_two_processes_share_a_store_and_each_reports_every_run(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    both = [coordinate(store.root), coordinate(store.root)]
+    for process in both:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert sorted(output.split()) == sorted(config.fingerprint() for config in CONFIGS)
+    assert logged(store.root, "started") == logged(store.root, "ended")
+    assert logged(store.root, "ended") == Counter({config.fingerprint(): 1 for config in CONFIGS})
+    assert_like_an_uninterrupted_one(store, tmp_path)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")

@@ -1,9 +1,17 @@
+import errno
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from dcao_lab.errors import LabError
+from dcao_lab.executors import LocalExecutor
+from dcao_lab.runner import RunResult
 from dcao_lab.store import RunState, RunStore, damage
 from lab_runs import finish, small_config
 
@@ -77,15 +85,112 @@ def test_a_damaged_run_is_moved_aside_and_not_deleted(store):
     assert store.state(config) is RunState.MISSING
 
 
-def test_only_one_process_at_a_time_may_work_in_a_store(store):
+def test_a_run_has_one_claim_at_a_time_and_another_run_its_own(store):
+    config = small_config()
+    with store.claim(config):
+        assert RunStore(store.root).claim(config) is None
+        store.claim(small_config(seed=1)).release()
+    RunStore(store.root).claim(config).release()
+
+
+CLAIM_AND_SLEEP = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from dcao_lab.store import RunStore
+from lab_runs import small_config
+claim = RunStore(Path(sys.argv[1])).claim(small_config())
+print("claimed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_claim_of_a_killed_process_is_free_and_its_leftovers_are_swept(store):
+    command = [sys.executable, "-c", CLAIM_AND_SLEEP, str(store.root), str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "claimed\n"
+        leftover = store._temporary(small_config())
+        assert store.claim(small_config()) is None
+        assert store.sweep() == 0
+        assert leftover.exists()
+        other.kill()
+    store.claim(small_config()).release()
+    assert store.sweep() == 1
+    assert not leftover.exists()
+
+
+def test_a_run_published_from_the_contents_of_its_files_is_whole(store):
+    config = small_config()
+    names = ("metrics.jsonl", "result.json", "timing.json", "provenance.json", "steps.parquet")
+    store.publish(config, {name: name.encode() for name in names})
+    assert store.state(config) is RunState.FINISHED
+    assert (store.folder(config) / "steps.parquet").read_bytes() == b"steps.parquet"
+
+
+def test_replacing_a_damaged_run_says_why_and_keeps_what_was_there(store, caplog):
+    config = small_config()
+    finish(store, config)
+    store.replace_damaged(config)
+    assert not caplog.messages
+    (store.folder(config) / "result.json").unlink()
+    store.replace_damaged(config)
+    (message,) = caplog.messages
+    assert message.startswith(f"{config.label} is done again: result.json missing (what was there is now in ")
+    assert store.state(config) is RunState.MISSING
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("may not mount a small disk here")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_finished_runs_whole(small_disk):
+    store = RunStore(small_disk)
+    finish(store, small_config())
     with (
-        store.exclusive(),
-        pytest.raises(LabError, match=r"another dcao-lab is at work in .*; wait for it"),
-        RunStore(store.root).exclusive(),
+        pytest.raises(LabError, match=rf"cannot write to {small_disk}: No space left on device; make room there or"),
+        store.writing(small_config(seed=1)) as folder,
     ):
-        pass
-    with store.exclusive():
-        pass
+        fill(folder, "x" * 100_000)
+    assert store.state(small_config()) is RunState.FINISHED
+    assert store.state(small_config(seed=1)) is RunState.MISSING
+    assert not list((store.root / ".partial").iterdir())
+    finish(store, small_config(seed=1))
+
+
+def test_a_store_that_cannot_be_written_to_can_be_read_and_says_so_when_it_must_write(small_disk):
+    store, outcomes = RunStore(small_disk), {}
+    finish(store, small_config())
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    LocalExecutor(1).run_all([small_config()], store, outcomes.__setitem__)
+    assert isinstance(outcomes[small_config()], RunResult)
+    with pytest.raises(LabError, match=rf"cannot write to {small_disk}: Read-only file system; make room there or"):
+        LocalExecutor(1).run_all([small_config(seed=1)], store, outcomes.__setitem__)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
+def test_what_the_disk_does_during_a_run_is_one_sentence(store, number):
+    with (
+        pytest.raises(LabError, match=rf"cannot write to {store.root}: {os.strerror(number)}; .* finished runs are"),
+        store.writing(small_config()),
+    ):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_missing_data_file_is_not_blamed_on_the_store(store, tmp_path):
+    with pytest.raises(FileNotFoundError), store.writing(small_config()):
+        (tmp_path / "data.txt").read_text()
+
+
+def test_a_store_without_room_for_claims_is_one_sentence(store):
+    (store.root / ".claims").write_text("")
+    with pytest.raises(LabError, match=rf"cannot write to {store.root}: File exists; make room there or give another"):
+        store.claim(small_config())
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):

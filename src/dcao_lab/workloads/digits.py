@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
@@ -23,6 +21,8 @@ def digits_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> Class
 @cache
 def digits_splits() -> Splits:
     """Images (N, 1, 8, 8), standardised by the training images, and labels: 60, 20 and 20 % of each class."""
+    from sklearn.datasets import load_digits  # here, for it doubles the time that a worker process takes to start
+
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)
     labels = torch.tensor(digits.target, dtype=torch.long)
@@ -38,6 +38,8 @@ def digits_splits() -> Splits:
 
 
 def _stratified(indices: Sequence[int], labels: torch.Tensor, share: float) -> tuple[list[int], list[int]]:
+    from sklearn.model_selection import train_test_split
+
     chosen = labels[list(indices)]
     kept, held_out = train_test_split(list(indices), test_size=share, random_state=SPLIT_SEED, stratify=chosen)
     return kept, held_out
