@@ -7,9 +7,9 @@ ResNet-50 follows Goyal et al. 2017 ("Accurate, Large Minibatch SGD"): batches o
 100 % of the image resized to 224 by 224 and mirrored, the middle of the image when evaluated; 76.4 % right.
 
 ViT-Base (Dosovitskiy et al. 2021) follows Beyer et al. 2022 ("Better plain ViT baselines for ImageNet-1k") in batches
-of 1024 and 90 epochs. It has the same augmentation as ResNet-50, without their RandAugment and MixUp, and the class token
-and learned positions of the original. They report 76.5 % for ViT-S/16 with both; the target leaves room for what is
-left out, and is a guess.
+of 1024 and 90 epochs. Its augmentation is that of ResNet-50, without their RandAugment and MixUp; it has the class
+token and learned positions of the original. They report more than 76 % for ViT-S/16 with both; the target leaves room
+for what is left out, and is a guess.
 """
 
 from functools import partial

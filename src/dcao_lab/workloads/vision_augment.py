@@ -57,9 +57,8 @@ def random_box(width: int, height: int, uniform: Tensor) -> Box:
         shape = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * ratio)
         box_width, box_height = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
         if 0 < box_width <= width and 0 < box_height <= height:
-            return _box(
-                int(left * (width - box_width + 1)), int(upper * (height - box_height + 1)), box_width, box_height
-            )
+            corner = int(left * (width - box_width + 1)), int(upper * (height - box_height + 1))
+            return _box(*corner, box_width, box_height)
     box_width = min(width, round(height * RATIO[1]))
     box_height = min(height, round(width / RATIO[0]))
     return _box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
@@ -71,7 +70,8 @@ def _box(left: int, upper: int, width: int, height: int) -> Box:
 
 def random_crop(image: Any, uniform: Tensor) -> Tensor:
     """A random box of the PIL image, resized: bytes (3, 224, 224)."""
-    return to_tensor(image.convert("RGB").resize((SIZE, SIZE), _bilinear(), box=random_box(*image.size, uniform)))
+    # Cut before it is resized, as torchvision does: ``resize(box=...)`` would let pixels beside the box in.
+    return to_tensor(image.crop(random_box(*image.size, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
 
 
 def center_crop(image: Any) -> Tensor:

@@ -60,9 +60,8 @@ class VisionSource:
         """In words, what a folder of this data may have in it."""
         test = self.test_names[0]
         first = f"{self.original}, " if self.original else ""
-        return (
-            f"{first}Parquet files (train*.parquet, {test}*.parquet) or an image folder (train/CLASS/*, {test}/CLASS/*)"
-        )
+        parquet, images = f"train*.parquet, {test}*.parquet", f"train/CLASS/*, {test}/CLASS/*"
+        return f"{first}Parquet files ({parquet}) or an image folder ({images})"
 
 
 @lru_cache(maxsize=2)  # the runs of a study use the same data again and again; CIFAR is 184 MB

@@ -132,7 +132,7 @@ def _cifar_images(files: CifarFiles, names: tuple[str, ...], read: Read) -> Imag
     batches = [load_arrays(read(name)) for name in names]
     pixels = np.concatenate([batch[b"data"] for batch in batches])  # rows: 1024 red, 1024 green, 1024 blue
     labels = [label for batch in batches for label in batch[files.labels]]
-    return torch.from_numpy(pixels).view(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.long)
+    return torch.from_numpy(pixels).reshape(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.long)
 
 
 def load_arrays(content: bytes) -> dict[bytes, Any]:
