@@ -87,7 +87,7 @@ def test_a_random_box_is_inside_the_image_and_of_the_allowed_area_and_shape(widt
 
 
 def test_the_area_of_a_random_box_is_uniform_between_8_and_100_percent():
-    # Half as wide as it could be: of a 1000 by 1000 image boxes up to 3/4 of the area always fit, whatever their shape.
+    # Below 3/4 of a square image the box fits whatever its shape, so that none is drawn anew.
     boxes = [random_box(1000, 1000, uniform) for uniform in draw_crops(4000, generator(0, purpose=3))]
     areas = torch.tensor([(right - left) * (lower - upper) / 1e6 for left, upper, right, lower in boxes])
     low, middle = ((areas > edge) & (areas < edge + 0.3) for edge in (0.1, 0.4))

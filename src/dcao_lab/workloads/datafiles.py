@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 from dcao_lab.errors import LabError
 
@@ -57,7 +56,7 @@ def load_from_hub(title: str, hub: str, how_else: str, **options: Any) -> Any:
     datasets = require_package("datasets")
     is_reachable = not datasets.config.HF_HUB_OFFLINE and _is_reachable(datasets.config.HF_ENDPOINT)
     try:
-        with mock.patch.object(datasets.config, "HF_HUB_OFFLINE", not is_reachable):  # then its cache at once
+        with _from_cache_alone(datasets, not is_reachable):
             return datasets.load_dataset(hub, **options)
     except Exception as error:  # of the libraries below: httpx's, huggingface_hub's, pyarrow's have no common base
         reason = one_line(error) if is_reachable else "the hub is out of reach, and nothing in the cache"
@@ -91,6 +90,17 @@ def one_line(error: BaseException) -> str:
         'EOFError'
     """
     return next((line.rstrip(" .") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _from_cache_alone(datasets: ModuleType, is_offline: bool) -> Iterator[None]:
+    """Sets the switch that ``HF_HUB_OFFLINE`` sets at import, which saves ``datasets`` its patience with the network."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = is_offline
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _is_reachable(url: str) -> bool:

@@ -109,7 +109,7 @@ def _read_idx(path: Path) -> Tensor:
 def _read_cifar(folder: Path, files: CifarFiles) -> dict[str, Images] | None:
     for place in (folder / files.folder, folder):
         if any((place / name).is_file() for name in (*files.train, *files.test)):
-            return _cifar_splits(files, lambda name, place=place: (place / name).read_bytes())  # type: ignore[misc]
+            return _cifar_splits(files, lambda name, place=place: (place / name).read_bytes())
     if not (folder / files.archive).exists():
         return None
     with tarfile.open(folder / files.archive) as archive:

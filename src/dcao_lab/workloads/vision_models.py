@@ -46,7 +46,7 @@ def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) 
     by one initialised alike, and the pooling by nothing.
     """
     model = build_resnet(num_layers, num_classes, **changes)
-    stem = model.network.resnet.embedder  # type: ignore[union-attr]
+    stem = model.network.resnet.embedder
     old = stem.embedder.convolution
     new = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
@@ -59,13 +59,3 @@ def build_vit(num_classes: int, **shape: Any) -> nn.Module:
     """The Vision Transformer of this shape; ViT-Base with patches of 16 by 16 pixels where nothing else is said."""
     transformers = require_package("transformers")
     return Logits(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=num_classes, **shape)))
-
-
-def num_parameters(model: nn.Module) -> int:
-    """How many numbers training decides.
-
-    Example:
-        >>> num_parameters(torch.nn.Linear(3, 2))
-        8
-    """
-    return sum(param.numel() for param in model.parameters())
