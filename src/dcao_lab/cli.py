@@ -114,9 +114,9 @@ def spectrum(
 def list_command() -> None:
     """Name the workloads and the optimizers."""
     console = _console()
-    workloads = Table("workload", "what it is", "steps", box=None, pad_edge=False)
+    workloads = Table("workload", "what it is", "steps", "needs", box=None, pad_edge=False)
     for name, workload in WORKLOADS.items():
-        workloads.add_row(name, workload.info.summary, str(workload.info.num_steps))
+        workloads.add_row(name, workload.info.summary, str(workload.info.num_steps), workload.info.needs or "")
     optimizers = Table("optimizer", "what it is", box=None, pad_edge=False)
     for name, baseline in BASELINES.items():
         optimizers.add_row(name, baseline.title)

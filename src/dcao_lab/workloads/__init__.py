@@ -2,14 +2,18 @@
 
 from dcao_lab.errors import look_up
 from dcao_lab.workloads import (
+    cifar,
     digits_cnn,
     digits_eos_ce,
     digits_eos_mse,
     digits_mlp,
     digits_resnet,
     digits_vit,
+    imagenet,
     mnist1d_conv,
     mnist1d_mlp,
+    mnist_cnn,
+    mnist_mlp,
     pydoc_gpt,
     pydoc_lstm,
 )
@@ -37,8 +41,15 @@ MODULES = (
     pydoc_lstm,
     digits_eos_ce,
     digits_eos_mse,
+    mnist_mlp,
+    mnist_cnn,
 )
-WORKLOADS: dict[str, Workload] = {module.WORKLOAD.info.name: module.WORKLOAD for module in MODULES}
+FAMILIES = (cifar, imagenet)
+ALL: tuple[Workload, ...] = (
+    *(module.WORKLOAD for module in MODULES),
+    *(workload for module in FAMILIES for workload in module.WORKLOADS),
+)
+WORKLOADS: dict[str, Workload] = {workload.info.name: workload for workload in ALL}
 
 
 def get_workload(name: str) -> Workload:

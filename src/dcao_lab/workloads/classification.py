@@ -54,10 +54,10 @@ def moved(splits: Splits, request: StartRequest) -> Splits:
     return {name: (inputs.to(request.device), labels.to(request.device)) for name, (inputs, labels) in splits.items()}
 
 
-def noisy_labels(labels: Tensor, request: StartRequest) -> Tensor:
+def noisy_labels(labels: Tensor, request: StartRequest, num_classes: int = NUM_CLASSES) -> Tensor:
     """The training labels with the noise that is asked for."""
     noise = generator(request.seed, purpose=2)
-    return with_label_noise(labels.cpu(), request.label_noise, NUM_CLASSES, noise).to(request.device)
+    return with_label_noise(labels.cpu(), request.label_noise, num_classes, noise).to(request.device)
 
 
 def classification_metrics(

@@ -1,0 +1,106 @@
+"""Training and evaluation on images that fit into memory: MNIST and CIFAR."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcao_lab.workloads.base import (
+    Batch,
+    Problem,
+    SplitName,
+    StartRequest,
+    WorkloadInfo,
+    build_seeded,
+    generator,
+    require_batch_size,
+    shuffled_batches,
+)
+from dcao_lab.workloads.classification import noisy_labels
+from dcao_lab.workloads.vision_augment import crop_and_flip, normalised
+from dcao_lab.workloads.vision_data import VisionSource, held_out, load_images
+from dcao_lab.workloads.vision_files import Images
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionWorkload:
+    """Classification of the images of ``source`` by the network that ``build`` makes.
+
+    Attributes:
+        info: Facts about it.
+        source: The data.
+        build: The network, from images to logits.
+        mean: Of each channel of the training images, as a share of white.
+        std: Likewise, the standard deviation.
+        is_augmented: Whether training images are shifted and mirrored.
+    """
+
+    info: WorkloadInfo
+    source: VisionSource
+    build: Callable[[], nn.Module]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    is_augmented: bool
+
+    def start(self, request: StartRequest) -> Problem:
+        """Fresh weights, and batches in an order of their own."""
+        splits = self._splits(request)
+        model = build_seeded(self.build, request.seed).to(request.device)
+        images, labels = splits["train"]
+        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(images))
+        criterion = nn.CrossEntropyLoss()
+        noisy = noisy_labels(labels, request, self.source.num_classes)
+        return Problem(
+            model=model,
+            batches=self._training_batches((images, noisy), batch_size, request.seed),
+            loss=lambda batch: criterion(model(batch[0]), batch[1]),
+            evaluate=lambda split: batched_metrics(model, self._evaluation_batches(splits, split)),
+            criterion=criterion,
+            batches_per_epoch=len(images) // batch_size,
+        )
+
+    def _splits(self, request: StartRequest) -> dict[SplitName, Images]:
+        loaded = load_images(self.source, request.data_dir)
+        images, labels = loaded["train"]
+        training, validation = held_out(labels, self.source.num_validation)
+        splits: dict[SplitName, Images] = {
+            "train": (images[training], labels[training]),
+            "validation": (images[validation], labels[validation]),
+            "test": loaded["test"],
+        }
+        return {name: (x.to(request.device), y.to(request.device)) for name, (x, y) in splits.items()}
+
+    def _training_batches(self, examples: Images, batch_size: int, seed: int) -> Iterator[Batch]:
+        images, labels = examples
+        draws = generator(seed, purpose=3)
+        order = generator(seed, purpose=1)
+        for chosen, targets in shuffled_batches(torch.arange(len(images)), labels, batch_size, order):
+            pixels = images[chosen.to(images.device)]
+            yield self._normalised(crop_and_flip(pixels, draws) if self.is_augmented else pixels), targets
+
+    def _evaluation_batches(self, splits: dict[SplitName, Images], split: SplitName) -> Iterator[Batch]:
+        images, labels = splits[split]
+        number = min(len(images), len(splits["test"][0]))  # of large training data as many as there are to test with
+        for start in range(0, number, EVALUATION_BATCH):
+            end = min(start + EVALUATION_BATCH, number)
+            yield self._normalised(images[start:end]), labels[start:end]
+
+    @property
+    def _normalised(self) -> Callable[[Tensor], Tensor]:
+        return partial(normalised, mean=self.mean, std=self.std)
+
+
+def batched_metrics(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """The mean loss and the share of right answers over all the batches."""
+    loss, right, number = 0.0, 0, 0
+    for inputs, labels in batches:
+        logits = model(inputs)
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        right += int((logits.argmax(dim=1) == labels).sum())
+        number += len(labels)
+    return {"loss": loss / number, "accuracy": right / number}
