@@ -10,8 +10,13 @@ from dcao_lab.workloads import (
     digits_vit,
     mnist1d_conv,
     mnist1d_mlp,
+    ptb_lstm,
+    ptb_transformer,
     pydoc_gpt,
     pydoc_lstm,
+    wikitext2_gpt2,
+    wikitext2_lstm,
+    wikitext2_transformer,
 )
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
 
@@ -37,6 +42,11 @@ MODULES = (
     pydoc_lstm,
     digits_eos_ce,
     digits_eos_mse,
+    ptb_lstm,
+    ptb_transformer,
+    wikitext2_lstm,
+    wikitext2_transformer,
+    wikitext2_gpt2,
 )
 WORKLOADS: dict[str, Workload] = {module.WORKLOAD.info.name: module.WORKLOAD for module in MODULES}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcao_lab.errors import LabError
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload's has a third part, which it carries along
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 M = TypeVar("M", bound=nn.Module)
@@ -32,6 +32,7 @@ class WorkloadInfo:
         num_steps: Training steps of a run, unless told otherwise.
         eval_every: Steps from one evaluation to the next, unless told otherwise.
         step_cost: Rough milliseconds of a training step on one core; only the time left that is shown uses it.
+        needs: Data that has to be there, in words; None: it is embedded.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WorkloadInfo:
     num_steps: int
     eval_every: int
     step_cost: float
+    needs: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
