@@ -21,7 +21,10 @@ FOLDERS = ("gpt2",)
 REPOSITORY = "openai-community/gpt2"
 
 
-ADVICE = f"put the vocab.json and merges.txt of {REPOSITORY} there, or download them once where there is a network"
+ADVICE = (
+    f"put the vocab.json and merges.txt of {REPOSITORY} into the data folder, or start once without --data-dir where "
+    "there is a network"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
