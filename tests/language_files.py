@@ -6,23 +6,8 @@ import zipfile
 import pyarrow
 import pyarrow.parquet
 
-WORDS = (
-    "the",
-    "of",
-    "<unk>",
-    "N",
-    "company",
-    "shares",
-    "said",
-    "market",
-    "@-@",
-    "year",
-    "n't",
-    ",",
-    "a",
-    "in",
-    "stock",
-)
+WORDS = ("the", "<unk>", "N", "of", "company", "shares", "said", "market", "@-@", "year", "n't", ",", "a", "in")
+WEIGHTS = [1 / rank for rank in range(1, len(WORDS) + 1)]  # Zipf: frequencies are what three steps can learn
 PTB_NAMES = {"train": "train", "validation": "valid", "test": "test"}
 LINES = {"train": 120, "validation": 25, "test": 20}
 
@@ -30,7 +15,7 @@ LINES = {"train": 120, "validation": 25, "test": 20}
 def ptb_lines(split):
     """Lines of 3 to 20 words; the training text has every word."""
     draw = random.Random(f"ptb {split}")
-    lines = [" ".join(draw.choices(WORDS, k=draw.randint(3, 20))) for _ in range(LINES[split])]
+    lines = [" ".join(draw.choices(WORDS, WEIGHTS, k=draw.randint(3, 20))) for _ in range(LINES[split])]
     return [*lines, " ".join(WORDS)] if split == "train" else lines
 
 
@@ -40,7 +25,7 @@ def wikitext_lines(split):
     for number, line in enumerate(ptb_lines(split)):
         if number % 10 == 0:
             lines += ["", f"= Article {'the' if number % 20 else 'of'} =", ""]
-        lines.append(f"{line} – é .")
+        lines.append(f"{line} — é .")
     return lines
 
 

@@ -26,7 +26,7 @@ INFO = WorkloadInfo(
     batch_size=BATCH_SIZE,
     num_steps=500 * STEPS_PER_EPOCH,
     eval_every=STEPS_PER_EPOCH,
-    step_cost=4000.0,
+    step_cost=3700.0,
     needs=PTB.needs,
 )
 

@@ -24,7 +24,7 @@ INFO = WorkloadInfo(
     batch_size=BATCH_SIZE,
     num_steps=750 * STEPS_PER_EPOCH,
     eval_every=STEPS_PER_EPOCH,
-    step_cost=24000.0,
+    step_cost=18_000.0,
     needs=WIKITEXT2.needs,
 )
 
