@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import pyarrow
 import pytest
 import torch
 import torch.nn.functional as F
@@ -180,6 +181,10 @@ def broken_parquet(folder):
     (folder / "train.parquet").write_bytes(b"not Parquet")
 
 
+def empty_parquet(folder):
+    write_parquet(folder / "train.parquet", "text", pyarrow.array([], pyarrow.string()))
+
+
 def not_utf8(folder):
     (folder / "wiki.train.tokens").write_bytes(b"\xff\xfe\n")
 
@@ -191,6 +196,7 @@ def not_utf8(folder):
         (archive_without_the_file, "there is no wiki.train.tokens in it"),
         (parquet_without_text, "it has columns image and none called text or sentence"),
         (broken_parquet, "[Pp]arquet"),
+        (empty_parquet, "it has no lines"),
         (not_utf8, "utf-8"),
     ],
 )

@@ -188,6 +188,8 @@ def _parquet_column(path: Path) -> list[str]:
     column = next((name for name in COLUMNS if name in file.schema_arrow.names), None)
     if column is None:
         raise ValueError(f"it has columns {', '.join(file.schema_arrow.names)} and none called {' or '.join(COLUMNS)}")
+    if file.metadata.num_rows == 0:
+        raise ValueError("it has no lines")
     return file.read(columns=[column])[column].to_pylist()
 
 
