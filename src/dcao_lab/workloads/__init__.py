@@ -14,8 +14,13 @@ from dcao_lab.workloads import (
     mnist1d_mlp,
     mnist_cnn,
     mnist_mlp,
+    ptb_lstm,
+    ptb_transformer,
     pydoc_gpt,
     pydoc_lstm,
+    wikitext2_gpt2,
+    wikitext2_lstm,
+    wikitext2_transformer,
 )
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
 
@@ -43,6 +48,11 @@ MODULES = (
     digits_eos_mse,
     mnist_mlp,
     mnist_cnn,
+    ptb_lstm,
+    ptb_transformer,
+    wikitext2_lstm,
+    wikitext2_transformer,
+    wikitext2_gpt2,
 )
 FAMILIES = (cifar, imagenet)
 ALL: tuple[Workload, ...] = (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcao_lab.errors import LabError
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload's has a third part, which it carries along
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 M = TypeVar("M", bound=nn.Module)

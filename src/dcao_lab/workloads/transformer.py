@@ -16,12 +16,16 @@ class TransformerShape:
         width: Length of a hidden state.
         num_heads: Attention heads; they share the width.
         num_layers: Blocks.
+        expansion: Width of the network in a block, in multiples of ``width``.
+        dropout: Of what each sublayer adds, and of the attention's weights.
         is_causal: Whether a position sees only itself and what is before it.
     """
 
     width: int = 32
     num_heads: int = 2
     num_layers: int = 2
+    expansion: int = 4
+    dropout: float = 0.0
     is_causal: bool
 
 
@@ -36,20 +40,26 @@ class TransformerBlock(nn.Module):
         self.attention_output = nn.Linear(shape.width, shape.width)
         self.network_norm = nn.LayerNorm(shape.width)
         self.network = nn.Sequential(
-            nn.Linear(shape.width, 4 * shape.width), nn.GELU(), nn.Linear(4 * shape.width, shape.width)
+            nn.Linear(shape.width, shape.expansion * shape.width),
+            nn.GELU(),
+            nn.Linear(shape.expansion * shape.width, shape.width),
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The hidden states (batch, length, width) after this block."""
-        hidden = hidden + self.attention_output(self._attend(self.attention_norm(hidden)))
-        return hidden + self.network(self.network_norm(hidden))
+        hidden = hidden + self._drop(self.attention_output(self._attend(self.attention_norm(hidden))))
+        return hidden + self._drop(self.network(self.network_norm(hidden)))
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        return F.dropout(hidden, self.shape.dropout, self.training)
 
     def _attend(self, hidden: Tensor) -> Tensor:
         batch, length, width = hidden.shape
         num_heads = self.shape.num_heads
         heads = self.query_key_value(hidden).view(batch, length, 3, num_heads, width // num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.shape.is_causal)
+        dropout = self.shape.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.shape.is_causal)
         return mixed.transpose(1, 2).reshape(batch, length, width)
 
 

@@ -1,0 +1,90 @@
+"""The AWD-LSTM language model (Merity, Keskar and Socher, ICLR 2018) on torch's own LSTM kernel.
+
+All randomness comes from torch's stream, so that an evaluation that replays the stream sees the same masks.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcao_lab.workloads.language_stream import State
+
+INIT_RANGE = 0.1  # of the embedding, as in salesforce/awd-lstm-lm; torch's own for the LSTM
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMShape:
+    """Sizes and dropouts; the defaults are the paper's for Penn Treebank.
+
+    Attributes:
+        embedding: Length of a word vector, and of the last layer's state: the decoder shares the word vectors.
+        width: Length of the state of the layers before the last.
+        num_layers: LSTM layers.
+        word_dropout: Share of the vocabulary that is left out of a batch wherever it occurs.
+        input_dropout: Of the word vectors.
+        hidden_dropout: Between layers.
+        output_dropout: After the last layer.
+        weight_dropout: Of the hidden-to-hidden weights.
+    """
+
+    embedding: int = 400
+    width: int = 1150
+    num_layers: int = 3
+    word_dropout: float = 0.1
+    input_dropout: float = 0.4
+    hidden_dropout: float = 0.3
+    output_dropout: float = 0.4
+    weight_dropout: float = 0.5
+
+
+class AWDLSTM(nn.Module):
+    """Word vectors, weight-dropped LSTM layers, and a decoder with the same word vectors and biases of its own.
+
+    With 10 000 words 24.2 million parameters, with 33 278 words 33.6 million, as the paper reports.
+    """
+
+    def __init__(self, num_words: int, shape: LSTMShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(num_words, shape.embedding)
+        sizes = [shape.embedding, *[shape.width] * (shape.num_layers - 1), shape.embedding]
+        self.layers = nn.ModuleList(
+            nn.LSTM(before, after, batch_first=True) for before, after in itertools.pairwise(sizes)
+        )
+        self.decoder_bias = nn.Parameter(torch.zeros(num_words))
+        nn.init.uniform_(self.words.weight, -INIT_RANGE, INIT_RANGE)
+
+    def forward(self, words: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Logits (batch, length, vocabulary) of the next words, and the state after them."""
+        hidden = locked_dropout(self._embed(words), self.shape.input_dropout, self.training)
+        after = []
+        for index, layer in enumerate(self.layers):
+            hidden, end = self._run(layer, hidden, None if state is None else state[index])
+            after.append(end)
+            is_last = index == len(self.layers) - 1
+            rate = self.shape.output_dropout if is_last else self.shape.hidden_dropout
+            hidden = locked_dropout(hidden, rate, self.training)
+        return F.linear(hidden, self.words.weight, self.decoder_bias), tuple(after)
+
+    def _embed(self, words: Tensor) -> Tensor:
+        """Word vectors, a word that is dropped being zero at each of its occurrences."""
+        kept = F.dropout(self.words.weight.new_ones(len(self.words.weight), 1), self.shape.word_dropout, self.training)
+        return self.words(words) * kept[words]
+
+    def _run(self, layer: nn.LSTM, inputs: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, State]:
+        if state is None:
+            zeros = inputs.new_zeros(1, len(inputs), layer.hidden_size)
+            state = (zeros, zeros)
+        # torch.lstm is what nn.LSTM calls: the weights may thus be results of a computation, here of dropout.
+        recurrent = F.dropout(layer.weight_hh_l0, self.shape.weight_dropout, self.training)
+        weights = [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
+        outputs, hidden, cell = torch.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
+        return outputs, (hidden, cell)
+
+
+def locked_dropout(hidden: Tensor, rate: float, training: bool) -> Tensor:
+    """Dropout of (batch, length, width) with one mask for all positions of a sequence (Gal and Ghahramani 2016)."""
+    return hidden * F.dropout(hidden.new_ones(len(hidden), 1, hidden.shape[2]), rate, training)

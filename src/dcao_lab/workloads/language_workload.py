@@ -1,0 +1,88 @@
+"""Word-level language modelling: what the LSTMs and the Transformers on PTB and WikiText-2 share."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dcao_lab.workloads.base import (
+    Problem,
+    SplitName,
+    StartRequest,
+    WorkloadInfo,
+    build_seeded,
+    generator,
+    refuse_label_noise,
+    require_batch_size,
+)
+from dcao_lab.workloads.language_stream import (
+    Step,
+    StreamBatch,
+    mean_loss,
+    perplexity,
+    stateless,
+    stream_batches,
+    stream_loss,
+    token_loss,
+)
+from dcao_lab.workloads.language_words import WordCorpus, read_words
+from dcao_lab.workloads.textfiles import TextSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordWorkload:
+    """Prediction of the next word by the network that ``build`` makes for a number of words.
+
+    A recurrent network maps words and a state to logits and a state, and its batches are (inputs, targets, carry);
+    another maps words to logits, and its batches are (inputs, targets).
+
+    Attributes:
+        info: Facts about it.
+        source: Where the text is.
+        build: Makes the network.
+        length: Words that a training step goes back in time.
+        is_recurrent: Whether the network has a state that batches hand on.
+    """
+
+    info: WorkloadInfo
+    source: TextSource
+    build: Callable[[int], nn.Module]
+    length: int
+    is_recurrent: bool
+
+    def start(self, request: StartRequest) -> Problem:
+        """Fresh weights, and the training text in columns side by side."""
+        refuse_label_noise(self.info.name, request)
+        corpus = read_words(self.source, request.data_dir)
+        streams = evaluation_streams(corpus, request.device)
+        model = build_seeded(lambda: self.build(len(corpus.vocabulary)), request.seed).to(request.device)
+        stream = corpus.streams["train"].to(request.device)
+        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(stream) // (self.length + 1))
+        batches = stream_batches(stream, batch_size, self.length, generator(request.seed, purpose=1))
+        step = model if self.is_recurrent else stateless(model)
+        return Problem(
+            model=model,
+            batches=batches if self.is_recurrent else without_carry(batches),
+            loss=lambda batch: (stream_loss if self.is_recurrent else token_loss)(model, batch),
+            evaluate=lambda split: word_metrics(step, streams[split], corpus.end_of_line, self.length),
+            criterion=None if self.is_recurrent else nn.CrossEntropyLoss(),
+            batches_per_epoch=len(stream) / (batch_size * self.length),
+        )
+
+
+def evaluation_streams(corpus: WordCorpus, device: torch.device) -> dict[SplitName, Tensor]:
+    """What is evaluated: all of the held-out text, and of the training text as long a beginning as the test text is."""
+    streams = {**corpus.streams, "train": corpus.streams["train"][: len(corpus.streams["test"])]}
+    return {split: stream.to(device) for split, stream in streams.items()}
+
+
+def word_metrics(step: Step, stream: Tensor, before: int, length: int) -> dict[str, float]:
+    """Cross-entropy in nats a word, and perplexity a word; the ends of lines count as words."""
+    loss = mean_loss(step, stream, before, length)
+    return {"loss": loss, "perplexity": perplexity(loss)}
+
+
+def without_carry(batches: Iterator[StreamBatch]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a model that has no state."""
+    return ((inputs, targets) for inputs, targets, _ in batches)
