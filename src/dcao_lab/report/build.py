@@ -89,7 +89,9 @@ def build_context(result: StudyResult) -> Context:
 
 def _lead(result: StudyResult, numbers: Numbers) -> str:
     study = result.study
-    counts = {phase: sum(planned.phase == phase for planned, _ in result.runs) for phase in ("trial", "final", "watched")}
+    counts = {
+        phase: sum(planned.phase == phase for planned, _ in result.runs) for phase in ("trial", "final", "watched")
+    }
     named = {"final": "that count", "trial": "that tuned", "watched": "that were watched"}
     spelled_counts = [f"{formats.count(counts[phase])} {words}" for phase, words in named.items() if counts[phase]]
     missing = f"; {formats.count(len(result.missing))} are missing" if result.missing else ""

@@ -11,6 +11,7 @@ from dcao_lab.report.analysis.comparisons import ArmComparison, best_without_dca
 from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.view import Place, ranking
 from dcao_lab.report.numbers import Numbers
+from dcao_lab.workloads import WorkloadInfo
 
 ALPHA = 0.05
 
@@ -75,8 +76,8 @@ def _winners(numbers: Numbers) -> str:
         return ""
     won = [task for task in rivals if numbers.view.is_wrapped(bests[task].place.arm)]
     lost = [task for task in rivals if task not in won]
-    spelled = [f"{numbers.view.infos[task].title} ({title(numbers, bests[task].place.arm)})" for task in lost]
-    losses = f" It is not on {formats.listed(spelled)}." if lost else ""
+    spelled = [f"{title(numbers, bests[task].place.arm)}'s on {numbers.view.infos[task].title}" for task in lost]
+    losses = f" It is {formats.listed(spelled)}." if lost else ""
     return f"The best median is a DCAO arm's on {len(won)} of {_workloads(len(rivals))}.{losses}"
 
 
@@ -87,7 +88,10 @@ def _against_references(numbers: Numbers) -> list[str]:
     others = [c for c in pairs if c not in steered]
     return [
         _tally(numbers, group, name)
-        for group, name in ((steered, "DCAO against the bare optimizer"), (others, "The other arms against their reference"))
+        for group, name in (
+            (steered, "DCAO against the bare optimizer"),
+            (others, "The other arms against their reference"),
+        )
         if group
     ]
 
@@ -132,10 +136,14 @@ def _against_the_best(numbers: Numbers) -> str:
         return ""
     spelled = [
         f"{formats.difference(numbers.view.infos[c.task], c.found.difference)} "
-        f"{formats.difference_unit(numbers.view.infos[c.task])} on {numbers.view.infos[c.task].title} ({c.verdict})"
+        f"{_unit(numbers.view.infos[c.task])} on {numbers.view.infos[c.task].title} ({c.verdict})"
         for c in group
     ]
     return f"The best DCAO arm minus the best arm without DCAO: {formats.listed(spelled)}."
+
+
+def _unit(info: WorkloadInfo) -> str:
+    return formats.difference_unit(info) + ("" if info.higher_is_better else " (less is better)")
 
 
 def _versus(numbers: Numbers, c: ArmComparison) -> str:
@@ -144,7 +152,7 @@ def _versus(numbers: Numbers, c: ArmComparison) -> str:
     return (
         f"{title(numbers, c.arm)} minus {title(numbers, c.other)}, the best without DCAO: "
         f"{formats.difference(info, c.found.difference)} {formats.difference_unit(info)} "
-        f"({interval}; {c.verdict})."
+        f"({interval}: {c.verdict})."
     )
 
 
@@ -177,7 +185,9 @@ def _robustness(numbers: Numbers) -> list[str]:
 
 def _usable(numbers: Numbers, axis: str) -> str:
     own = [s for s in numbers.sweeps if s.source == "variations" and s.axis == axis]
-    shares = {arm: [s.num_usable / len(s.points) for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)}
+    shares = {
+        arm: [s.num_usable / len(s.points) for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
+    }
     means = sorted(((sum(v) / len(v), arm) for arm, v in shares.items()), key=lambda pair: -pair[0])[:8]
     spelled = [f"{title(numbers, arm)} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
     return (
@@ -194,10 +204,9 @@ def _cost(numbers: Numbers) -> str:
     if not times or not evaluations:
         return ""
     return (
-        f"Cost: a training step with DCAO takes {formats.percent_change(median(evaluations))} gradient evaluations and "
-        f"{formats.percent_change(median(times))} time against the bare optimizer "
-        f"(medians over workloads and arms; time from {formats.percent_change(min(times))} to "
-        f"{formats.percent_change(max(times))})."
+        f"Cost: a training step with DCAO takes {formats.more(median(evaluations))} gradient evaluations and "
+        f"{formats.more(median(times))} time than the bare optimizer's (medians over workloads and arms; time: "
+        f"{formats.percent_change(min(times))} to {formats.percent_change(max(times))})."
     )
 
 
@@ -209,7 +218,8 @@ def _certainty(numbers: Numbers) -> str:
     most = max(pairs)
     smallest = 2.0 ** (1 - most)
     can = (
-        f"with {most} seeds a signed-rank test can never reach p \u2264 {ALPHA:g} (its smallest p is {smallest:g}; 6 seeds can)"
+        f"with {most} seeds a signed-rank test can never reach p \u2264 {ALPHA:g} (its smallest p is {smallest:g}; "
+        "6 seeds can)"
         if smallest > ALPHA
         else f"with {most} seeds the smallest p of a signed-rank test is {formats.significant(smallest, 2)}"
     )

@@ -25,8 +25,8 @@ def _overall(numbers: Numbers) -> list[Context]:
     assert found.ranking is not None  # there are two arms
     caption = (
         "Left: scores are 0 for the worst result of a workload and 1 for its best run; the mean of the middle half, "
-        "with its 95 % interval. Middle: how often an arm reaches the target with at most so many times the gradient "
-        "evaluations of the fastest arm (AlgoPerf's profile; its score is the area up to 4). Right: mean rank by median "
+        "with its 95 % interval. Middle: how often an arm reaches the target with at most so many times the "
+        "gradient evaluations of the fastest arm (AlgoPerf's profile; its score is the area up to 4). Right: mean rank by median "
         f"final metric. {statistics.ranking_note(numbers, found)}"
     )
     panels = [
