@@ -27,7 +27,9 @@ def headlines(numbers: Numbers) -> list[str]:
         _cost(numbers),
         _certainty(numbers),
     ]
-    return [sentence for sentence in sentences if sentence] or ["No run that counts is there yet."]
+    return [sentence for sentence in sentences if sentence] or [
+        "No comparison can be made of the runs that are there yet."
+    ]
 
 
 def task_sentences(numbers: Numbers, task: str) -> list[str]:
