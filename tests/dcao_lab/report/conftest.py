@@ -2,7 +2,7 @@ import pytest
 
 from dcao_lab.report import write_study_report
 from dcao_lab.store import RunStore
-from lab_studies import real_study
+from report_studies import real_study
 
 
 @pytest.fixture(scope="session")

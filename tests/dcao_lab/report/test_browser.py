@@ -9,7 +9,7 @@ import pytest
 
 from dcao_lab.report import write_study_report
 from lab_runs import HOSTILE
-from lab_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = shutil.which("chromium")

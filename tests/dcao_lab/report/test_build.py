@@ -9,7 +9,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.report import write_study_report
 from dcao_lab.study import StudyResult, Variation
 from lab_runs import HOSTILE
-from lab_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 

@@ -5,7 +5,7 @@ import pytest
 from dcao_lab.report.numbers import analyse
 from dcao_lab.report.words import coverage, headlines, task_sentences
 from dcao_lab.study import Variation
-from lab_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
 
 
 @pytest.fixture

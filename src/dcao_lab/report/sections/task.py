@@ -123,8 +123,8 @@ def _stability(numbers: Numbers, task: str, key: str) -> Context:
     caption = (
         "Above 2 the steps are too long for the curvature that they meet. s counts in what the optimizer does to the "
         "step (preconditioner, momentum); lr times the largest Ritz value of the loss Hessian is the proposal's raw "
-        "form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines their "
-        "running median; a value that is not above zero has no point."
+        "form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
+        "their running median; a value that is not above zero has no point."
     )
     return section("stability", "Stability against the edge", caption, figures=panels)
 

@@ -107,7 +107,9 @@ def real_study(store):
     for on in tasks:
         for arm in arms:
             plans += [planned(arm, 100, phase="trial", on=on, lr=lr) for lr in (1e-3, 1e-1)]
-            plans += [planned(arm, seed, on=on, lr=1e-2, measure_solution=on is tasks[0]) for seed in (0, 1)]
+            plans += [
+                planned(arm, seed, on=on, lr=1e-2, measure_solution=(on, seed) == (tasks[0], 0)) for seed in (0, 1)
+            ]
             plans.append(planned(arm, 0, phase="watched", on=on, lr=1e-2, watch=True, spectrum_every=6))
     for plan in plans:
         run(plan.config, store)
