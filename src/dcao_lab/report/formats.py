@@ -141,6 +141,16 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(items: list[str]) -> str:
     """Words as a list that reads: ``a, b and c``.
 

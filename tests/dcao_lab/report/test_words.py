@@ -3,7 +3,9 @@
 import pytest
 
 from dcao_lab.report.numbers import analyse
-from dcao_lab.report.words import coverage, headlines, task_sentences
+from dcao_lab.report.words.comparing import task_sentences
+from dcao_lab.report.words.headlines import headlines
+from dcao_lab.report.words.measured import coverage
 from dcao_lab.study import Variation
 from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
 

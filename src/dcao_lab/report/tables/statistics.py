@@ -57,7 +57,8 @@ def targets(numbers: Numbers) -> Context:
     rows = [_target(numbers, found, numbers.view.infos[found.task]) for found in numbers.reachings.values()]
     note = (
         "Gradient evaluations until the validation metric first reached the workload's target, which was set before "
-        "any run. Kaplan-Meier: a run that missed it is censored at its end, one that diverged at the longest run's."
+        "any comparison was run. Kaplan-Meier: a run that missed it is censored at its end, one that "
+        "diverged at the longest run's."
     )
     return table("Time to target", columns, rows, note=note)
 
