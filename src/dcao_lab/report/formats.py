@@ -1,15 +1,34 @@
 """How the report spells numbers. Nothing else turns a number into text."""
 
+from dcao_lab.statistics import Interval
+from dcao_lab.study.config import Variation
 from dcao_lab.workloads import WorkloadInfo
 
-METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity"}
+AXIS_TITLES = {"lr": "initial learning rate", "batch_size": "batch size", "weight_decay": "initial weight decay",
+               "momentum": "initial momentum", "init_scale": "scale of the initial weights",
+               "label_noise": "share of training labels drawn anew"}  # fmt: skip
 DASH = "-"
 PERCENT = "\N{NO-BREAK SPACE}%"
 
 
-def metric_title(info: WorkloadInfo) -> str:
+def metric_title(info: WorkloadInfo, split: str = "test") -> str:
     """What the axis of a workload's own metric says."""
-    return METRIC_TITLES.get(info.metric, info.metric.replace("_", " "))
+    return f"{split} {info.metric.replace('_', ' ')}"
+
+
+def axis_title(axis: str) -> str:
+    """What a varied condition is called."""
+    return AXIS_TITLES.get(axis, axis.replace("_", " "))
+
+
+def axis_value(axis: str, value: float) -> str:
+    """A value of a varied condition.
+
+    Example:
+        >>> axis_value("lr", 0.001), axis_value("batch_size", 32.0)
+        ('1e-3', '32')
+    """
+    return learning_rate(value) if axis == "lr" else f"{value:g}"
 
 
 def metric(info: WorkloadInfo, value: float | None) -> str:
@@ -53,6 +72,54 @@ def learning_rate(lr: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
+def difference(info: WorkloadInfo, value: float | None) -> str:
+    """A difference between two values of the metric, with its sign; points are hundredths of an accuracy."""
+    if value is None:
+        return DASH
+    if info.metric == "accuracy":
+        return f"{100 * value:+.1f}"
+    return f"{'+' if value >= 0 else ''}{significant(value)}"
+
+
+def difference_unit(info: WorkloadInfo) -> str:
+    """What a difference between two values of the metric is counted in."""
+    return "points" if info.metric == "accuracy" else info.metric.replace("_", " ")
+
+
+def interval(info: WorkloadInfo, value: Interval) -> str:
+    """The interval of a difference, or why there is none."""
+    if value.low is None or value.high is None:
+        return value.status
+    return f"{difference(info, value.low)} to {difference(info, value.high)}"
+
+
+def variation(value: Variation | None) -> str:
+    """Changed conditions in words, for example ``batch size 32``; empty for none."""
+    return "" if value is None else f"{axis_title(value.axis)} {axis_value(value.axis, value.value)}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, for example ``0.031`` or ``<0.001``."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent_change(value: float | None) -> str:
+    """A ratio as a change in percent, for example ``+12 %``."""
+    return DASH if value is None else f"{100 * (value - 1):+.0f}{PERCENT}"
+
+
+def more(value: float) -> str:
+    r"""A ratio as how much more or less it is.
+
+    Example:
+        >>> print(ascii(more(1.25)), ascii(more(0.5)))
+        '25\xa0% more' '50\xa0% less'
+    """
+    return f"{abs(100 * (value - 1)):.0f}{PERCENT} {'more' if value >= 1 else 'less'}"
+
+
 def ratio(value: float | None) -> str:
     """A factor, with two digits after the point."""
     return DASH if value is None else f"{value:.2f}"
@@ -72,6 +139,16 @@ def span(low: str, high: str) -> str:
 def count(value: float) -> str:
     """A whole number, its thousands apart."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(items: list[str]) -> str:
