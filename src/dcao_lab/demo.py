@@ -8,11 +8,11 @@ from rich.console import Console
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
+from dcao_lab.executors import LocalExecutor
 from dcao_lab.progress import show_progress
 from dcao_lab.report import write_report
 from dcao_lab.runner import Outcome, RunResult, load
 from dcao_lab.store import RunState, RunStore, damage
-from dcao_lab.workers import run_all
 from dcao_lab.workloads import get_workload
 
 OPTIMIZERS = ("adamw", "dcao:adamw", "sgd", "dcao:sgd")
@@ -61,9 +61,7 @@ def run_demo(size: DemoSize, out: Path, jobs: int, console: Console) -> Path:
     """Do the runs that are not done yet, write the report, and return the page's path."""
     configs = demo_runs(size)
     store = RunStore(out / "runs")
-    with store.exclusive():
-        store.sweep()
-        failures = _run_missing(configs, store, jobs, console)
+    failures = _run_missing(configs, store, jobs, console)
     if len(failures) == len(configs):
         raise LabError(f"all {len(configs)} runs failed, for the reasons above; start again to retry")
     page, headlines = write_report([load(config, store) for config in configs if config not in failures], out)
@@ -110,7 +108,7 @@ def _run_missing(configs: list[RunConfig], store: RunStore, jobs: int, console: 
                 failures.add(config)
             progress.done(config, describe(config, outcome))
 
-        run_all(missing, store, jobs, on_done)
+        LocalExecutor(jobs, threads=1).run_all(missing, store, on_done)
     return failures
 
 

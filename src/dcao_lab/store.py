@@ -2,18 +2,22 @@
 
 A run is written into a temporary folder and renamed when it is finished, so a process may be killed anywhere.
 A manifest with the hash of every file tells a folder that was damaged later, or by a power failure.
+Processes that share a store claim a run before they do it; the system lets go of a dead process's claims.
 """
 
 import contextlib
 import enum
+import errno
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from dcao_lab import jsontext
 from dcao_lab.config import RunConfig
@@ -30,7 +34,14 @@ MANIFEST = "manifest.json"
 _REQUIRED = {CONFIG, METRICS, RESULT, TIMING, PROVENANCE}
 _PARTIAL = ".partial"
 _DAMAGED = "damaged"
-_LOCK = ".lock"
+_CLAIMS = ".claims"
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+logger = logging.getLogger(__name__)
+
+
+class StoreError(LabError):
+    """The store's folder cannot be used; every further run would fail alike."""
 
 
 class RunState(enum.Enum):
@@ -39,6 +50,26 @@ class RunState(enum.Enum):
     MISSING = "not run yet"
     FINISHED = "finished"
     DAMAGED = "its folder is damaged"
+
+
+class Claim:
+    """The right to do a run, until it is released or the process ends, however it ends.
+
+    Its file stays: to delete it safely while others wait for it takes more care than an empty file is worth.
+    """
+
+    def __init__(self, lock: IO[bytes]) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others do the run."""
+        self._lock.close()
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class RunStore:
@@ -62,7 +93,7 @@ class RunStore:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LabError(f"cannot make the folder {root} for runs: {error.strerror}; give another one") from None
+            raise StoreError(f"cannot make the folder {root} for runs: {error.strerror}; give another one") from None
 
     def folder(self, config: RunConfig) -> Path:
         """Where the finished run is: a name to read, and the fingerprint that decides."""
@@ -76,52 +107,109 @@ class RunStore:
             return RunState.MISSING
         return RunState.FINISHED if damage(folder, config) is None else RunState.DAMAGED
 
+    def claim(self, config: RunConfig) -> Claim | None:
+        """The right to do the run; None when another process, or another claim of this one, has it.
+
+        Raises:
+            LabError: The folder cannot be written to.
+        """
+        return self._claim(config.fingerprint())
+
     @contextlib.contextmanager
     def writing(self, config: RunConfig) -> Iterator[Path]:
-        """A temporary folder that becomes the run's when the block ends without an exception."""
-        partial = self.root / _PARTIAL
-        partial.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{config.fingerprint()}-", dir=partial))
+        """A temporary folder that becomes the run's when the block ends without an exception.
+
+        Have its :meth:`claim`, else another process may :meth:`sweep` the folder away.
+
+        Raises:
+            LabError: The disk is full, or cannot be written to.
+        """
+        folder = None
         try:
-            jsontext.write(folder / CONFIG, config.to_dict())
-            yield folder
-            jsontext.write(folder / MANIFEST, _hashes(folder))
-            self._publish(folder, self.folder(config))
+            with self._disk_errors_said():
+                folder = self._temporary(config)
+                jsontext.write(folder / CONFIG, config.to_dict())
+                yield folder
+                jsontext.write(folder / MANIFEST, _hashes(folder))
+                self._rename(folder, self.folder(config))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, config: RunConfig, files: Mapping[str, bytes]) -> None:
+        """Keep a run that was done elsewhere, from the contents of its files by name."""
+        with self.writing(config) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+
+    def replace_damaged(self, config: RunConfig) -> None:
+        """Set the run aside if it is damaged, and log that it is done again, and why. Have its :meth:`claim`."""
+        if self.state(config) is RunState.DAMAGED:
+            reason = damage(self.folder(config), config)
+            place = self.set_aside_damaged(config)
+            logger.warning("%s is done again: %s (what was there is now in %s)", config.label, reason, place)
 
     def set_aside_damaged(self, config: RunConfig) -> Path:
         """Move a damaged run out of the way and return where it is now: nothing is deleted."""
-        folder = self.folder(config)
-        place = self.root / _DAMAGED
-        place.mkdir(exist_ok=True)
-        target = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=place))
-        return folder.rename(target / folder.name)
+        with self._disk_errors_said():
+            folder = self.folder(config)
+            place = self.root / _DAMAGED
+            place.mkdir(exist_ok=True)
+            target = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=place))
+            return folder.rename(target / folder.name)
 
     def sweep(self) -> int:
-        """Delete what interrupted runs left; how many there were. Hold :meth:`exclusive` around it."""
+        """Delete what interrupted runs left, but nothing of a run that is under way; how many there were."""
         leftovers = list((self.root / _PARTIAL).glob("*"))
-        for leftover in leftovers:
+        return sum(self._delete_unless_claimed(leftover) for leftover in leftovers)
+
+    def _delete_unless_claimed(self, leftover: Path) -> bool:
+        claim = self._claim(leftover.name.partition("-")[0])
+        if claim is None:
+            return False
+        with claim:
             shutil.rmtree(leftover, ignore_errors=True)
-        return len(leftovers)
+        return True
+
+    def _claim(self, fingerprint: str) -> Claim | None:
+        try:
+            (self.root / _CLAIMS).mkdir(exist_ok=True)
+            lock = (self.root / _CLAIMS / f"{fingerprint}.lock").open("ab")
+        except OSError as error:
+            raise self._said(error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return None
+        except OSError as error:  # a file system without locks
+            lock.close()
+            raise self._said(error) from error
+        return Claim(lock)
+
+    def _temporary(self, config: RunConfig) -> Path:
+        partial = self.root / _PARTIAL
+        partial.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{config.fingerprint()}-", dir=partial))
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other processes that use this store out. The system lets go of it when the process dies.
-
-        Raises:
-            LabError: Another process is at work here.
-        """
-        with (self.root / _LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LabError(
-                    f"another dcao-lab is at work in {self.root}; wait for it, or give this one another folder"
-                ) from None
+    def _disk_errors_said(self) -> Iterator[None]:
+        """Turn what the disk of this store does into a sentence; other errors in the block, of data say, pass."""
+        try:
             yield
+        except OSError as error:
+            is_here = error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(self.root)
+            if error.errno in _OF_THE_DISK or is_here:
+                raise self._said(error) from error
+            raise
 
-    def _publish(self, folder: Path, target: Path) -> None:
+    def _said(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write to {self.root}: {error.strerror or error}; make room there or give another folder, "
+            "and start again: finished runs are kept"
+        )
+
+    def _rename(self, folder: Path, target: Path) -> None:
         try:
             os.rename(folder, target)
         except OSError:

@@ -1,12 +1,15 @@
-"""Many runs in a few processes, which never outlive the one that started them."""
+"""Processes that do runs, and never outlive the one that started them."""
 
 import contextlib
 import os
+import pickle
+import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing import connection as connections
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,84 +18,167 @@ import torch
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
-from dcao_lab.runner import RunResult, run
+from dcao_lab.runner import Place, RunResult, run
 from dcao_lab.store import RunStore
 
-MAX_LOST_WORKERS = 3
-OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
+MAX_DEATHS = 3  # of worker processes, by the same run
+Reply = RunResult | Exception
+Work = Callable[[RunConfig, Path, Place], RunResult]
 
 
-def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int, on_done: OnDone) -> None:
-    """Do the runs in ``jobs`` processes of one thread each; ``on_done`` hears of each, failed or not.
+def default_threads(jobs: int) -> int:
+    """A process's share of the machine's cores.
 
-    A process that dies takes nothing with it: its runs are started again.
+    Example:
+        >>> default_threads(jobs=10_000)
+        1
+    """
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+def device_of_slot(device: str, slot: int, num_gpus: int) -> str:
+    """The device for a slot's runs: slots take turns on the GPUs when ``device`` names none of them.
 
     Raises:
-        LabError: Processes die again and again (most likely there is too little memory).
+        LabError: There is no GPU.
+
+    Example:
+        >>> [device_of_slot("cuda", slot, num_gpus=2) for slot in range(3)]
+        ['cuda:0', 'cuda:1', 'cuda:0']
+        >>> device_of_slot("cuda:1", slot=0, num_gpus=2), device_of_slot("cpu", slot=5, num_gpus=0)
+        ('cuda:1', 'cpu')
     """
-    waiting = list(configs)
-    for _ in range(MAX_LOST_WORKERS):
-        waiting = _run_until_a_worker_dies(waiting, store.root, jobs, on_done)
-        if not waiting:
-            return
-    raise LabError(
-        f"{MAX_LOST_WORKERS} times a worker process died; {len(waiting)} runs are not done. "
-        "Is there enough memory? Fewer --jobs need less; finished runs are kept"
-    )
+    if device != "cuda":
+        return device
+    if num_gpus == 0:
+        raise LabError("device is cuda and torch finds no GPU on this machine; use cpu, or check torch's installation")
+    return f"cuda:{slot % num_gpus}"
 
 
-def _run_until_a_worker_dies(configs: list[RunConfig], root: Path, jobs: int, on_done: OnDone) -> list[RunConfig]:
-    """Do the runs and return those that a worker's death left undone."""
-    left = []
-    with _pool(min(jobs, len(configs))) as pool:
-        with _interrupts_ignored():  # processes start here, and inherit it: Ctrl-C is for the parent to answer
-            futures = {pool.submit(_run_one, config, root): config for config in configs}
-        for future in as_completed(futures):
-            if isinstance(future.exception(), BrokenProcessPool):
-                left.append(futures[future])
-            else:
-                on_done(futures[future], _outcome(future))
-    return left
+class LocalWorkers:
+    """Slots that are processes, each started when it is first needed.
+
+    The run of a process that dies is started again; after the third death it is given up with a sentence.
+
+    Args:
+        jobs: Number of processes.
+        root: Folder of the store that they write to.
+        place: Where the data is, and the device.
+        threads: Of each process.
+    """
+
+    def __init__(self, jobs: int, root: Path, place: Place, threads: int) -> None:
+        if jobs < 1:
+            raise LabError(f"jobs must be 1 or more, got {jobs}")
+        self.num_slots = jobs
+        self._root, self._threads = root, threads
+        num_gpus = torch.cuda.device_count()
+        self._places = [replace(place, device=device_of_slot(place.device, slot, num_gpus)) for slot in range(jobs)]
+        self._workers: dict[int, _Worker] = {}
+        self._running: dict[int, RunConfig] = {}
+        self._deaths: Counter[RunConfig] = Counter()
+
+    def start(self, slot: int, config: RunConfig) -> None:
+        """Begin a run in a free slot."""
+        if slot not in self._workers:
+            self._workers[slot] = _Worker(_run_one, self._root, self._places[slot], self._threads)
+        self._running[slot] = config
+        self._workers[slot].send(config)
+
+    def wait(self, seconds: float | None) -> list[tuple[int, Reply]]:
+        """The slots whose run has ended, with what came of it; maybe none, also before the time is over."""
+        slots = {self._workers[slot].connection: slot for slot in self._running}
+        ready = connections.wait(list(slots), seconds)
+        replies = [(slot, self._receive(slot)) for pipe, slot in slots.items() if pipe in ready]
+        return [(slot, reply) for slot, reply in replies if reply is not None]
+
+    def stop(self) -> None:
+        """End the processes at once."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+    def _receive(self, slot: int) -> Reply | None:
+        """What came of the slot's run; None when its process died and the run has been started again."""
+        config = self._running.pop(slot)
+        try:
+            reply: Reply = self._workers[slot].connection.recv()
+        except (EOFError, OSError):
+            return self._after_death(slot, config)
+        return reply
+
+    def _after_death(self, slot: int, config: RunConfig) -> Reply | None:
+        exit_code = self._workers.pop(slot).stop()
+        self._deaths[config] += 1
+        if self._deaths[config] < MAX_DEATHS:
+            self.start(slot, config)
+            return None
+        cause = f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
+        return LabError(
+            f"{MAX_DEATHS} times the worker process died ({cause}); is there enough memory? Fewer --jobs need less"
+        )
 
 
-def _outcome(future: "Future[RunResult]") -> "RunResult | Exception":
-    error = future.exception()
-    if error is None:
-        return future.result()
-    return error if isinstance(error, Exception) else RuntimeError(str(error))
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, work: Work, root: Path, place: Place, threads: int) -> None:
+        context = get_context("spawn")  # torch's threads do not survive a fork
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, work, root, place, threads))
+        with _interrupts_ignored():  # the process inherits it: Ctrl-C is for the parent to answer
+            self._process.start()
+        theirs.close()  # else the pipe would stay open when the process dies
+
+    def send(self, config: RunConfig) -> None:
+        with contextlib.suppress(OSError):  # it is dead, which the reading end will tell
+            self.connection.send(config)
+
+    def stop(self) -> int:
+        """End the process and return its exit status."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+        exit_code = self._process.exitcode or 0
+        self._process.close()
+        return exit_code
 
 
-def _run_one(config: RunConfig, root: Path) -> RunResult:
-    return run(config, RunStore(root))
+def _serve(pipe: Connection, work: Work, root: Path, place: Place, threads: int) -> None:
+    """The life of a worker process."""
+    torch.set_num_threads(threads)
+    requests: queue.SimpleQueue[RunConfig] = queue.SimpleQueue()
+    threading.Thread(target=_receive_until_the_parent_ends, args=(pipe, requests), daemon=True).start()
+    while True:
+        pipe.send(reply_to(work, requests.get(), root, place))
 
 
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that end with the block, at once if it ends by an exception, and with this process."""
-    context = get_context("spawn")  # torch's threads do not survive a fork
-    lifeline, held_here = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(lifeline,))
-    try:
-        yield pool
-    except BaseException:
-        held_here.close()  # workers see it and end in the middle of their runs
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        held_here.close()
-        lifeline.close()
-
-
-def _start_worker(lifeline: Connection) -> None:
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-
-
-def _end_with_parent(lifeline: Connection) -> None:
-    """Wait until the pipe's other end closes, as the system does also for a parent that was killed."""
+def _receive_until_the_parent_ends(pipe: Connection, requests: "queue.SimpleQueue[RunConfig]") -> None:
+    """Pass requests on until the pipe's other end closes, as the system does also for a parent that was killed."""
     with contextlib.suppress(EOFError, OSError):
-        lifeline.recv()
+        while True:
+            requests.put(pipe.recv())
     os._exit(1)
+
+
+def reply_to(work: Work, config: RunConfig, root: Path, place: Place) -> Reply:
+    """The run's result, or what it raised in a form that can travel between processes."""
+    try:
+        return work(config, root, place)
+    except Exception as error:
+        return _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _run_one(config: RunConfig, root: Path, place: Place) -> RunResult:
+    return run(config, RunStore(root), place)
 
 
 @contextlib.contextmanager
