@@ -92,7 +92,7 @@ class Trials:
         """Those of ``configs`` that nobody else does, each claimed when it is asked for."""
         for config in configs:
             with self._locks.exclusive():
-                claimed = [self._claim(trial) for trial in self._open(config)]
+                claimed = [self._claim(trial_id) for trial_id in self._open(config)]
             if any(claimed):
                 yield config
 
@@ -102,9 +102,9 @@ class Trials:
             self._failed.add(config)
             return
         candidate = _candidate(config, outcome)
-        for trial in self._open(config):
+        for trial_id in self._open(config):
             with contextlib.suppress(UpdateFinishedTrialError):  # another process took this one for dead
-                self._complete(trial._trial_id, candidate)
+                self._complete(trial_id, candidate)
 
     def choices(self) -> Choices:
         """The best point of every workload and arm whose trials have all ended; the defaults where all diverged."""
@@ -122,16 +122,16 @@ class Trials:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, config: RunConfig) -> list[FrozenTrial]:
-        found = [self._storage.get_trial(trial_id) for trial_id in self._ids[config]]
-        return [trial for trial in found if not trial.state.is_finished()]
+    def _open(self, config: RunConfig) -> list[int]:
+        ids = self._ids[config]
+        return [trial_id for trial_id in ids if not self._storage.get_trial(trial_id).state.is_finished()]
 
-    def _claim(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(OWNER)
+    def _claim(self, trial_id: int) -> bool:
+        owner = self._storage.get_trial(trial_id).user_attrs.get(OWNER)
         if owner is not None and self._locks.is_alive(owner):
             return False
-        self._storage.set_trial_user_attr(trial._trial_id, OWNER, self._locks.owner)
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._storage.set_trial_user_attr(trial_id, OWNER, self._locks.owner)
+        self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return True
 
     def _complete(self, trial_id: int, candidate: Candidate) -> None:
@@ -174,7 +174,8 @@ def _enqueued(storage: RDBStorage, study: StudyConfig, planned: list[PlannedRun]
     there = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
     for run in planned[len(there.get_trials(deepcopy=False)) :]:  # in order, so a kill leaves a beginning
         there.add_trial(_waiting(run))
-    return [trial._trial_id for trial in there.get_trials(deepcopy=False)]
+    study_id = storage.get_study_id_from_name(name)
+    return [storage.get_trial_id_from_study_id_trial_number(study_id, number) for number in range(len(planned))]
 
 
 def _waiting(run: PlannedRun) -> FrozenTrial:
