@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dcao_lab.schedules import Schedule, constant
-from dcao_lab.workloads.base import Problem, SplitName
+from dcao_lab.workloads.base import Batch, Problem, SplitName
 
 WATCHED_SPLITS: tuple[SplitName, ...] = ("validation", "test")
 ALL_SPLITS: tuple[SplitName, ...] = ("train", *WATCHED_SPLITS)
@@ -69,7 +70,7 @@ def train(problem: Problem, optimizer: torch.optim.Optimizer, plan: TrainingPlan
         _set_lrs(optimizer, initial_lrs, plan, progress)
         batch = next(problem.batches)
         started = time.perf_counter()
-        loss = minimize(optimizer, partial(problem.loss, batch)).item()
+        loss = minimize(optimizer, partial(problem.loss, batch), batch).item()
         progress.note(loss, time.perf_counter() - started)
         is_last = progress.is_lost or _share_done(plan, optimizer, progress) >= 1.0
         if is_last or progress.step % plan.eval_every == 0:
@@ -92,8 +93,13 @@ def _set_lrs(
         group["lr"] = factor * lr
 
 
-def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor]) -> Tensor:
-    """One training step; the loss before it. An optimizer that has ``minimize`` is given the loss itself."""
+def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> Tensor:
+    """One training step; the loss before it. An optimizer that has ``minimize`` is given the loss itself.
+
+    One that ``needs_batch`` is given the batch too.
+    """
+    if getattr(optimizer, "needs_batch", False):
+        return optimizer.minimize(loss_fn, batch)
     if hasattr(optimizer, "minimize"):
         return optimizer.minimize(loss_fn)
     optimizer.zero_grad()
@@ -142,7 +148,7 @@ def _evaluate(
         gradient_evaluations=_evaluations(optimizer, progress),
         lr=_training_lr(optimizer),
         train_loss=progress.take_mean_loss(),
-        metrics=_metrics(problem, splits),
+        metrics=_metrics(problem, optimizer, splits),
         seconds=progress.seconds,
     )
 
@@ -152,11 +158,24 @@ def _training_lr(optimizer: torch.optim.Optimizer) -> float:
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
 
-def _metrics(problem: Problem, splits: tuple[SplitName, ...]) -> dict[str, float]:
+def _metrics(problem: Problem, optimizer: torch.optim.Optimizer, splits: tuple[SplitName, ...]) -> dict[str, float]:
     problem.model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_weights(optimizer):
             measured = {split: problem.evaluate(split) for split in splits}
     finally:
         problem.model.train()
     return {f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()}
+
+
+@contextmanager
+def evaluation_weights(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """While inside, the model has the weights that the optimizer evaluates at: Schedule-Free's are averages."""
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        optimizer.train()

@@ -1,0 +1,83 @@
+"""A learning rate from the local quadratic model, in the style of ADLER (Balboni and Bacciu 2023, arXiv 2305.16396).
+
+A reimplementation in its style: we had its abstract and not its full text, and found no code. The abstract says: SGD
+whose learning rate minimises the local quadratic approximation with a positive semidefinite surrogate of the Hessian,
+for twice the computation of an SGD run. Inferred: along ``-g`` that learning rate is::
+
+    eta = g'g / (g' G g)
+
+Ours, not known from the paper: the surrogate is the Gauss-Newton matrix of the mini-batch (which they compare theirs
+with); ``lr`` multiplies eta (default 1); eta is at most ``max_step`` (default 100, for batches that are all but
+flat along g); numerator and denominator can be averaged over steps (``smoothing``, default 0: not at all).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dcao.operators import LossFn
+from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.curvature import JACOBIAN_PRODUCT_COST, dot, gauss_newton_along_gradient
+from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
+from dcao_lab.baselines.space import Continuous
+from dcao_lab.config import Setting
+from dcao_lab.workloads import Problem
+
+TINY = 1e-30  # keeps 0 / 0 from being an error once the gradient is exactly zero
+
+
+class Adler(torch.optim.Optimizer):
+    """Gradient descent that steps to the minimum of the mini-batch's Gauss-Newton model.
+
+    Args:
+        model: The network; all of its trainable parameters are trained.
+        lr: Factor of eta.
+        smoothing: Decay of the averages of ``g'g`` and ``g' G g``; 0 takes those of the step alone.
+        max_step: Largest eta.
+    """
+
+    def __init__(self, model: nn.Module, lr: float = 1.0, *, smoothing: float = 0.0, max_step: float = 100.0) -> None:
+        if not 0.0 < max_step < float("inf"):
+            raise ValueError(f"max_step must be positive and finite, got {max_step}")
+        super().__init__([param for param in model.parameters() if param.requires_grad], {"lr": lr})
+        self.model = model
+        self.ratio = SmoothedRatio(smoothing)
+        self.max_step = max_step
+        self.probe_cost = 0.0
+        self.step_size: float | None = None
+
+    @property
+    def effective_lrs(self) -> list[float]:
+        """Learning rate of the last step; ``lr`` before the first."""
+        return [self.param_groups[0]["lr"] if self.step_size is None else self.step_size]
+
+    def minimize(self, loss_fn: LossFn) -> Tensor:
+        """One training step; the loss before it."""
+        params = self.param_groups[0]["params"]
+        loss, gradient, curvature = gauss_newton_along_gradient(self.model, loss_fn, params)
+        self.probe_cost += JACOBIAN_PRODUCT_COST
+        eta = self.ratio.update(dot(gradient, gradient).item() + TINY, curvature.item() + TINY)
+        self.step_size = float(self.param_groups[0]["lr"]) * min(eta, self.max_step)
+        for param, g in zip(params, gradient, strict=True):
+            param.grad = g
+        with torch.no_grad():
+            torch._foreach_add_(params, gradient, alpha=-self.step_size)
+        return loss
+
+
+def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    return Adler(problem.model, request.lr, **values)
+
+
+ADLER_RECIPE = Recipe(
+    name="adler",
+    title="ADLER-style",
+    make=_make,
+    defaults={"smoothing": 0.0, "max_step": 100.0},
+    space={
+        "lr": Continuous(low=0.01, high=2.0, default=1.0),
+        "smoothing": Continuous(low=0.0, high=0.99, default=0.0, is_log=False),
+    },
+    source="in the style of Balboni and Bacciu 2023 (ADLER), Gauss-Newton surrogate; our reimplementation",
+    evaluations_per_step=1.0 + JACOBIAN_PRODUCT_COST,
+)

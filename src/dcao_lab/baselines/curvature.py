@@ -1,0 +1,109 @@
+"""First and second derivatives on the training step's own graph, and what they cost.
+
+Costs are in gradient evaluations, one forward and one backward, counted as ``dcao.operators`` counts them: a product
+with the Hessian on a graph that is there already counts 2, one with the Gauss-Newton matrix 2 (``J v`` and ``J' u``).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import dcao
+from dcao.operators import LossFn
+
+HESSIAN_PRODUCT_COST = 2.0
+JACOBIAN_PRODUCT_COST = 1.0
+
+# How torch says that a second derivative does not exist; HessianOperator knows the same.
+_NO_SECOND_DERIVATIVE = ("derivative for", "the derivative of", "donated buffers", "double backward")
+
+
+def differentiable_gradient(loss_fn: LossFn, params: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, detached, and its gradient with a graph; zeros for parameters that it does not use.
+
+    Not ``backward(create_graph=True)``: that ties each parameter to its gradient's graph, which torch warns of.
+    Fused attention has no second derivative, so it runs on its math backend.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        loss = loss_fn()
+        gradient = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True, materialize_grads=True)
+    return loss.detach(), gradient
+
+
+def hessian_product(
+    loss_fn: LossFn, params: Sequence[Tensor], gradient: Sequence[Tensor], vector: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The Hessian times ``vector``, which frees the graph of ``gradient``.
+
+    By double backward; where torch has no second derivative, by central differences, which cost the same.
+    """
+    curved = [(g, v) for g, v in zip(gradient, vector, strict=True) if g.requires_grad]
+    if not curved:
+        return tuple(torch.zeros_like(v) for v in vector)
+    outputs, weights = zip(*curved, strict=True)
+    try:
+        return torch.autograd.grad(outputs, params, weights, allow_unused=True, materialize_grads=True)
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _NO_SECOND_DERIVATIVE):
+            raise
+    operator = dcao.operators.FiniteDifferenceOperator(loss_fn, params)
+    product = operator.matvec(torch.cat([v.reshape(-1) for v in vector]))
+    pieces = product.split([p.numel() for p in params])
+    return tuple(piece.view_as(p) for piece, p in zip(pieces, params, strict=True))
+
+
+def gauss_newton_along_gradient(
+    model: nn.Module, loss_fn: LossFn, params: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    """The loss, its gradient ``g``, and ``g' G g`` for the Gauss-Newton matrix ``G`` of the batch.
+
+    With ``r`` the gradient in the model's outputs, ``g = J' r``, and ``J g`` is the derivative of ``J' r`` in ``r``
+    along ``g``: one more backward pass. ``g' G g = (J g)' H_L (J g)`` needs no second half of a product with ``G``.
+
+    Raises:
+        ValueError: The loss is not a function of one output of the model, a tensor, alone.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        outputs, leaf, loss = _cut_at_output(model, loss_fn)
+        (residual,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        cotangent = residual.detach().requires_grad_()
+        gradient = torch.autograd.grad(
+            outputs, params, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        detached = tuple(g.detach() for g in gradient)
+        (along,) = torch.autograd.grad(gradient, cotangent, detached, allow_unused=True, materialize_grads=True)
+        curved = torch.zeros_like(along)
+        if residual.requires_grad:
+            (curved,) = torch.autograd.grad(residual, leaf, along, allow_unused=True, materialize_grads=True)
+    return loss.detach(), detached, torch.sum(along * curved)
+
+
+def _cut_at_output(model: nn.Module, loss_fn: LossFn) -> tuple[Tensor, Tensor, Tensor]:
+    """The model's output with its graph, the leaf that the loss got in its place, and the loss of the leaf."""
+    outputs: list[object] = []
+
+    def cut(module: nn.Module, inputs: object, output: object) -> object:
+        outputs.append(output)
+        return output.detach().requires_grad_() if isinstance(output, Tensor) else output
+
+    leaves: list[object] = []
+    handles = [
+        model.register_forward_hook(cut),
+        model.register_forward_hook(lambda module, inputs, output: leaves.append(output)),
+    ]
+    try:
+        loss = loss_fn()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+        kinds = ", ".join(type(output).__name__ for output in outputs)
+        raise ValueError(f"the loss must be a function of one output of the model, a tensor, got {kinds or 'none'}")
+    return outputs[0], leaves[0], loss
+
+
+def dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Inner product of two lists of tensors."""
+    return torch.stack([torch.sum(a * b) for a, b in zip(one, other, strict=True)]).sum()

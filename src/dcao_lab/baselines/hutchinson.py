@@ -1,0 +1,67 @@
+"""What gives estimates of the Hessian's diagonal to the optimizers of ``pytorch_optimizer`` that live on them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dcao.operators import LossFn
+from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, hessian_product
+
+Draw = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Signs, each as likely."""
+    return torch.randint(0, 2, like.shape, generator=generator).to(like) * 2.0 - 1.0
+
+
+def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers."""
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+class HutchinsonOptimizer(torch.optim.Optimizer):
+    """An optimizer that is given ``z * H z`` every few steps, for its estimate of the Hessian's diagonal.
+
+    ``pytorch_optimizer`` would compute it itself after ``backward(create_graph=True)``, which leaks memory and has
+    torch warn; its ``step(hessian=...)`` takes it from us.
+
+    Args:
+        inner: The optimizer, made with ``update_period=every``.
+        draw: Random vectors z with unit covariance.
+        every: Steps from one estimate to the next; the first is made at the first step.
+        seed: Of the random vectors.
+    """
+
+    def __init__(self, inner: torch.optim.Optimizer, *, draw: Draw, every: int, seed: int) -> None:
+        super().__init__(inner.param_groups, inner.defaults)
+        self.inner = inner
+        self.param_groups, self.state = inner.param_groups, inner.state
+        self.draw, self.every = draw, every
+        self.generator = torch.Generator().manual_seed(seed)
+        self.num_steps = 0
+        self.probe_cost = 0.0
+
+    def minimize(self, loss_fn: LossFn) -> Tensor:
+        """One training step; the loss before it."""
+        is_due = self.num_steps % self.every == 0
+        self.num_steps += 1
+        if is_due:
+            return self._minimize_with_estimate(loss_fn)
+        self.zero_grad()
+        loss = loss_fn()
+        loss.backward()
+        self.inner.step()
+        return loss.detach()
+
+    def _minimize_with_estimate(self, loss_fn: LossFn) -> Tensor:
+        params = [param for group in self.param_groups for param in group["params"]]
+        loss, gradient = differentiable_gradient(loss_fn, params)
+        vectors = [self.draw(param, self.generator) for param in params]
+        products = hessian_product(loss_fn, params, gradient, vectors)
+        self.probe_cost += HESSIAN_PRODUCT_COST
+        for param, g in zip(params, gradient, strict=True):
+            param.grad = g.detach()
+        self.inner.step(hessian=[z * product for z, product in zip(vectors, products, strict=True)])
+        return loss

@@ -1,0 +1,133 @@
+"""K-FAC (Martens and Grosse 2015) on curvlinops: SGD with momentum on gradients that K-FAC has preconditioned.
+
+Linear and Conv2d layers are preconditioned, weight and bias together, by ``(A x B + damping I)^-1``, exactly damped in
+the factors' eigenbasis (George et al. 2018 call it damping in the KFE). Labels are drawn from the model, one each.
+All other parameters (embeddings, norms, LSTMs) get plain SGD with momentum. The factors are averages with decay 0.95,
+and the preconditioned step is shortened where its predicted squared length in the Fisher metric exceeds ``kl_clip``
+(Ba et al. 2017): both are the defaults of kfac-pytorch, as are damping, momentum and intervals.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dcao.operators import LossFn
+from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.kfac_factors import FactorEstimator, can_be_treated
+from dcao_lab.baselines.recipe import Recipe, trained_parameters
+from dcao_lab.baselines.space import Choice, Continuous
+from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
+from dcao_lab.workloads import Problem
+from dcao_lab.workloads.base import Batch
+
+FACTOR_COST = 1.0  # a forward and a backward pass with drawn labels
+FACTOR_EVERY = 10
+INVERSE_EVERY = 100
+
+
+class KFAC(torch.optim.SGD):
+    """SGD with momentum on preconditioned gradients.
+
+    Args:
+        estimator: Estimates and inverts the factors.
+        params: Parameters to train; the estimator's among them.
+        lr: Learning rate.
+        momentum: Of SGD, on preconditioned gradients.
+        weight_decay: Coupled, added after preconditioning.
+        factor_every: Steps from one estimate of the factors to the next.
+        inverse_every: Steps from one inversion to the next.
+        kl_clip: Largest ``lr^2 g' F^-1 g`` of a step.
+    """
+
+    needs_batch = True
+
+    def __init__(
+        self,
+        estimator: FactorEstimator,
+        params: list[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        factor_every: int = FACTOR_EVERY,
+        inverse_every: int = INVERSE_EVERY,
+        kl_clip: float = 1e-3,
+    ) -> None:
+        for name, value in (("factor_every", factor_every), ("inverse_every", inverse_every), ("kl_clip", kl_clip)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        self.estimator = estimator
+        self.factor_every, self.inverse_every, self.kl_clip = factor_every, inverse_every, kl_clip
+        self.num_steps = 0
+        self.probe_cost = 0.0
+
+    def minimize(self, loss_fn: LossFn, batch: Batch) -> Tensor:
+        """One training step on ``batch``, whose loss ``loss_fn`` returns; the loss before it."""
+        self.zero_grad()
+        loss = loss_fn()
+        loss.backward()
+        if torch.isfinite(loss):  # a lost network has no distribution to draw labels from
+            self._update(batch)
+            if self.estimator.is_ready:
+                self._precondition()
+        self.num_steps += 1
+        self.step()
+        return loss.detach()
+
+    def _update(self, batch: Batch) -> None:
+        is_first = not self.estimator.is_ready
+        if is_first or self.num_steps % self.factor_every == 0:
+            self.estimator.update(batch)
+            self.probe_cost += FACTOR_COST
+        if is_first or self.num_steps % self.inverse_every == 0:
+            self.estimator.invert()
+
+    @torch.no_grad()
+    def _precondition(self) -> None:
+        params = self.estimator.params
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+        preconditioned = self.estimator.precondition(gradients)
+        squared = sum(torch.sum(g * v).item() for g, v in zip(gradients, preconditioned, strict=True))
+        squared *= float(self.param_groups[0]["lr"]) ** 2
+        scale = min(1.0, (self.kl_clip / squared) ** 0.5) if squared > 0.0 else 1.0
+        for param, value in zip(params, preconditioned, strict=True):
+            param.grad = value * scale
+
+
+def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    if problem.criterion is None:
+        raise LabError(
+            "K-FAC needs a loss that is CrossEntropyLoss or MSELoss of the network's output, which this workload has "
+            "not; choose another workload"
+        )
+    treated = can_be_treated(problem.model)
+    if not treated:
+        raise LabError("K-FAC needs Linear or Conv2d layers with weights of their own, and this network has none")
+    estimator = FactorEstimator(problem.model, problem.criterion, treated, damping=values["damping"], seed=request.seed)
+    settings = {name: value for name, value in values.items() if name != "damping"}
+    return KFAC(estimator, trained_parameters(problem), request.lr, **settings)
+
+
+KFAC_RECIPE = Recipe(
+    name="kfac",
+    title="K-FAC",
+    make=_make,
+    defaults={
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "damping": 3e-3,
+        "factor_every": FACTOR_EVERY,
+        "inverse_every": INVERSE_EVERY,
+        "kl_clip": 1e-3,
+    },
+    space={
+        "lr": Continuous(low=1e-4, high=1.0, default=0.1),
+        "momentum": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
+        "damping": Continuous(low=1e-5, high=1.0, default=3e-3),
+        "factor_every": Choice(values=(1, 10, 50), default=FACTOR_EVERY),
+        "inverse_every": Choice(values=(10, 50, 100), default=INVERSE_EVERY),
+    },
+    source="Martens and Grosse 2015, Grosse and Martens 2016, defaults of kfac-pytorch; factors by curvlinops",
+    evaluations_per_step=1.0 + FACTOR_COST / FACTOR_EVERY,
+)

@@ -1,0 +1,68 @@
+"""A record of a baseline that DCAO does not wrap, and what makes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from dcao_lab.baselines.base import Baseline, Build, BuildRequest
+from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.space import SearchSpace
+from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
+from dcao_lab.workloads import Problem
+
+Make = Callable[[Problem, BuildRequest, dict[str, Setting]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A baseline that is not wrapped.
+
+    Attributes:
+        name: As in :class:`Baseline`; also its family.
+        title: As in :class:`Baseline`.
+        make: Builds the optimizer from the problem, the request and every setting.
+        space: As in :class:`Baseline`.
+        source: As in :class:`Baseline`.
+        defaults: Every setting that it knows, with the value where none is given.
+        evaluations_per_step: As in :class:`Baseline`, at the defaults.
+    """
+
+    name: str
+    title: str
+    make: Make
+    space: SearchSpace
+    source: str
+    defaults: Settings = field(default_factory=dict)
+    evaluations_per_step: float = 1.0
+
+    def baseline(self) -> Baseline:
+        """The record as the registry has it."""
+        return Baseline(
+            name=self.name,
+            title=self.title,
+            family=self.name,
+            is_wrapped=False,
+            build=self._build(),
+            space=self.space,
+            evaluations_per_step=self.evaluations_per_step,
+            source=self.source,
+        )
+
+    def _build(self) -> Build:
+        def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+            values = complete(self.title, request.settings, self.defaults)
+            if request.watch:
+                raise LabError(
+                    f"{self.title} cannot be watched: DCAO knows no stability threshold of its update; "
+                    "leave watch out, or watch sgd, adam or adamw"
+                )
+            return self.make(problem, request, values)
+
+        return build
+
+
+def trained_parameters(problem: Problem) -> list[torch.nn.Parameter]:
+    """The parameters of the model that training changes."""
+    return [param for param in problem.model.parameters() if param.requires_grad]

@@ -1,0 +1,67 @@
+"""AdaHessian and Sophia-H."""
+
+import torch
+
+from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST
+from dcao_lab.baselines.hutchinson import HutchinsonOptimizer, gaussian, rademacher
+from dcao_lab.baselines.recipe import Recipe, trained_parameters
+from dcao_lab.baselines.space import Continuous
+from dcao_lab.baselines.third_party import pytorch_optimizer
+from dcao_lab.baselines.torch_bases import with_betas
+from dcao_lab.config import Setting
+from dcao_lab.workloads import Problem
+
+SOPHIA_EVERY = 10  # the paper's
+
+
+def _adahessian(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    inner = pytorch_optimizer().AdaHessian(trained_parameters(problem), lr=request.lr, **with_betas(values))
+    return HutchinsonOptimizer(inner, draw=rademacher, every=values["update_period"], seed=request.seed)
+
+
+def _sophia(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    inner = pytorch_optimizer().SophiaH(trained_parameters(problem), lr=request.lr, **with_betas(values))
+    return HutchinsonOptimizer(inner, draw=gaussian, every=values["update_period"], seed=request.seed)
+
+
+ADAHESSIAN = Recipe(
+    name="adahessian",
+    title="AdaHessian",
+    make=_adahessian,
+    defaults={
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.0,
+        "hessian_power": 1.0,
+        "eps": 1e-16,
+        "update_period": 1,
+    },
+    space={
+        "lr": Continuous(low=1e-4, high=1.0, default=0.1),
+        "hessian_power": Continuous(low=0.5, high=1.0, default=1.0, is_log=False),
+        "weight_decay": Continuous(low=1e-6, high=1e-2, default=1e-4),
+    },
+    source="Yao et al. 2021; pytorch_optimizer.AdaHessian (without the spatial averaging of kernels)",
+    evaluations_per_step=1.0 + HESSIAN_PRODUCT_COST,
+)
+SOPHIA = Recipe(
+    name="sophia",
+    title="Sophia-H",
+    make=_sophia,
+    defaults={
+        "beta1": 0.96,
+        "beta2": 0.99,
+        "weight_decay": 0.0,
+        "p": 1e-2,
+        "eps": 1e-12,
+        "update_period": SOPHIA_EVERY,
+    },
+    space={
+        "lr": Continuous(low=1e-3, high=10.0, default=6e-2),  # the paper's lr / gamma, 0.01 its gamma
+        "p": Continuous(low=1e-3, high=1e-1, default=1e-2),
+        "weight_decay": Continuous(low=1e-4, high=1.0, default=1e-2),
+    },
+    source="Liu et al. 2023 (Sophia-H); pytorch_optimizer.SophiaH",
+    evaluations_per_step=1.0 + HESSIAN_PRODUCT_COST / SOPHIA_EVERY,
+)

@@ -1,0 +1,103 @@
+"""Schedule-Free AdamW, Prodigy, SOAP and Lion of ``pytorch_optimizer``."""
+
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.recipe import Make, Recipe, trained_parameters
+from dcao_lab.baselines.space import Choice, Continuous
+from dcao_lab.baselines.torch_bases import with_betas
+from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
+from dcao_lab.workloads import Problem
+
+SMALL_WEIGHT_DECAY = Continuous(low=1e-4, high=1.0, default=1e-2)
+
+
+def pytorch_optimizer() -> ModuleType:
+    """The package, imported at the first need: it takes a second.
+
+    Raises:
+        LabError: It is not installed.
+    """
+    try:
+        import pytorch_optimizer
+    except ImportError as error:
+        raise LabError("this optimizer is of pytorch-optimizer; pip install 'dcao[lab]'") from error
+    return pytorch_optimizer
+
+
+def _of(name: str) -> Make:
+    """The class ``name`` of the package, every setting being one of its arguments."""
+
+    def make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+        build: Callable[..., torch.optim.Optimizer] = getattr(pytorch_optimizer(), name)
+        return build(trained_parameters(problem), lr=request.lr, **with_betas(values))
+
+    return make
+
+
+def _schedule_free(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    rest = {name: value for name, value in values.items() if name != "warmup"}
+    warmup_steps = round(values["warmup"] * request.num_steps)
+    return _of("ScheduleFreeAdamW")(problem, request, {**rest, "warmup_steps": warmup_steps})
+
+
+SCHEDULE_FREE_ADAMW = Recipe(
+    name="schedule_free_adamw",
+    title="Schedule-Free AdamW",
+    make=_schedule_free,
+    # warmup: share of the run over which the lr goes up; the authors advise some
+    defaults={"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-8, "warmup": 0.0},
+    space={
+        "lr": Continuous(low=1e-5, high=1e-1, default=2.5e-3),
+        "weight_decay": SMALL_WEIGHT_DECAY,
+        "warmup": Choice(values=(0.0, 0.05, 0.1), default=0.0),
+    },
+    source="Defazio et al. 2024; pytorch_optimizer.ScheduleFreeAdamW",
+)
+PRODIGY = Recipe(
+    name="prodigy",
+    title="Prodigy",
+    make=_of("Prodigy"),
+    defaults={"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "d0": 1e-6, "d_coef": 1.0, "eps": 1e-8},
+    space={
+        "lr": Continuous(low=1e-2, high=10.0, default=1.0),
+        "weight_decay": SMALL_WEIGHT_DECAY,
+        "beta1": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
+    },
+    source="Mishchenko and Defazio 2024; pytorch_optimizer.Prodigy",
+)
+SOAP = Recipe(
+    name="soap",
+    title="SOAP",
+    make=_of("SOAP"),
+    defaults={
+        "beta1": 0.95,
+        "beta2": 0.95,
+        "weight_decay": 1e-2,
+        "eps": 1e-8,
+        "precondition_frequency": 10,
+        "max_precondition_dim": 10000,
+    },
+    space={
+        "lr": Continuous(low=1e-5, high=1e-1, default=3e-3),
+        "weight_decay": SMALL_WEIGHT_DECAY,
+        "precondition_frequency": Choice(values=(1, 10, 50), default=10),
+    },
+    source="Vyas et al. 2025; pytorch_optimizer.SOAP",
+)
+LION = Recipe(
+    name="lion",
+    title="Lion",
+    make=_of("Lion"),
+    defaults={"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0},
+    space={
+        "lr": Continuous(low=1e-6, high=1e-2, default=1e-4),
+        "weight_decay": Continuous(low=1e-3, high=10.0, default=0.1),  # its lr is 3 to 10 times smaller than AdamW's
+        "beta1": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
+    },
+    source="Chen et al. 2023; pytorch_optimizer.Lion",
+)
