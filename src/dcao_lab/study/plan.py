@@ -12,11 +12,8 @@ from dcao_lab.workloads import get_workload
 
 Pair = tuple[str, str]
 """Names of a task's workload and of an arm: what is tuned on its own."""
-
 Choices = Mapping[Pair, Point]
 """The hyperparameters that tuning chose, by workload and arm."""
-
-_MOMENTUM = {"sgd": "momentum"}  # by family; Adam's kin call theirs beta1
 
 
 def trials(study: StudyConfig) -> list[PlannedRun]:
@@ -110,9 +107,9 @@ def _varied(config: RunConfig, variation: Variation) -> RunConfig:
 
 
 def _setting_name(optimizer: str, axis: str) -> str:
-    if axis == "momentum":
-        return _MOMENTUM.get(get_baseline(optimizer).family, "beta1")
-    return axis
+    """Adam's kin call their momentum beta1."""
+    family = get_baseline(get_baseline(optimizer).family)
+    return "beta1" if axis == "momentum" and "momentum" not in family.space else axis
 
 
 def _watching(config: RunConfig, spectra: int) -> RunConfig:

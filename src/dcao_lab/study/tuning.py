@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dcao_lab import jsontext
 from dcao_lab.config import RunConfig
 from dcao_lab.runner import Outcome, RunResult
+from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.design import Point, distributions, search_space
 from dcao_lab.study.locks import open_locks
 from dcao_lab.study.plan import Choices, Pair, trials
 from dcao_lab.study.result import PlannedRun
-from dcao_lab.study.config import StudyConfig
 from dcao_lab.workloads import get_workload
 
 OWNER = "owner"
@@ -136,7 +136,9 @@ class Trials:
 
     def _complete(self, trial_id: int, candidate: Candidate) -> None:
         is_censored = candidate.value is None
-        self._storage.set_trial_user_attr(trial_id, OUTCOME, (Outcome.DIVERGED if is_censored else Outcome.FINISHED).value)
+        self._storage.set_trial_user_attr(
+            trial_id, OUTCOME, (Outcome.DIVERGED if is_censored else Outcome.FINISHED).value
+        )
         self._storage.set_trial_user_attr(trial_id, LOSS, candidate.loss)
         if is_censored:
             self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
