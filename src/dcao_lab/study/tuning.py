@@ -136,14 +136,11 @@ class Trials:
 
     def _complete(self, trial_id: int, candidate: Candidate) -> None:
         is_censored = candidate.value is None
-        self._storage.set_trial_user_attr(
-            trial_id, OUTCOME, (Outcome.DIVERGED if is_censored else Outcome.FINISHED).value
-        )
+        outcome = Outcome.DIVERGED if is_censored else Outcome.FINISHED
+        self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.value)
         self._storage.set_trial_user_attr(trial_id, LOSS, candidate.loss)
-        if is_censored:
-            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        else:
-            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [candidate.value])
+        state, values = (TrialState.FAIL, None) if is_censored else (TrialState.COMPLETE, [candidate.value])
+        self._storage.set_trial_state_values(trial_id, state, values)
 
     def _waits_for(self, members: list[tuple[PlannedRun, int]]) -> bool:
         return any(run.config not in self._failed and self._open(run.config) for run, _ in members)

@@ -1,4 +1,4 @@
-"""Sharpness and s over training, full-batch and in mini-batches: where each optimizer is beside the edge of stability."""
+"""Sharpness and s over training, full-batch and in mini-batches: where each optimizer is beside the edge."""
 
 from dcao_lab.study.config import Arm, StudyConfig, Watching
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks
