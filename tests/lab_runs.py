@@ -36,3 +36,9 @@ def with_hostile_names(runs, monkeypatch):
     info = dataclasses.replace(real.info, title=HOSTILE, summary=HOSTILE, metric="accuracy")
     monkeypatch.setitem(WORKLOADS, "digits_mlp", dataclasses.replace(real, info=info))
     return [dataclasses.replace(run, provenance={**run.provenance, "processor": HOSTILE}) for run in runs]
+
+
+def run_bytes(store: RunStore, config):
+    """The contents of a run's files by name, but for those that tell when, where and how fast it was done."""
+    varying = {"timing.json", "provenance.json", "manifest.json"}
+    return {path.name: path.read_bytes() for path in store.folder(config).iterdir() if path.name not in varying}

@@ -1,5 +1,7 @@
 """The command ``dcao-lab``."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +119,7 @@ def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
     metric = f"test_{get_workload(config.workload).info.metric}"
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
     if missing_runs([config], store, console):
-        with console.status(config.label):
+        with _claimed(config, store), console.status(config.label):
             run(
                 config,
                 store,
@@ -131,3 +133,12 @@ def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
             )
     console.print(f"{config.label}: {describe(config, load(config, store).result)}", highlight=False, soft_wrap=True)
     console.print(f"Kept in {store.folder(config)}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _claimed(config: RunConfig, store: RunStore) -> Iterator[None]:
+    claim = store.claim(config)
+    if claim is None:
+        raise LabError(f"another process does this run into {store.root} now; wait for it, or give another --out")
+    with claim:
+        yield

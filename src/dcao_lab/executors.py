@@ -17,7 +17,7 @@ OnStart = Callable[[int, RunConfig], None]
 POLL_SECONDS = 0.2  # between looks at runs that another process is at
 
 
-def _unheard(slot: int, config: RunConfig) -> None:
+def nobody_hears(slot: int, config: RunConfig) -> None:
     """Nobody wants to know which slot started what."""
 
 
@@ -25,7 +25,7 @@ class Executor(Protocol):
     """Something that does runs."""
 
     def run_all(
-        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = _unheard
+        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
     ) -> None:
         """Do the runs that ``store`` does not have; ``on_done`` hears of each, done now, done before, or failed.
 
@@ -68,14 +68,14 @@ class LocalExecutor:
         self.threads = default_threads(jobs) if threads is None else threads
 
     def run_all(
-        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = _unheard
+        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
     ) -> None:
         """Do the runs; see :meth:`Executor.run_all`."""
         run_in_slots(LocalWorkers(self.jobs, store.root, self.place, self.threads), configs, store, on_done, on_start)
 
 
 def run_in_slots(
-    slots: Slots, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = _unheard
+    slots: Slots, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
 ) -> None:
     """Do the runs in ``slots``, as :class:`Executor` says, and stop the slots, whatever happens."""
     schedule = _Schedule(slots, configs, store, on_done, on_start)
@@ -86,6 +86,11 @@ def run_in_slots(
         slots.stop()
         schedule.release_all()
         store.sweep()
+
+
+def stored_result(config: RunConfig, store: RunStore) -> RunResult:
+    """What a finished run came to."""
+    return RunResult.from_dict(jsontext.read(store.folder(config) / RESULT))
 
 
 class _Schedule:
@@ -163,6 +168,5 @@ class _Schedule:
     def _is_done(self, config: RunConfig) -> bool:
         if self._store.state(config) is not RunState.FINISHED:
             return False
-        result = jsontext.read(self._store.folder(config) / RESULT)
-        self._on_done(config, RunResult.from_dict(result))
+        self._on_done(config, stored_result(config, self._store))
         return True

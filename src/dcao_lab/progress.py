@@ -1,25 +1,22 @@
-"""How far a set of runs is: a bar with the time left in a terminal, plain lines elsewhere."""
+"""How far a set of runs is: bars with the time left in a terminal, plain lines elsewhere."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.workloads import get_workload
 
 PROBING_SHARE = 0.5  # of a step's time, roughly; only the time left rests on it
+MAX_WORKER_BARS = 16  # a cluster has more workers than a terminal has lines
 
 
 class RunProgress(Protocol):
@@ -33,14 +30,21 @@ class RunProgress(Protocol):
     ) -> None:
         """Stop showing."""
 
+    def expect(self, configs: Iterable[RunConfig]) -> None:
+        """There are these runs more than was known before."""
+
+    def started(self, slot: int, config: RunConfig) -> None:
+        """A worker, by its number from 0, begins with a run."""
+
     def done(self, config: RunConfig, words: str) -> None:
-        """One more run is done; ``words`` say what came out."""
+        """A run is done; ``words`` say what came out. One that was never started was there already: it only counts."""
 
 
-def show_progress(console: Console, configs: Iterable[RunConfig]) -> RunProgress:
-    """A bar where ``console`` is a terminal, plain lines where it is not."""
-    configs = list(configs)
-    return BarProgress(console, configs) if console.is_terminal else LineProgress(console, configs)
+def show_progress(console: Console, expected_runs: Iterable[RunConfig], jobs: int) -> RunProgress:
+    """Bars where ``console`` is a terminal, one for all runs and one for each of ``jobs``; plain lines elsewhere."""
+    progress = BarProgress(console, jobs) if console.is_terminal else LineProgress(console)
+    progress.expect(expected_runs)
+    return progress
 
 
 def expected_cost(config: RunConfig) -> float:
@@ -50,53 +54,53 @@ def expected_cost(config: RunConfig) -> float:
     return config.num_steps * step * (1.0 + PROBING_SHARE * probes)
 
 
-class BarProgress:
-    """A rich bar that fills with the expected time of the runs, not with their number."""
+class Tally:
+    """What is done and what is left, by the number of runs and by their expected cost.
 
-    def __init__(self, console: Console, configs: list[RunConfig]) -> None:
-        self._num_runs, self._num_done = len(configs), 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=False),
-            console=console,
-            speed_estimate_period=120.0,
-        )
-        self._task = self._bar.add_task(self._describe(), total=sum(map(expected_cost, configs)))
+    Attributes:
+        num_runs: Runs expected.
+        num_done: Runs done, those that were there already included.
+        total: Expected cost of all.
+        finished: Expected cost of those that are done.
+    """
 
-    def __enter__(self) -> "BarProgress":
-        self._bar.start()
-        return self
+    def __init__(self) -> None:
+        self.num_runs, self.num_done = 0, 0
+        self.total, self.finished = 0.0, 0.0
+        self._worked = 0.0  # of `finished`, what was not there already: only this took time
+        self._started = self._last_done = time.monotonic()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def expect(self, config: RunConfig) -> None:
+        """Count a run more."""
+        self.num_runs += 1
+        self.total += _cost(config)
 
-    def done(self, config: RunConfig, words: str) -> None:
-        """Fill the bar by the run's expected time, and show the run above it."""
-        self._num_done += 1
-        self._bar.console.print(f"  {config.label}: {words}", highlight=False, markup=False)
-        self._bar.update(self._task, advance=expected_cost(config), description=self._describe())
+    def done(self, config: RunConfig, was_started: bool) -> None:
+        """Count a run as done."""
+        self.num_done += 1
+        self.finished += _cost(config)
+        if was_started:
+            self._worked += _cost(config)
+            self._last_done = time.monotonic()
 
-    def _describe(self) -> str:
-        return f"{self._num_done} of {self._num_runs} runs"
+    def left(self) -> str:
+        """The time left in words, from how fast it went until now."""
+        if self._worked == 0.0:
+            return "not known yet"
+        expected = (self._last_done - self._started) * (self.total - self.finished) / self._worked
+        seconds = max(0.0, expected - (time.monotonic() - self._last_done))
+        return f"about {_spelled(seconds)}"
 
 
 class LineProgress:
     """One line a run, with the time left by the expected times of those done."""
 
-    def __init__(self, console: Console, configs: list[RunConfig]) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._num_runs, self._num_done = len(configs), 0
-        self._total, self._spent = sum(map(expected_cost, configs)), 0.0
-        self._started = time.monotonic()
+        self._tally = Tally()
+        self._under_way: Counter[RunConfig] = Counter()
 
     def __enter__(self) -> "LineProgress":
-        self._started = time.monotonic()
         return self
 
     def __exit__(
@@ -104,14 +108,102 @@ class LineProgress:
     ) -> None:
         pass
 
+    def expect(self, configs: Iterable[RunConfig]) -> None:
+        """Count these runs too."""
+        for config in configs:
+            self._tally.expect(config)
+
+    def started(self, slot: int, config: RunConfig) -> None:
+        """Remember that the run is under way."""
+        self._under_way[config] += 1
+
     def done(self, config: RunConfig, words: str) -> None:
         """Print the line."""
-        self._num_done += 1
-        self._spent += expected_cost(config)
-        line = f"[{self._num_done}/{self._num_runs}] {config.label}: {words}; {self._left()} left"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        was_started = self._under_way[config] > 0
+        self._under_way[config] -= was_started
+        self._tally.done(config, was_started)
+        if was_started:
+            head = f"[{self._tally.num_done}/{self._tally.num_runs}] {config.label}"
+            line = f"{head}: {words}; {self._tally.left()} left"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _left(self) -> str:
-        elapsed = time.monotonic() - self._started
-        seconds = elapsed * (self._total - self._spent) / self._spent
-        return f"about {seconds:.0f} s"
+
+class BarProgress:
+    """A bar for all runs, filled by their expected times, and one for each worker with what it is doing."""
+
+    def __init__(self, console: Console, jobs: int) -> None:
+        self._tally = Tally()
+        columns = (TextColumn("{task.description}"), BarColumn(), _StateColumn(self._tally), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console)
+        self._all = self._bars.add_task("", total=1.0)
+        self._workers = [self._bars.add_task("", total=1.0, num_done=0) for _ in range(min(jobs, MAX_WORKER_BARS))]
+        self._slots: dict[RunConfig, int] = {}
+
+    def __enter__(self) -> "BarProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._workers:
+            self._bars.remove_task(task)  # what they were doing is no news any more
+        self._bars.stop()
+
+    def expect(self, configs: Iterable[RunConfig]) -> None:
+        """Count these runs too."""
+        for config in configs:
+            self._tally.expect(config)
+        self._show_all()
+
+    def started(self, slot: int, config: RunConfig) -> None:
+        """Show the run at the worker's bar, which moves without an end: a run does not tell how far it is."""
+        self._slots[config] = slot
+        if (task := self._worker(slot)) is not None:
+            self._bars.reset(task, total=None, description=f"  worker {slot + 1}: {escape(config.label)}")
+
+    def done(self, config: RunConfig, words: str) -> None:
+        """Fill the bar by the run's expected time, and show the run above it."""
+        slot = self._slots.pop(config, None)
+        self._tally.done(config, was_started=slot is not None)
+        self._show_all()
+        if slot is None:
+            return
+        self._bars.console.print(f"  {config.label}: {words}", highlight=False, markup=False)
+        if (task := self._worker(slot)) is not None:
+            num_done = self._bars.tasks[self._bars.task_ids.index(task)].fields["num_done"] + 1
+            self._bars.update(task, total=1.0, completed=1.0, num_done=num_done, description=f"  worker {slot + 1}")
+
+    def _worker(self, slot: int) -> TaskID | None:
+        return self._workers[slot] if slot < len(self._workers) else None
+
+    def _show_all(self) -> None:
+        description = f"{self._tally.num_done} of {self._tally.num_runs} runs"
+        self._bars.update(self._all, total=self._tally.total, completed=self._tally.finished, description=description)
+
+
+class _StateColumn(ProgressColumn):
+    """The time left of the study; the number of runs that a worker has done."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self._tally = tally
+
+    def render(self, task: Task) -> Text:
+        if "num_done" in task.fields:
+            return Text(f"{task.fields['num_done']} done")
+        return Text(f"left: {self._tally.left()}")
+
+
+def _cost(config: RunConfig) -> float:
+    """The expected cost, and something for a run whose names are unknown: it will fail, and say so itself."""
+    try:
+        return expected_cost(config)
+    except ValueError:
+        return 1.0
+
+
+def _spelled(seconds: float) -> str:
+    if seconds < 100.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 6000.0 else f"{seconds / 3600.0:.1f} h"

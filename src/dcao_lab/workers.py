@@ -166,10 +166,11 @@ def reply_to(work: Work, config: RunConfig, root: Path, place: Place) -> Reply:
     try:
         return work(config, root, place)
     except Exception as error:
-        return _portable(error)
+        return portable(error)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
+    """The error itself, or its words where it cannot travel between processes."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -79,7 +79,7 @@ def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path, monkeypatch, com
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("dcao_lab.store.tempfile.mkdtemp", no_space)
-    monkeypatch.setattr("dcao_lab.demo.run_all", fail_each(no_space))
+    monkeypatch.setattr("dcao_lab.workers._run_one", full_disk)
     result = invoke(*command, "-w", "digits_mlp", "--steps", "2", "--out", tmp_path)
     assert result.exit_code == 2
     assert "No space left on device" in result.output
@@ -87,17 +87,10 @@ def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path, monkeypatch, com
     assert result.stderr.count("\n") == 1
 
 
-def fail_each(work):
-    """A stand-in for ``run_all``, whose worker processes a patch would not reach."""
-
-    def run_all(configs, store, jobs, on_done):
-        for config in configs:
-            try:
-                work()
-            except OSError as error:
-                on_done(config, error)
-
-    return run_all
+def full_disk(config, root, place):
+    """What a worker process does when the disk is full; a patch here would not reach into it."""
+    with RunStore(root).writing(config):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_before_the_first_step_there_is_no_training_loss(tmp_path):

@@ -11,7 +11,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.executors import Executor
 from dcao_lab.outcomes import describe
-from dcao_lab.progress import show_progress
+from dcao_lab.progress import MAX_WORKER_BARS, show_progress
 from dcao_lab.runner import RunResult, load
 from dcao_lab.store import RunState, RunStore
 from dcao_lab.study.config import StudyConfig
@@ -149,20 +149,18 @@ def _run(
 ) -> None:
     """Do the runs, each config once, and note those that fail."""
     unique = list(dict.fromkeys(configs))
-    missing = [config for config in unique if site.store.state(config) is not RunState.FINISHED]
-    if len(missing) < len(unique):
-        site.console.print(f"{len(unique) - len(missing)} of {len(unique)} runs are there already", highlight=False)
-    with show_progress(site.console, missing) as progress:
-        shown = set(missing)
+    num_there = sum(site.store.state(config) is RunState.FINISHED for config in unique)
+    if num_there:
+        site.console.print(f"{num_there} of {len(unique)} runs are there already", highlight=False)
+    with show_progress(site.console, unique, getattr(site.executor, "jobs", MAX_WORKER_BARS)) as progress:
 
         def note(config: RunConfig, outcome: RunResult | Exception) -> None:
             if isinstance(outcome, Exception):
                 site.absences[config.fingerprint()] = _absence(outcome)
             on_done(config, outcome)
-            if config in shown:
-                progress.done(config, describe(config, outcome))
+            progress.done(config, describe(config, outcome))
 
-        site.executor.run_all(claims(unique), site.store, note)
+        site.executor.run_all(claims(unique), site.store, note, progress.started)
 
 
 def _absence(error: Exception) -> Absence:
