@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-
 from dcao_lab.demo import DemoSize, demo_runs
+
 from dcao_lab.store import RunState, RunStore
 
 COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "120", "--seeds", "1"]
