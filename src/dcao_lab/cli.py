@@ -1,7 +1,6 @@
 """The command ``dcao-lab``."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +10,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dcao_lab import study_commands
 from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.config import RunConfig
-from dcao_lab.demo import NUM_SEEDS, DemoSize, describe, missing_runs, run_demo
 from dcao_lab.errors import LabError
+from dcao_lab.outcomes import describe, missing_runs
 from dcao_lab.report.formats import significant
 from dcao_lab.runner import load, run
 from dcao_lab.spectrum import measure, show, write_page
 from dcao_lab.store import RunStore
+from dcao_lab.study.recipes import RECIPES
+from dcao_lab.terminal import clear_errors, open_console
 from dcao_lab.workloads import WORKLOADS, get_workload
 
 app = typer.Typer(
@@ -34,27 +36,14 @@ MAX_PAIRS = 100  # the work of keeping Lanczos vectors orthogonal grows with the
 SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and probes.")]
 
 
+app.command()(study_commands.study)
+app.command()(study_commands.report)
+app.command()(study_commands.demo)
+
+
 def main() -> None:
     """The entry point."""
     app(prog_name="dcao-lab")
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report and the runs.")] = Path("demo-report"),
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that train, one thread each.")] = min(
-        2, os.cpu_count() or 1
-    ),
-    workload: Annotated[
-        list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of every arm.")] = None,
-) -> None:
-    """Train AdamW and SGD with and without DCAO on embedded data, and write the report."""
-    with _clear_errors():
-        size = DemoSize(workloads=tuple(workload or NUM_SEEDS), num_steps=steps, num_seeds=seeds)
-        run_demo(size, out, jobs, _console())
 
 
 @app.command(name="run")
@@ -71,7 +60,7 @@ def run_command(
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
     """Train one network, and keep the run."""
-    with _clear_errors():
+    with clear_errors():
         is_probed = get_baseline(optimizer).is_wrapped or watch
         if spectrum_every is not None and not is_probed:
             raise LabError(f"--spectrum-every has no effect on {optimizer}, which is not probed; add --watch")
@@ -87,7 +76,7 @@ def run_command(
             watch=watch,
             spectrum_every=spectrum_every,
         )
-        _run_and_show(config, RunStore(out), _console())
+        _run_and_show(config, RunStore(out), open_console())
 
 
 @app.command()
@@ -101,10 +90,10 @@ def spectrum(
     out: Annotated[Path | None, typer.Option(help="Also write the density as an HTML page here.")] = None,
 ) -> None:
     """Print the spectrum of the loss Hessian after a few training steps."""
-    with _clear_errors():
+    with clear_errors():
         get_baseline(optimizer)
         measured = measure(workload, optimizer=optimizer, lr=lr, seed=seed, num_steps=steps, k=k)
-        console = _console()
+        console = open_console()
         show(measured, console)
         if out is not None:
             console.print(f"Density: {write_page(measured, out)}", highlight=False, soft_wrap=True)
@@ -112,15 +101,18 @@ def spectrum(
 
 @app.command(name="list")
 def list_command() -> None:
-    """Name the workloads and the optimizers."""
-    console = _console()
+    """Name the workloads, the optimizers and the studies."""
+    console = open_console()
     workloads = Table("workload", "what it is", "steps", "needs", box=None, pad_edge=False)
     for name, workload in WORKLOADS.items():
         workloads.add_row(name, workload.info.summary, str(workload.info.num_steps), workload.info.needs or "")
     optimizers = Table("optimizer", "what it is", box=None, pad_edge=False)
     for name, baseline in BASELINES.items():
         optimizers.add_row(name, baseline.title)
-    console.print(workloads, "", optimizers)
+    studies = Table("study", "what it asks", box=None, pad_edge=False)
+    for name, recipe in RECIPES.items():
+        studies.add_row(name, recipe("embedded").question)
+    console.print(workloads, "", optimizers, "", studies)
 
 
 def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
@@ -150,24 +142,3 @@ def _claimed(config: RunConfig, store: RunStore) -> Iterator[None]:
         raise LabError(f"another process does this run into {store.root} now; wait for it, or give another --out")
     with claim:
         yield
-
-
-def _console() -> Console:
-    return Console()
-
-
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What the person got wrong, or the disk did, is one sentence and exit status 2; Ctrl-C is one and 130."""
-    try:
-        yield
-    except LabError as error:
-        typer.echo(f"dcao-lab: {error}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        place = f" {error.filename}" if error.filename else ""
-        typer.echo(f"dcao-lab: cannot read or write{place}: {error.strerror or error}; try another --out", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("dcao-lab: interrupted; finished runs are kept, start again to go on", err=True)
-        raise typer.Exit(130) from None

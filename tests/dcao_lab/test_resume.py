@@ -9,8 +9,8 @@ import time
 from collections import Counter
 
 import pytest
-
 from dcao_lab.demo import DemoSize, demo_runs
+
 from dcao_lab.store import RunState, RunStore
 from lab_coordinator import CONFIGS, SCRIPT
 from lab_runs import finish, one_thread, run_bytes

@@ -1,6 +1,6 @@
 """Studies: which runs answer a question, how their arms are tuned, and what they came to."""
 
 from dcao_lab.study.config import Arm, StudyConfig, Task, Tuning, Variation, Watching
-from dcao_lab.study.result import PlannedRun, StudyResult
+from dcao_lab.study.result import Absence, PlannedRun, StudyResult
 
-__all__ = ["Arm", "PlannedRun", "StudyConfig", "StudyResult", "Task", "Tuning", "Variation", "Watching"]
+__all__ = ["Absence", "Arm", "PlannedRun", "StudyConfig", "StudyResult", "Task", "Tuning", "Variation", "Watching"]

@@ -1,6 +1,7 @@
 """What a study came to: its runs, each with its place in the study."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dcao_lab.config import RunConfig
@@ -30,6 +31,19 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Absence:
+    """Why a run is not there although it was tried.
+
+    Attributes:
+        is_failure: Something broke, and a new start may mend it; else the arm cannot train the workload, by its rules.
+        reason: What it said.
+    """
+
+    is_failure: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyResult:
     """The runs of a study that are there.
 
@@ -37,8 +51,10 @@ class StudyResult:
         study: The study.
         runs: The finished runs (diverged ones among them), each with its place, in the study's order.
         missing: Runs that are planned and not there: failed, or not done yet.
+        absences: Why, of those that were tried, by the fingerprints of their configs.
     """
 
     study: StudyConfig
     runs: tuple[tuple[PlannedRun, StoredRun], ...]
     missing: tuple[PlannedRun, ...]
+    absences: Mapping[str, Absence] = field(default_factory=dict)

@@ -1,0 +1,182 @@
+"""Do a study: tune, train what counts, say what is missing. Kill it anywhere and start it again."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from dcao_lab.config import RunConfig
+from dcao_lab.errors import LabError
+from dcao_lab.executors import Executor
+from dcao_lab.outcomes import describe
+from dcao_lab.progress import MAX_WORKER_BARS, show_progress
+from dcao_lab.runner import RunResult, load
+from dcao_lab.store import RunState, RunStore
+from dcao_lab.study.config import StudyConfig
+from dcao_lab.study.folders import StudyFolder
+from dcao_lab.study.plan import Choices, finals, trials, watched
+from dcao_lab.study.result import Absence, PlannedRun, StudyResult
+from dcao_lab.study.tuning import Trials
+
+POLL_SECONDS = 2.0  # between looks at trials that another process is at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The part of a study to do now.
+
+    Attributes:
+        workloads: Names of workloads; empty takes all.
+        arms: Names of arms; empty takes all.
+    """
+
+    workloads: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+
+    def of(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+        """Those of ``runs`` that are in it."""
+        return [
+            run
+            for run in runs
+            if (not self.workloads or run.task.workload in self.workloads)
+            and (not self.arms or run.arm.name in self.arms)
+        ]
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Site:
+    """What all phases of a study work with."""
+
+    folder: StudyFolder
+    store: RunStore
+    executor: Executor
+    console: Console
+    absences: dict[str, Absence] = field(default_factory=dict)
+
+
+def conduct(
+    study: StudyConfig,
+    folder: StudyFolder,
+    executor: Executor,
+    console: Console,
+    storage_url: str | None = None,
+    selection: Selection = EVERYTHING,
+) -> StudyResult:
+    """Do what is not done yet of a study, and return what there is of it.
+
+    Args:
+        study: The study.
+        folder: Where it is kept. One with another study is refused.
+        executor: What does the runs.
+        console: Where progress goes.
+        storage_url: Database of the trials, for several machines; None takes a file in the folder.
+        selection: The part to do.
+
+    Raises:
+        LabError: Nothing could be run, or the folder or the database cannot be used.
+    """
+    folder.keep(study)
+    site = _Site(folder=folder, store=folder.store(), executor=executor, console=console)
+    choices = _tuned(study, site, storage_url or folder.database_url, selection)
+    folder.keep_choices({**folder.choices(), **choices})
+    again = trials(study) if storage_url is None else []  # else they may be in the store of another machine
+    planned = selection.of([*again, *_counting(study, choices)])
+    _run([run.config for run in planned], site, lambda config, outcome: None)
+    attempted = {run.config.fingerprint() for run in planned}
+    kept = {name: absence for name, absence in folder.absences().items() if name not in attempted}
+    folder.keep_absences({**kept, **site.absences})
+    _say_absences(planned, site)
+    return load_study(folder)
+
+
+def load_study(folder: StudyFolder) -> StudyResult:
+    """What there is of a study, from its folder and the runs beside it alone."""
+    study, store = folder.study(), folder.store()
+    planned = [*trials(study), *_counting(study, folder.choices())]
+    finished = [store.state(run.config) is RunState.FINISHED for run in planned]
+    return StudyResult(
+        study=study,
+        runs=tuple((run, load(run.config, store)) for run, there in zip(planned, finished, strict=True) if there),
+        missing=tuple(run for run, there in zip(planned, finished, strict=True) if not there),
+        absences=folder.absences(),
+    )
+
+
+def failures(result: StudyResult) -> list[PlannedRun]:
+    """The missing runs that broke, so that a new start may mend them."""
+    absences = [result.absences.get(run.config.fingerprint()) for run in result.missing]
+    return [run for run, absence in zip(result.missing, absences, strict=True) if absence and absence.is_failure]
+
+
+def _tuned(study: StudyConfig, site: _Site, url: str, selection: Selection) -> Choices:
+    """What tuning chose, after doing every trial that nobody else has done."""
+    runs = selection.of(trials(study))
+    if not runs:
+        return {}
+    site.folder.root.mkdir(parents=True, exist_ok=True)
+    with Trials(study, url, runs) as shared:
+        pending = shared.pending()
+        while pending:
+            # Waiting goes on here and not while claiming: others may be waiting for what runs here.
+            _run(pending, site, shared.tell, shared.claims)
+            pending = shared.pending()
+            if pending:
+                time.sleep(POLL_SECONDS)
+        return shared.choices()
+
+
+def _counting(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
+    """The final and the watched runs of the arms that are tuned, or need not be."""
+    planned = [*finals(study, choices), *watched(study, choices)]
+    if study.tuning is None:
+        return planned
+    return [run for run in planned if (run.task.workload, run.arm.name) in choices]
+
+
+OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
+
+
+def _run(
+    configs: Sequence[RunConfig],
+    site: _Site,
+    on_done: OnDone,
+    claims: Callable[[Sequence[RunConfig]], Iterable[RunConfig]] = iter,
+) -> None:
+    """Do the runs, each config once, and note those that fail."""
+    unique = list(dict.fromkeys(configs))
+    num_there = sum(site.store.state(config) is RunState.FINISHED for config in unique)
+    if num_there:
+        site.console.print(f"{num_there} of {len(unique)} runs are there already", highlight=False)
+    with show_progress(site.console, unique, getattr(site.executor, "jobs", MAX_WORKER_BARS)) as progress:
+
+        def note(config: RunConfig, outcome: RunResult | Exception) -> None:
+            if isinstance(outcome, Exception):
+                site.absences[config.fingerprint()] = _absence(outcome)
+            on_done(config, outcome)
+            progress.done(config, describe(config, outcome))
+
+        site.executor.run_all(claims(unique), site.store, note, progress.started)
+
+
+def _absence(error: Exception) -> Absence:
+    if isinstance(error, LabError):
+        return Absence(is_failure=False, reason=str(error))
+    return Absence(is_failure=True, reason=f"{type(error).__name__}: {error}")
+
+
+def _say_absences(planned: Sequence[PlannedRun], site: _Site) -> None:
+    reasons = Counter(
+        (run.task.workload, run.arm.name, site.absences[run.config.fingerprint()].reason)
+        for run in planned
+        if run.config.fingerprint() in site.absences
+    )
+    for (workload, arm, reason), number in reasons.items():
+        line = f"{number} runs of {arm} on {workload} are missing: {reason}"
+        site.console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if planned and len({run.config for run in planned}) == len(site.absences):
+        raise LabError(f"none of the {len(planned)} runs could be done; the first says: {next(iter(reasons))[2]}")

@@ -1,0 +1,107 @@
+"""Where a study is kept: its config, its trials, its report, and the runs that it shares with other studies."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dcao_lab import jsontext
+from dcao_lab.errors import LabError
+from dcao_lab.store import RunStore
+from dcao_lab.study.config import StudyConfig
+from dcao_lab.study.plan import Choices
+from dcao_lab.study.result import Absence
+
+STUDY = "study.json"
+CHOICES = "choices.json"
+ABSENCES = "missing.json"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study; the runs are beside it, in a store that all studies of the parent folder share.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @classmethod
+    def of(cls, study: StudyConfig, out: Path) -> "StudyFolder":
+        """The folder of ``study`` below ``out``."""
+        return cls(Path(out) / f"{study.name}-{study.size}")
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.root / "report"
+
+    @property
+    def database_url(self) -> str:
+        """The SQLite file of the trials, for studies on one machine."""
+        return f"sqlite:///{self.root / 'trials.db'}"
+
+    def store(self) -> RunStore:
+        """The runs."""
+        return RunStore(self.root.parent / "runs")
+
+    def keep(self, study: StudyConfig) -> None:
+        """Write the study down, or see that it is the one that is here.
+
+        Raises:
+            LabError: Another one is here.
+        """
+        if (self.root / STUDY).exists():
+            if self.study().fingerprint() != study.fingerprint():
+                raise LabError(
+                    f"{self.root} has a {study.name} study of another config (its recipe or an option changed); "
+                    "give another --out, or delete that folder: runs that both have are not done again"
+                )
+            return
+        self._write(STUDY, study.to_dict())
+
+    def study(self) -> StudyConfig:
+        """The study that is here.
+
+        Raises:
+            LabError: There is none, or it cannot be read, or it was written in another format.
+        """
+        data = self._read(STUDY)
+        if data is None:
+            raise LabError(f"there is no study in {self.root}; give the folder that has {STUDY}")
+        return StudyConfig.from_dict(data)
+
+    def keep_choices(self, choices: Choices) -> None:
+        """Write down what tuning chose, so that a report needs no database."""
+        rows = [{"workload": pair[0], "arm": pair[1], "point": point} for pair, point in sorted(choices.items())]
+        self._write(CHOICES, rows)
+
+    def choices(self) -> Choices:
+        """What tuning has chosen so far."""
+        return {(row["workload"], row["arm"]): row["point"] for row in self._read(CHOICES) or []}
+
+    def keep_absences(self, absences: Mapping[str, Absence]) -> None:
+        """Write down why runs are not there, by their fingerprints."""
+        self._write(ABSENCES, {fingerprint: asdict(absence) for fingerprint, absence in absences.items()})
+
+    def absences(self) -> dict[str, Absence]:
+        """Why runs are not there, by their fingerprints."""
+        return {fingerprint: Absence(**data) for fingerprint, data in (self._read(ABSENCES) or {}).items()}
+
+    def _read(self, name: str) -> Any:
+        path = self.root / name
+        if not path.exists():
+            return None
+        try:
+            return jsontext.read(path)
+        except ValueError:
+            raise LabError(f"{path} is damaged; delete it and start the study again: finished runs are kept") from None
+
+    def _write(self, name: str, value: Any) -> None:
+        """Whole or not at all: another process may be reading, and this one may be killed."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = self.root / f".{name}.{os.getpid()}"
+        jsontext.write(partial, value)
+        partial.replace(self.root / name)

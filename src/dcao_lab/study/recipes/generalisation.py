@@ -1,0 +1,47 @@
+"""The curvature of final solutions next to how well they do on test data."""
+
+from dcao_lab.study.config import Arm, StudyConfig
+from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
+
+SIZES = {
+    "embedded": Amount(steps={"digits_mlp": 500, "digits_cnn": 400}, num_seeds=3),
+    "small": Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3),
+    "full": Amount(
+        steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
+        num_seeds=5,
+    ),
+}
+LEARNING_RATES = (1e-3, 1e-2, 1e-1)
+
+
+def generalisation(size: str) -> StudyConfig:
+    """The study at ``size``."""
+    amount = amount_of(SIZES, size)
+    return StudyConfig(
+        name="generalisation",
+        size=size,
+        title="Flatness and generalisation",
+        question="Are the solutions that DCAO finds flatter, and do flatter solutions do better on test data?",
+        tasks=tasks(amount),
+        arms=_arms(),
+        seeds=amount.seeds,
+        variations=vary("lr", *LEARNING_RATES),
+        measure_solution=True,
+    )
+
+
+def _arms() -> tuple[Arm, ...]:
+    return (
+        arm("adamw"),
+        arm("dcao:adamw", reference="adamw"),
+        arm("adamw", schedule="cosine"),
+        arm("dcao:adamw", schedule="cosine", reference="adamw+cosine"),
+        arm("dcao-literal:adamw", reference="adamw"),
+        arm("sgd"),
+        arm("dcao:sgd", reference="sgd"),
+        arm("dcao-literal:sgd", reference="sgd"),
+        arm("muon", reference="adamw"),
+        arm("soap", reference="adamw"),
+        arm("schedule_free_adamw", reference="adamw"),
+        arm("lion", reference="adamw"),
+    )

@@ -1,0 +1,34 @@
+"""What all commands share: the console, and errors as one sentence."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import typer
+from rich.console import Console
+
+from dcao_lab.errors import LabError
+
+DEFAULT_JOBS = min(2, os.cpu_count() or 1)
+
+
+def open_console() -> Console:
+    """The terminal, or what stands in for it."""
+    return Console()
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the person got wrong, or the disk did, is one sentence and exit status 2; Ctrl-C is one and 130."""
+    try:
+        yield
+    except LabError as error:
+        typer.echo(f"dcao-lab: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        typer.echo(f"dcao-lab: cannot read or write{place}: {error.strerror or error}; try another --out", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("dcao-lab: interrupted; finished runs are kept, start again to go on", err=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,97 @@
+import dataclasses
+
+import pytest
+
+from dcao_lab.study import Arm, Task, Variation
+from dcao_lab.study.plan import finals, trials, watched
+from lab_studies import tiny_study
+
+CHOICES = {("digits_mlp", "adamw"): {"lr": 0.01, "beta1": 0.8}, ("digits_mlp", "dcao:adamw"): {"lr": 0.02}}
+
+
+def test_every_arm_has_the_same_number_of_trials_on_every_task():
+    study = tiny_study(tasks=tuple(Task(workload=w, num_steps=4, eval_every=2) for w in ("digits_mlp", "digits_cnn")))
+    pairs = [(run.task.workload, run.arm.name) for run in trials(study)]
+    assert {pair: pairs.count(pair) for pair in pairs} == {
+        (workload, arm): 3 for workload in ("digits_mlp", "digits_cnn") for arm in ("adamw", "dcao:adamw")
+    }
+
+
+def test_trials_train_with_a_seed_of_their_own_and_first_with_the_defaults():
+    runs = trials(tiny_study())
+    assert {run.config.seed for run in runs} == {100}
+    assert [run.config.lr for run in runs[:2]] == [1e-3, 1e-3]
+    assert {run.phase for run in runs} == {"trial"}
+
+
+def test_a_study_without_tuning_has_no_trials_and_starts_from_the_arms_or_the_spaces_lr():
+    arms = (
+        Arm(name="own", title="own", optimizer="adamw", lr=0.5),
+        Arm(name="default", title="default", optimizer="adamw"),
+    )
+    study = tiny_study(tuning=None, arms=arms)
+    assert trials(study) == []
+    assert [run.config.lr for run in finals(study, {})[:2]] == [0.5, 1e-3]
+    assert all(run.config.settings == () for run in finals(study, {}))
+
+
+def test_final_runs_have_what_tuning_chose_and_the_arms_of_a_seed_are_neighbours():
+    runs = finals(tiny_study(), CHOICES)
+    assert [(run.config.seed, run.arm.name) for run in runs] == [
+        (0, "adamw"),
+        (0, "dcao:adamw"),
+        (1, "adamw"),
+        (1, "dcao:adamw"),
+    ]
+    assert (runs[0].config.lr, runs[0].config.settings) == (0.01, (("beta1", 0.8),))
+    assert runs[1].config.lr == 0.02
+
+
+def test_what_an_arm_fixes_wins_over_what_was_chosen():
+    arm = Arm(name="adamw", title="AdamW", optimizer="adamw", settings={"beta1": 0.5}, schedule="cosine")
+    config = finals(tiny_study(arms=(arm,)), CHOICES)[0].config
+    assert (config.settings, config.schedule) == ((("beta1", 0.5),), "cosine")
+
+
+def test_the_slow_workload_goes_first():
+    tasks = tuple(Task(workload=w, num_steps=4, eval_every=2) for w in ("digits_mlp", "pydoc_lstm", "digits_cnn"))
+    order = list(dict.fromkeys(run.task.workload for run in finals(tiny_study(tasks=tasks), {})))
+    assert order == ["pydoc_lstm", "digits_cnn", "digits_mlp"]
+
+
+def test_watched_runs_measure_for_free_and_in_equal_steps():
+    task = Task(workload="digits_mlp", num_steps=10, eval_every=5, budget=10.0)
+    study = tiny_study(tasks=(task,))
+    assert {run.config.budget for run in finals(study, CHOICES)} == {10.0}
+    assert {(run.config.watch, run.config.spectrum_every, run.config.budget) for run in watched(study, CHOICES)} == {
+        (True, 5, None)
+    }
+    assert watched(dataclasses.replace(study, watching=None), CHOICES) == []
+
+
+def test_solutions_are_measured_of_the_runs_that_count_alone():
+    study = tiny_study(measure_solution=True)
+    assert all(run.config.measure_solution for run in finals(study, CHOICES))
+    assert not any(run.config.measure_solution for run in [*trials(study), *watched(study, CHOICES)])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "axis", "value", "expected"),
+    [
+        ("adamw", "lr", 0.3, {"lr": 0.3}),
+        ("adamw", "batch_size", 32.0, {"batch_size": 32}),
+        ("adamw", "init_scale", 2.0, {"init_scale": 2.0}),
+        ("adamw", "label_noise", 0.1, {"label_noise": 0.1}),
+        ("adamw", "weight_decay", 0.1, {"settings": (("weight_decay", 0.1),)}),
+        ("adamw", "momentum", 0.5, {"settings": (("beta1", 0.5),)}),
+        ("dcao:adamw", "momentum", 0.5, {"settings": (("beta1", 0.5),)}),
+        ("sgd", "momentum", 0.5, {"settings": (("momentum", 0.5),)}),
+        ("dcao-literal:sgd", "momentum", 0.5, {"settings": (("momentum", 0.5),)}),
+    ],
+    ids=str,
+)
+def test_a_variation_changes_one_condition_of_the_run(optimizer, axis, value, expected):
+    arm = Arm(name="a", title="a", optimizer=optimizer)
+    plain = finals(tiny_study(arms=(arm,), tuning=None), {})[0].config
+    study = tiny_study(arms=(arm,), tuning=None, variations=(Variation(axis=axis, value=value),))
+    assert finals(study, {})[0].config == dataclasses.replace(plain, **expected)
