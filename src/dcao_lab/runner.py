@@ -1,12 +1,12 @@
 """One run: from its config to a folder in the store."""
 
-import enum
-import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 import dcao
@@ -15,67 +15,30 @@ from dcao_lab import store as names
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
+from dcao_lab.peak_memory import PeakMemory
 from dcao_lab.provenance import provenance
+from dcao_lab.result import Outcome, RunResult, StoredRun, Timing, summarise
+from dcao_lab.run_metrics import first_at_target
 from dcao_lab.schedules import get_schedule
+from dcao_lab.solution import measure_solution
 from dcao_lab.store import RunStore
 from dcao_lab.training import EvaluationPoint, TrainingPlan, probe_cost, train
+from dcao_lab.training_log import TrainingLog, read_steps, write_steps
 from dcao_lab.workloads import Problem, StartRequest, WorkloadInfo, get_workload
 
-
-class Outcome(enum.Enum):
-    """How a run ended. Divergence is a result."""
-
-    FINISHED = "finished"
-    DIVERGED = "diverged"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a run came to.
-
-    Attributes:
-        outcome: How it ended.
-        num_steps: Training steps done; fewer than asked for when it diverged.
-        gradient_evaluations: Forward-and-backward passes spent, probes included.
-        probe_evaluations: Those of them that probes spent.
-        final: Metrics at the end; a value that is not a finite number is None.
-        best: The best value of the workload's own metric at any evaluation; None when there is none.
-    """
-
-    outcome: Outcome
-    num_steps: int
-    gradient_evaluations: float
-    probe_evaluations: float
-    final: dict[str, float | None]
-    best: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
-        return {**asdict(self), "outcome": self.outcome.value}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "RunResult":
-        """The result that :meth:`to_dict` wrote."""
-        return cls(**{**data, "outcome": Outcome(data["outcome"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredRun:
-    """A finished run as the store has it.
-
-    Attributes:
-        config: What was asked for.
-        result: What it came to.
-        points: The evaluations, in order.
-        probes: The probes' records, in order; empty for an optimizer that does not probe.
-        provenance: Commit, versions and machine.
-    """
-
-    config: RunConfig
-    result: RunResult
-    points: tuple[EvaluationPoint, ...]
-    probes: "tuple[dcao.StepRecord, ...]"
-    provenance: dict[str, Any]
+__all__ = [
+    "HERE",
+    "Outcome",
+    "Place",
+    "RunResult",
+    "StoredRun",
+    "Timing",
+    "load",
+    "load_steps",
+    "run",
+    "start",
+    "summarise",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,60 +67,73 @@ def run(
     workload = get_workload(config.workload)
     get_baseline(config.optimizer)
     with store.writing(config) as folder:
-        points, probes_cost = _train(config, place, folder, on_point)
-        result = summarise(points, probes_cost, workload.info)
-        _write(folder, result, points)
+        trained = _train(config, place, folder, on_point)
+        started = time.perf_counter()
+        solution = _solution(config, place, trained) if config.measure_solution else None
+        solution_seconds = time.perf_counter() - started
+        cost = probe_cost(trained.optimizer)
+        result = summarise(trained.points, trained.log.loss, cost, workload.info, solution)
+        timing = _timing(trained, workload.info, solution_seconds)
+        _write(folder, result, trained, timing)
     return result
 
 
 def load(config: RunConfig, store: RunStore) -> StoredRun:
     """The finished run from the store."""
     folder = store.folder(config)
-    seconds = jsontext.read(folder / names.TIMING)["seconds"]
+    timing = Timing.from_dict(jsontext.read(folder / names.TIMING))
     lines = jsontext.read_lines(folder / names.METRICS)
     telemetry = folder / names.TELEMETRY
     return StoredRun(
         config=config,
         result=RunResult.from_dict(jsontext.read(folder / names.RESULT)),
-        points=tuple(EvaluationPoint(**line, seconds=time) for line, time in zip(lines, seconds, strict=True)),
+        points=tuple(EvaluationPoint(**line, seconds=spent) for line, spent in zip(lines, timing.seconds, strict=True)),
         probes=tuple(dcao.read_jsonl(telemetry)) if telemetry.exists() else (),
         provenance=jsontext.read(folder / names.PROVENANCE),
+        timing=timing,
     )
 
 
-def summarise(points: list[EvaluationPoint], probe_evaluations: float, info: WorkloadInfo) -> RunResult:
-    """The result of a run with these evaluations."""
-    last = points[-1]
-    values = [value for point in points if (value := _number(point.metrics[f"test_{info.metric}"])) is not None]
-    choose = max if info.higher_is_better else min
-    diverged = not math.isfinite(last.metrics["test_loss"]) or not _is_finite(last.train_loss)
-    return RunResult(
-        outcome=Outcome.DIVERGED if diverged else Outcome.FINISHED,
-        num_steps=last.step,
-        gradient_evaluations=last.gradient_evaluations,
-        probe_evaluations=probe_evaluations,
-        final={name: _number(value) for name, value in last.metrics.items()},
-        best=choose(values) if values else None,
-    )
+def load_steps(config: RunConfig, store: RunStore) -> pa.Table:
+    """Every training step of a finished run: ``step`` from 1, ``loss``, ``lr`` and ``gradient_evaluations``.
+
+    Losses that are not finite are in it as they were.
+    """
+    return read_steps(store.folder(config) / names.STEPS)
 
 
-def _train(
-    config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]
-) -> tuple[list[EvaluationPoint], float]:
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    problem: Problem
+    optimizer: torch.optim.Optimizer
+    points: list[EvaluationPoint]
+    log: TrainingLog
+    peak_bytes: int | None
+
+
+def _train(config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]) -> _Trained:
+    memory = PeakMemory(torch.device(place.device))
     torch.manual_seed(config.seed)  # dropout, where a model has it; everything else has its own generator
     problem = start(config, place)
     optimizer = _build(config, problem, folder)
-    plan = TrainingPlan(
+    points, log = [], TrainingLog()
+    for point in train(problem, optimizer, _plan(config), log):
+        points.append(point)
+        on_point(point)
+    return _Trained(problem=problem, optimizer=optimizer, points=points, log=log, peak_bytes=memory.bytes())
+
+
+def _plan(config: RunConfig) -> TrainingPlan:
+    return TrainingPlan(
         num_steps=config.num_steps,
         eval_every=config.eval_every,
         budget=config.budget,
         schedule=get_schedule(config.schedule),
     )
-    points = []
-    for point in train(problem, optimizer, plan):
-        points.append(point)
-        on_point(point)
-    return points, probe_cost(optimizer)
+
+
+def _solution(config: RunConfig, place: Place, trained: _Trained) -> dict[str, Any]:
+    return measure_solution(trained.problem, trained.optimizer, start(config, place).batches, config.seed)
 
 
 def start(config: RunConfig, place: Place) -> Problem:
@@ -198,19 +174,25 @@ def _request(config: RunConfig, folder: Path) -> BuildRequest:
     )
 
 
-def _write(folder: Path, result: RunResult, points: list[EvaluationPoint]) -> None:
+def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:
+    reached = first_at_target(trained.points, info)
+    return Timing(
+        seconds=tuple(point.seconds for point in trained.points),
+        steps_seconds=trained.log.seconds,
+        evaluation_seconds=trained.log.evaluation_seconds,
+        solution_seconds=solution_seconds,
+        target_seconds=None if reached is None else reached.seconds,
+        peak_bytes=trained.peak_bytes,
+    )
+
+
+def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing) -> None:
     """Times go to a file of their own: the others are then the same bytes whenever the run is done again."""
-    lines = [asdict(point) for point in points]
-    seconds = [line.pop("seconds") for line in lines]
+    lines = [asdict(point) for point in trained.points]
+    for line in lines:
+        del line["seconds"]
     jsontext.write_lines(folder / names.METRICS, lines)
-    jsontext.write(folder / names.TIMING, {"seconds": seconds})
+    write_steps(folder / names.STEPS, trained.log)
+    jsontext.write(folder / names.TIMING, asdict(timing))
     jsontext.write(folder / names.PROVENANCE, provenance())
     jsontext.write(folder / names.RESULT, result.to_dict())
-
-
-def _number(value: float | None) -> float | None:
-    return value if _is_finite(value) else None
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

@@ -21,13 +21,14 @@ from dcao_lab.errors import LabError
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
+STEPS = "steps.parquet"
 TELEMETRY = "telemetry.jsonl"
 RESULT = "result.json"
 TIMING = "timing.json"
 PROVENANCE = "provenance.json"
 MANIFEST = "manifest.json"
 
-_REQUIRED = {CONFIG, METRICS, RESULT, TIMING, PROVENANCE}
+_REQUIRED = {CONFIG, METRICS, STEPS, RESULT, TIMING, PROVENANCE}
 _PARTIAL = ".partial"
 _DAMAGED = "damaged"
 _LOCK = ".lock"

@@ -1,16 +1,19 @@
 """The training loop: one for every workload and every optimizer."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dcao_lab.norms import NO_NORMS, StepNorms, copies, step_norms
 from dcao_lab.schedules import Schedule, constant
-from dcao_lab.workloads.base import Problem, SplitName
+from dcao_lab.training_log import TrainingLog
+from dcao_lab.workloads.base import Batch, Problem, SplitName
 
 WATCHED_SPLITS: tuple[SplitName, ...] = ("validation", "test")
 ALL_SPLITS: tuple[SplitName, ...] = ("train", *WATCHED_SPLITS)
@@ -23,20 +26,30 @@ class EvaluationPoint:
 
     Attributes:
         step: Training steps done.
+        epoch: Passes over the training data done, and parts of one.
         gradient_evaluations: Forward-and-backward passes spent, probes included.
         lr: Learning rate that trains now.
         train_loss: Mean of the mini-batch losses since the last evaluation; None before the first step.
         metrics: What the workload's ``evaluate`` returns, ``test_accuracy`` for the accuracy on the test data; of the
             training data only at the end.
         seconds: Time spent on training steps so far, probes included and evaluations not.
+        gradient_norm: Euclidean norm of the gradient of the training step that ended here, over all trainable
+            parameters; None before the first step, and where the optimizer leaves no gradients.
+        parameter_norm: The same of the parameters after that step.
+        update_norm: The same of what that step changed; None also where a probe ended the budget in a step of which
+            that was not foreseen.
     """
 
     step: int
+    epoch: float
     gradient_evaluations: float
     lr: float
     train_loss: float | None
     metrics: dict[str, float]
     seconds: float
+    gradient_norm: float | None = None
+    parameter_norm: float | None = None
+    update_norm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +59,8 @@ class TrainingPlan:
     Attributes:
         num_steps: Training steps, at most.
         eval_every: Steps from one evaluation to the next.
-        budget: Gradient evaluations after which training ends; None: no such end.
+        budget: Gradient evaluations after which training ends, so that at most the last step exceeds it;
+            None: no such end.
         schedule: Factor of the initial learning rate over the course of the run.
     """
 
@@ -55,47 +69,50 @@ class TrainingPlan:
     budget: float | None = None
     schedule: Schedule = constant
 
+    def share_done(self, num_steps: float, gradient_evaluations: float) -> float:
+        """How much of the run is done, by its steps or by its budget, whichever is spent first.
 
-def train(problem: Problem, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> Iterator[EvaluationPoint]:
+        Example:
+            >>> TrainingPlan(num_steps=100, eval_every=10, budget=50.0).share_done(20, 24.0)
+            0.48
+        """
+        by_steps = num_steps / self.num_steps
+        return by_steps if self.budget is None else max(by_steps, gradient_evaluations / self.budget)
+
+
+def train(
+    problem: Problem, optimizer: torch.optim.Optimizer, plan: TrainingPlan, log: TrainingLog | None = None
+) -> Iterator[EvaluationPoint]:
     """Train as planned and yield a point before the first step, every ``eval_every``, and at the end.
 
-    Ends early once the loss has been nan or inf for ten steps in a row.
+    Ends early once the loss has been nan or inf for ten steps in a row. ``log`` takes every step.
     """
-    progress = _Progress()
-    initial_lrs = [group["lr"] for group in optimizer.param_groups]
-    yield _evaluate(problem, optimizer, progress, splits=WATCHED_SPLITS)
-    is_last = False
-    while not is_last:
-        _set_lrs(optimizer, initial_lrs, plan, progress)
+    log = TrainingLog() if log is None else log
+    progress = _Progress(plan, log, probe_cost(optimizer))
+    set_lrs = _lr_setter(optimizer, plan, progress)
+    yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
+    while not progress.is_done:
+        set_lrs()
         batch = next(problem.batches)
+        before = copies(problem.model) if progress.expects_evaluation else None
         started = time.perf_counter()
-        loss = minimize(optimizer, partial(problem.loss, batch)).item()
-        progress.note(loss, time.perf_counter() - started)
-        is_last = progress.is_lost or _share_done(plan, optimizer, progress) >= 1.0
-        if is_last or progress.step % plan.eval_every == 0:
-            yield _evaluate(problem, optimizer, progress, splits=ALL_SPLITS if is_last else WATCHED_SPLITS)
+        loss = minimize(optimizer, partial(problem.loss, batch), batch).item()
+        progress.note(loss, training_lr(optimizer), probe_cost(optimizer), time.perf_counter() - started)
+        if progress.is_done or log.num_steps % plan.eval_every == 0:
+            norms = step_norms(problem.model, before)
+            yield _evaluate(
+                problem, optimizer, progress, norms, splits=ALL_SPLITS if progress.is_done else WATCHED_SPLITS
+            )
 
 
-def _share_done(plan: TrainingPlan, optimizer: torch.optim.Optimizer, progress: "_Progress") -> float:
-    """How much of the run is done, by its steps or by its budget, whichever is spent first."""
-    by_steps = progress.step / plan.num_steps
-    return by_steps if plan.budget is None else max(by_steps, _evaluations(optimizer, progress) / plan.budget)
+def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> Tensor:
+    """One training step; the loss before it.
 
-
-def _set_lrs(
-    optimizer: torch.optim.Optimizer, initial_lrs: list[float], plan: TrainingPlan, progress: "_Progress"
-) -> None:
-    if plan.schedule is constant:
-        return
-    factor = plan.schedule(_share_done(plan, optimizer, progress) + 1.0 / plan.num_steps)  # the end of this step
-    for group, lr in zip(optimizer.param_groups, initial_lrs, strict=True):
-        group["lr"] = factor * lr
-
-
-def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor]) -> Tensor:
-    """One training step; the loss before it. An optimizer that has ``minimize`` is given the loss itself."""
+    An optimizer that has ``minimize`` is given the loss itself, and ``batch`` as well if it says ``needs_batch``.
+    """
     if hasattr(optimizer, "minimize"):
-        return optimizer.minimize(loss_fn)
+        needs_batch = getattr(optimizer, "needs_batch", False)
+        return optimizer.minimize(loss_fn, batch) if needs_batch else optimizer.minimize(loss_fn)
     optimizer.zero_grad()
     loss = loss_fn()
     loss.backward()
@@ -108,55 +125,103 @@ def probe_cost(optimizer: torch.optim.Optimizer) -> float:
     return float(getattr(optimizer, "probe_cost", 0.0))
 
 
-@dataclass
-class _Progress:
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    lost_in_a_row: int = 0
-
-    def note(self, loss: float, seconds: float) -> None:
-        self.step += 1
-        self.seconds += seconds
-        self.losses.append(loss)
-        self.lost_in_a_row = 0 if math.isfinite(loss) else self.lost_in_a_row + 1
-
-    @property
-    def is_lost(self) -> bool:
-        return self.lost_in_a_row >= PATIENCE
-
-    def take_mean_loss(self) -> float | None:
-        losses, self.losses = self.losses, []
-        return math.fsum(losses) / len(losses) if losses else None
-
-
-def _evaluations(optimizer: torch.optim.Optimizer, progress: _Progress) -> float:
-    return progress.step + probe_cost(optimizer)
-
-
-def _evaluate(
-    problem: Problem, optimizer: torch.optim.Optimizer, progress: _Progress, splits: tuple[SplitName, ...]
-) -> EvaluationPoint:
-    return EvaluationPoint(
-        step=progress.step,
-        gradient_evaluations=_evaluations(optimizer, progress),
-        lr=_training_lr(optimizer),
-        train_loss=progress.take_mean_loss(),
-        metrics=_metrics(problem, splits),
-        seconds=progress.seconds,
-    )
-
-
-def _training_lr(optimizer: torch.optim.Optimizer) -> float:
+def training_lr(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate that trains the first param group; under a schedule DCAO may hold it below what stands there."""
     effective = getattr(optimizer, "effective_lrs", None)
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
 
-def _metrics(problem: Problem, splits: tuple[SplitName, ...]) -> dict[str, float]:
-    problem.model.eval()
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """The model in eval mode, and the optimizer if it has modes (averaging ones do); in train mode afterwards."""
+    has_modes = hasattr(optimizer, "eval") and hasattr(optimizer, "train")
+    switched = [model, optimizer] if has_modes else [model]
+    for each in switched:
+        each.eval()
     try:
-        with torch.no_grad():
-            measured = {split: problem.evaluate(split) for split in splits}
+        yield
     finally:
-        problem.model.train()
+        for each in switched:
+            each.train()
+
+
+class _Progress:
+    """How far a run is: what its plan, its log and its probes come to."""
+
+    def __init__(self, plan: TrainingPlan, log: TrainingLog, probe_cost: float) -> None:
+        self.plan, self.log = plan, log
+        self.gradient_evaluations = probe_cost
+        self.is_done = False
+        self._dearest_step = 1.0
+        self._lost_in_a_row = 0
+        self._num_evaluated = 0  # steps before the last evaluation
+
+    def note(self, loss: float, lr: float, probe_cost: float, seconds: float) -> None:
+        spent = self.log.num_steps + 1 + probe_cost
+        self.log.note(loss=loss, lr=lr, gradient_evaluations=spent, seconds=seconds)
+        self._dearest_step = max(self._dearest_step, spent - self.gradient_evaluations)
+        self.gradient_evaluations = spent
+        self._lost_in_a_row = 0 if math.isfinite(loss) else self._lost_in_a_row + 1
+        self.is_done = self._lost_in_a_row >= PATIENCE or self.share_done() >= 1.0
+
+    def share_done(self, more_steps: float = 0.0, more_evaluations: float = 0.0) -> float:
+        return self.plan.share_done(self.log.num_steps + more_steps, self.gradient_evaluations + more_evaluations)
+
+    @property
+    def expects_evaluation(self) -> bool:
+        """Whether the coming step may end in an evaluation: for certain, or if it costs what the dearest has cost."""
+        return (
+            (self.log.num_steps + 1) % self.plan.eval_every == 0
+            or self._lost_in_a_row == PATIENCE - 1
+            or self.share_done(1.0, self._dearest_step) >= 1.0
+        )
+
+    def take_mean_loss(self) -> float | None:
+        losses = self.log.loss[self._num_evaluated :]
+        self._num_evaluated = self.log.num_steps
+        return math.fsum(losses) / len(losses) if losses else None
+
+
+def _lr_setter(optimizer: torch.optim.Optimizer, plan: TrainingPlan, progress: _Progress) -> Callable[[], None]:
+    """Sets the learning rates of the coming step, the schedule taken at its end: a run ends at the schedule's end."""
+    if plan.schedule is constant:
+        return lambda: None
+    for group in optimizer.param_groups:
+        # As torch's schedulers do it: DCAO sees by it that the lr is somebody else's, before the first step.
+        group.setdefault("initial_lr", group["lr"])
+    initial_lrs = [group["lr"] for group in optimizer.param_groups]
+
+    def set_lrs() -> None:
+        factor = plan.schedule(min(1.0, progress.share_done(1.0, 1.0)))
+        for group, lr in zip(optimizer.param_groups, initial_lrs, strict=True):
+            group["lr"] = factor * lr
+
+    return set_lrs
+
+
+def _evaluate(
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    progress: _Progress,
+    norms: StepNorms,
+    splits: tuple[SplitName, ...],
+) -> EvaluationPoint:
+    started = time.perf_counter()
+    metrics = _metrics(problem, optimizer, splits)
+    progress.log.evaluation_seconds += time.perf_counter() - started
+    return EvaluationPoint(
+        step=progress.log.num_steps,
+        epoch=progress.log.num_steps / problem.batches_per_epoch,
+        gradient_evaluations=progress.gradient_evaluations,
+        lr=training_lr(optimizer),
+        train_loss=progress.take_mean_loss(),
+        metrics=metrics,
+        seconds=progress.log.seconds,
+        **asdict(norms),
+    )
+
+
+def _metrics(problem: Problem, optimizer: torch.optim.Optimizer, splits: tuple[SplitName, ...]) -> dict[str, float]:
+    with evaluation_mode(problem.model, optimizer), torch.no_grad():
+        measured = {split: problem.evaluate(split) for split in splits}
     return {f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()}

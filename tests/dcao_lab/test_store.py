@@ -107,5 +107,5 @@ def test_a_config_file_of_another_run_is_damage(store):
 
 
 def fill(folder, text="x"):
-    for name in ("metrics.jsonl", "result.json", "timing.json", "provenance.json"):
+    for name in ("metrics.jsonl", "steps.parquet", "result.json", "timing.json", "provenance.json"):
         (folder / name).write_text(json.dumps(text))

@@ -2,14 +2,31 @@
 
 from dcao_lab.workloads import WorkloadInfo
 
-METRIC_TITLES = {"accuracy": "test accuracy", "perplexity": "test perplexity"}
+AXIS_TITLES = {"lr": "initial learning rate", "batch_size": "batch size", "weight_decay": "initial weight decay",
+               "momentum": "initial momentum", "init_scale": "scale of the initial weights",
+               "label_noise": "share of training labels drawn anew"}  # fmt: skip
 DASH = "-"
 PERCENT = "\N{NO-BREAK SPACE}%"
 
 
-def metric_title(info: WorkloadInfo) -> str:
+def metric_title(info: WorkloadInfo, split: str = "test") -> str:
     """What the axis of a workload's own metric says."""
-    return METRIC_TITLES.get(info.metric, info.metric.replace("_", " "))
+    return f"{split} {info.metric.replace('_', ' ')}"
+
+
+def axis_title(axis: str) -> str:
+    """What a varied condition is called."""
+    return AXIS_TITLES.get(axis, axis.replace("_", " "))
+
+
+def axis_value(axis: str, value: float) -> str:
+    """A value of a varied condition.
+
+    Example:
+        >>> axis_value("lr", 0.001), axis_value("batch_size", 32.0)
+        ('1e-3', '32')
+    """
+    return learning_rate(value) if axis == "lr" else f"{value:g}"
 
 
 def metric(info: WorkloadInfo, value: float | None) -> str:
@@ -51,6 +68,32 @@ def learning_rate(lr: float) -> str:
     """A learning rate, for example ``1e-3`` or ``2.5e-2``."""
     mantissa, exponent = scientific(lr, 4).split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def difference(info: WorkloadInfo, value: float | None) -> str:
+    """A difference between two values of the metric, with its sign; points are hundredths of an accuracy."""
+    if value is None:
+        return DASH
+    if info.metric == "accuracy":
+        return f"{100 * value:+.1f}"
+    return f"{'+' if value >= 0 else ''}{significant(value)}"
+
+
+def difference_unit(info: WorkloadInfo) -> str:
+    """What a difference between two values of the metric is counted in."""
+    return "points" if info.metric == "accuracy" else info.metric.replace("_", " ")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, for example ``0.031`` or ``<0.001``."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent_change(value: float | None) -> str:
+    """A ratio as a change in percent, for example ``+12 %``."""
+    return DASH if value is None else f"{100 * (value - 1):+.0f}{PERCENT}"
 
 
 def ratio(value: float | None) -> str:

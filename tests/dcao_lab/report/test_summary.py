@@ -22,6 +22,7 @@ def stored(optimizer, lr, seed, value, *, evaluations=6.0, seconds=0.06, watch=F
     )
     point = EvaluationPoint(
         step=6,
+        epoch=1.0,
         gradient_evaluations=evaluations,
         lr=lr,
         train_loss=1.0,

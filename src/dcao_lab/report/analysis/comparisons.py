@@ -1,0 +1,112 @@
+"""Arms against each other, paired by seed, corrected for how many comparisons the report makes."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dcao_lab.report.analysis.results import Results, scores, worst_score
+from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.statistics import Comparison, compare, holm
+from dcao_lab.study import Variation
+
+Kind = Literal["reference", "best other", "AdamW"]
+Verdict = Literal["better", "worse", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmComparison:
+    """One arm against another on one task.
+
+    Attributes:
+        task: Name of the workload.
+        variation: Conditions; None: the workload's own.
+        arm: Name of the arm.
+        other: Name of the arm that it is compared with.
+        kinds: Why: the arm's reference, the best arm without DCAO (chosen by these same runs), or AdamW.
+        gain: Mean difference in the direction that is better; None without pairs.
+        found: The statistics; their difference is arm minus other in the metric's own unit.
+        verdict: What the interval says: ``better`` or ``worse`` if it leaves out zero.
+        is_certain: The p-value after Holm's correction is at most 0.05.
+    """
+
+    task: str
+    variation: Variation | None
+    arm: str
+    other: str
+    kinds: tuple[Kind, ...]
+    gain: float | None
+    found: Comparison
+    verdict: Verdict
+    is_certain: bool
+
+
+def comparisons(view: StudyView, results: Results) -> tuple[ArmComparison, ...]:
+    """Every comparison of the report; they are one family for Holm's correction."""
+    found = [
+        _compare(view, results, task, variation, pair, tuple(kinds))
+        for task in view.tasks
+        for variation in view.variations(task)
+        for pair, kinds in _pairs(view, results, task, variation).items()
+    ]
+    corrected = holm([comparison.found for comparison in found])
+    return tuple(
+        replace(c, found=f, is_certain=f.p_holm is not None and f.p_holm <= 0.05)
+        for c, f in zip(found, corrected, strict=True)
+    )
+
+
+def best_without_dcao(view: StudyView, results: Results, task: str, variation: Variation | None = None) -> str | None:
+    """The arm without DCAO whose median is best; None where there is none."""
+    rank = ranking(view.infos[task])
+    places = [Place(task=task, arm=arm.name, variation=variation) for arm in view.arms(task)]
+    rivals = [place for place in places if place in results and not view.is_wrapped(place.arm)]
+    return max(rivals, key=lambda place: rank(results[place].median)).arm if rivals else None
+
+
+def _pairs(
+    view: StudyView, results: Results, task: str, variation: Variation | None
+) -> dict[tuple[str, str], list[Kind]]:
+    """Which arms are compared, and why; under changed conditions each with its reference alone."""
+    best = best_without_dcao(view, results, task, variation)
+    adamw = next((arm.name for arm in view.study.arms if arm.optimizer == "adamw"), None)
+    pairs: dict[tuple[str, str], list[Kind]] = {}
+    for arm in view.arms(task):
+        rivals: list[tuple[str | None, Kind]] = [(arm.reference, "reference")]
+        if view.is_wrapped(arm.name) and variation is None:
+            rivals += [(best, "best other"), (adamw, "AdamW")]
+        for other, kind in rivals:
+            both = [Place(task=task, arm=name, variation=variation) for name in (arm.name, other) if name is not None]
+            if other not in (None, arm.name) and all(place in results for place in both):
+                pairs.setdefault((arm.name, other), []).append(kind)
+    return pairs
+
+
+def _compare(
+    view: StudyView,
+    results: Results,
+    task: str,
+    variation: Variation | None,
+    pair: tuple[str, str],
+    kinds: tuple[Kind, ...],
+) -> ArmComparison:
+    worst = worst_score(view, task)
+    first, second = (scores(results[Place(task=task, arm=name, variation=variation)], worst) for name in pair)
+    found = compare(first, second, names=pair)
+    sign = 1.0 if view.infos[task].higher_is_better else -1.0
+    return ArmComparison(
+        task=task,
+        variation=variation,
+        arm=pair[0],
+        other=pair[1],
+        kinds=kinds,
+        gain=None if found.difference is None else sign * found.difference,
+        found=found,
+        verdict=_verdict(found, sign),
+        is_certain=False,
+    )
+
+
+def _verdict(found: Comparison, sign: float) -> Verdict:
+    low, high = found.interval.low, found.interval.high
+    if low is None or high is None or low <= 0.0 <= high:
+        return "undecided"
+    return "better" if sign * low > 0.0 else "worse"

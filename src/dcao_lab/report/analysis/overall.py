@@ -1,0 +1,86 @@
+"""Arms over all workloads: interquartile mean, performance profiles and ranking."""
+
+import math
+from dataclasses import dataclass
+
+from dcao_lab.report.analysis.results import Results, scores, worst_score
+from dcao_lab.report.analysis.targets import Reaching
+from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.statistics import (
+    InterquartileMean,
+    PerformanceProfile,
+    Ranking,
+    interquartile_mean,
+    performance_profiles,
+    rank_arms,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """Arms over all workloads, under the workloads' own conditions.
+
+    Attributes:
+        arms: Those that have runs on every task.
+        left_out: Those that have not.
+        means: Interquartile mean of the normalised scores, by arm: 0 is the worst of the task, 1 its best run.
+        profiles: Performance profile of the time to target in gradient evaluations, by arm.
+        ranking: Critical-difference ranking by median; None for a single arm.
+    """
+
+    arms: tuple[str, ...]
+    left_out: tuple[str, ...]
+    means: dict[str, InterquartileMean]
+    profiles: dict[str, PerformanceProfile]
+    ranking: Ranking | None
+
+
+def overall(view: StudyView, results: Results, reachings: dict[Place, Reaching]) -> Overall | None:
+    """The arms over all tasks; None where no arm has runs on every task under its own conditions."""
+    everywhere = tuple(
+        arm.name for arm in view.study.arms if all(Place(task=task, arm=arm.name) in results for task in view.tasks)
+    )
+    if not everywhere:
+        return None
+    return Overall(
+        arms=everywhere,
+        left_out=tuple(arm.name for arm in view.study.arms if arm.name not in everywhere),
+        means=_means(view, results, everywhere),
+        profiles=performance_profiles(
+            {arm: {task: reachings[Place(task=task, arm=arm)].typical for task in view.tasks} for arm in everywhere}
+        ),
+        ranking=_ranking(view, results, everywhere) if len(everywhere) > 1 else None,
+    )
+
+
+def _means(view: StudyView, results: Results, arms: tuple[str, ...]) -> dict[str, InterquartileMean]:
+    normalise = {task: _normaliser(view, results, task) for task in view.tasks}
+    table = {
+        arm: {
+            task: [
+                normalise[task](value)
+                for value in scores(results[Place(task=task, arm=arm)], worst_score(view, task)).values()
+            ]
+            for task in view.tasks
+        }
+        for arm in arms
+    }
+    return {arm: interquartile_mean(rows) for arm, rows in table.items() if all(rows.values())}
+
+
+def _normaliser(view: StudyView, results: Results, task: str):
+    """Maps the worst score of a task to 0 and the best run's to 1; a perplexity by its logarithm."""
+    info, worst = view.infos[task], worst_score(view, task)
+    values = [v for p, r in results.items() if p.task == task for v in r.values.values() if v is not None]
+    scale = math.log if info.metric == "perplexity" else float
+    best = max(values, key=ranking(info), default=worst)
+    span = scale(best) - scale(worst) if worst is not None else 0.0
+    return lambda value: 0.0 if span == 0.0 else (scale(value) - scale(worst)) / span
+
+
+def _ranking(view: StudyView, results: Results, arms: tuple[str, ...]) -> Ranking:
+    goodness = {task: ranking(info) for task, info in view.infos.items()}
+    table = {
+        arm: {task: goodness[task](results[Place(task=task, arm=arm)].median) for task in view.tasks} for arm in arms
+    }
+    return rank_arms(table, higher_is_better=True)

@@ -1,0 +1,106 @@
+"""Where the runs of each place ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from dcao_lab.report.analysis.view import Place, StudyView, final_metric, ranking
+from dcao_lab.runner import StoredRun
+from dcao_lab.statistics import Interval, bootstrap_interval
+from dcao_lab.workloads import WorkloadInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the seeds of one place came to.
+
+    Attributes:
+        place: Task, arm and conditions.
+        values: Final test metric by seed; None where the run diverged.
+        median: Their median, a diverged run counted as worse than every other; None when the median run is one.
+        quartiles: Worse and better quartile, the same way.
+        interval: Bootstrap interval of the median; none where a run diverged.
+        num_diverged: Runs that diverged.
+        rank: 1 for the best median of the same task and conditions; ties share the better rank.
+    """
+
+    place: Place
+    values: dict[int, float | None]
+    median: float | None
+    quartiles: tuple[float | None, float | None]
+    interval: Interval
+    num_diverged: int
+    rank: int = 0
+
+
+Results = dict[Place, Result]
+
+
+def results(view: StudyView) -> Results:
+    """The result of every place that has runs that count."""
+    found = {place: result_of(place, runs, view.infos[place.task]) for place, runs in view.finals.items()}
+    return {place: _ranked(result, found, view.infos[place.task]) for place, result in found.items()}
+
+
+def result_of(place: Place, runs: Sequence[StoredRun], info: WorkloadInfo) -> Result:
+    """The result of some runs of one place, not ranked."""
+    values = {run.config.seed: final_metric(run, info) for run in runs}
+    finite = [value for value in values.values() if value is not None]
+    return Result(
+        place=place,
+        values=values,
+        median=median_with_losses(list(values.values()), info),
+        quartiles=_quartiles(list(values.values()), info),
+        interval=_interval(finite, len(values) - len(finite)),
+        num_diverged=len(values) - len(finite),
+    )
+
+
+def median_with_losses(values: Sequence[float | None], info: WorkloadInfo) -> float | None:
+    """The median; of an even number, halfway between the middle two, or None if one of those diverged."""
+    ordered = sorted(values, key=ranking(info))
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    return None if any(value is None for value in middle) else median(middle)
+
+
+def worst_score(view: StudyView, task: str) -> float | None:
+    """What a diverged run of the task counts as where a number is needed.
+
+    The worst of all final values and of the untrained networks: throwing the training away gives the latter.
+    """
+    info = view.infos[task]
+    runs = [run for place, own in view.finals.items() if place.task == task for run in own]
+    finals = [final_metric(run, info) for run in runs]
+    untrained = [run.points[0].metrics.get(f"test_{info.metric}") for run in runs]
+    values = [value for value in (*finals, *untrained) if value is not None and np.isfinite(value)]
+    return min(values, key=ranking(info), default=None)
+
+
+def scores(result: Result, worst: float | None) -> dict[int, float]:
+    """The result's values by seed, a diverged run's replaced by ``worst``."""
+    filled = {seed: worst if value is None else value for seed, value in result.values.items()}
+    return {seed: value for seed, value in filled.items() if value is not None}
+
+
+def _quartiles(values: list[float | None], info: WorkloadInfo) -> tuple[float | None, float | None]:
+    ordered = np.array(sorted(map(ranking(info), values)))
+    found = [float(np.quantile(ordered, share, method="closest_observation")) for share in (0.25, 0.75)]
+    sign = 1.0 if info.higher_is_better else -1.0
+    worse, better = (sign * value if np.isfinite(value) else None for value in found)
+    return worse, better
+
+
+def _interval(finite: list[float], num_diverged: int) -> Interval:
+    if num_diverged:
+        return Interval(low=None, high=None, confidence=0.95, status=f"{num_diverged} diverged: no interval")
+    return bootstrap_interval([np.array(finite)], np.median)
+
+
+def _ranked(result: Result, others: Results, info: WorkloadInfo) -> Result:
+    rank = ranking(info)
+    place = result.place
+    rivals = [o for o in others.values() if (o.place.task, o.place.variation) == (place.task, place.variation)]
+    better = sum(rank(other.median) > rank(result.median) for other in rivals)
+    return Result(**{**vars(result), "rank": 1 + better})

@@ -1,0 +1,82 @@
+"""How much of a hyperparameter's range an arm can be started from."""
+
+from dataclasses import dataclass
+
+from dcao_lab.report.analysis.results import Results, result_of
+from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.workloads import WorkloadInfo
+
+TOLERANCE = 0.05  # of the best median; where a result counts as usable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The final metric of one arm along one axis.
+
+    Attributes:
+        task: Name of the workload.
+        arm: Name of the arm.
+        axis: What varies.
+        source: ``variations``, or ``trials`` where only the tuning varied it (other settings varied too).
+        points: Value on the axis, median of the final metric (None: diverged), and each run's metric.
+        num_usable: Values whose median is within 5 % of the best median of any arm on the axis.
+    """
+
+    task: str
+    arm: str
+    axis: str
+    source: str
+    points: tuple[tuple[float, float | None, tuple[float | None, ...]], ...]
+    num_usable: int = 0
+
+
+def sweeps(view: StudyView, results: Results) -> tuple[Sweep, ...]:
+    """Every arm along every axis that was varied; the learning rate from the tuning where no variation has it."""
+    axes = list(dict.fromkeys(variation.axis for variation in view.study.variations))
+    found = [_from_variations(view, results, task, arm.name, axis)
+             for task in view.tasks for axis in axes for arm in view.arms(task)]  # fmt: skip
+    if "lr" not in axes:
+        found += [_from_trials(view, task, arm.name) for task in view.tasks for arm in view.arms(task)]
+    drawn = [sweep for sweep in found if len(sweep.points) > 1]
+    return tuple(_judged(sweep, drawn, view.infos[sweep.task]) for sweep in drawn)
+
+
+def _from_variations(view: StudyView, results: Results, task: str, arm: str, axis: str) -> Sweep:
+    chosen = [
+        result
+        for place, result in results.items()
+        if (place.task, place.arm) == (task, arm) and place.variation is not None and place.variation.axis == axis
+    ]
+    points = sorted((r.place.variation.value, r.median, tuple(r.values.values())) for r in _unique(chosen))
+    return Sweep(task=task, arm=arm, axis=axis, source="variations", points=tuple(points))
+
+
+def _unique(chosen):
+    return {result.place.variation.value: result for result in chosen}.values()
+
+
+def _from_trials(view: StudyView, task: str, arm: str) -> Sweep:
+    place = Place(task=task, arm=arm)
+    by_lr: dict[float, list] = {}
+    for run in view.trials.get(place, ()):
+        by_lr.setdefault(run.config.lr, []).append(run)
+    points = []
+    for lr, runs in sorted(by_lr.items()):
+        result = result_of(place, runs, view.infos[task])
+        points.append((lr, result.median, tuple(result.values.values())))
+    return Sweep(task=task, arm=arm, axis="lr", source="trials", points=tuple(points))
+
+
+def _judged(sweep: Sweep, sweeps: list[Sweep], info: WorkloadInfo) -> Sweep:
+    rivals = [s for s in sweeps if (s.task, s.axis, s.source) == (sweep.task, sweep.axis, sweep.source)]
+    medians = [median for s in rivals for _, median, _ in s.points if median is not None]
+    best = max(medians, key=ranking(info), default=None)
+    usable = sum(is_near(median, best, info) for _, median, _ in sweep.points)
+    return Sweep(**{**vars(sweep), "num_usable": usable})
+
+
+def is_near(value: float | None, best: float | None, info: WorkloadInfo, tolerance: float = TOLERANCE) -> bool:
+    """Whether a value of the metric is within a share ``tolerance`` of the best one."""
+    if value is None or best is None:
+        return False
+    return ranking(info)(value) >= ranking(info)(best) - tolerance * abs(best)

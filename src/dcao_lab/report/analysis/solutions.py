@@ -1,0 +1,96 @@
+"""Curvature of the trained networks beside how they do on data they have not seen."""
+
+from dataclasses import dataclass
+
+from scipy import stats
+
+from dcao_lab.report.analysis.view import StudyView, final_metric
+
+MEASURES = ("sharpness", "preconditioned_sharpness", "trace")
+OUTCOMES = ("generalisation_gap", "test_metric")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """One trained network.
+
+    Attributes:
+        task: Name of the workload.
+        arm: Name of the arm.
+        seed: Training seed.
+        measures: Curvature by measure; None where it could not be had.
+        outcomes: Gap between test and training loss, and the test metric.
+        density: Nodes and weights of the spectral density; None where not measured.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    measures: dict[str, float | None]
+    outcomes: dict[str, float | None]
+    density: dict[str, list[float]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlation:
+    """Spearman's rank correlation over the trained networks of one task.
+
+    Attributes:
+        task: Name of the workload.
+        measure: Of curvature.
+        outcome: What it is compared with.
+        num_runs: Networks that have both.
+        rho: The correlation; None where undefined.
+        p_value: Two-sided; runs of one arm are not independent, so it is too small.
+    """
+
+    task: str
+    measure: str
+    outcome: str
+    num_runs: int
+    rho: float | None
+    p_value: float | None
+
+
+def solutions(view: StudyView) -> tuple[Solution, ...]:
+    """The trained networks whose curvature was measured."""
+    found = []
+    for place, runs in view.finals.items():
+        info = view.infos[place.task]
+        for run in runs:
+            measured = run.result.solution
+            if measured is not None:
+                outcomes = {"generalisation_gap": run.result.generalisation_gap, "test_metric": final_metric(run, info)}
+                found.append(
+                    Solution(
+                        task=place.task,
+                        arm=place.arm,
+                        seed=run.config.seed,
+                        measures={name: measured[name] for name in MEASURES},
+                        outcomes=outcomes,
+                        density=measured["density"],
+                    )
+                )
+    return tuple(found)
+
+
+def correlations(found: tuple[Solution, ...]) -> tuple[Correlation, ...]:
+    """Every measure against every outcome, by task."""
+    tasks = list(dict.fromkeys(solution.task for solution in found))
+    return tuple(
+        _correlation([s for s in found if s.task == task], task, measure, outcome)
+        for task in tasks
+        for measure in MEASURES
+        for outcome in OUTCOMES
+    )
+
+
+def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -> Correlation:
+    pairs = [(s.measures[measure], s.outcomes[outcome]) for s in found]
+    pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
+    rho = p_value = None
+    if len(pairs) > 2 and all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
+        rho, p_value = map(float, stats.spearmanr(*zip(*pairs, strict=True)))
+    return Correlation(
+        task=task, measure=measure, outcome=outcome, num_runs=len(pairs), rho=rho, p_value=p_value
+    )

@@ -1,0 +1,77 @@
+"""How smoothly the runs of each arm went."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import dcao
+from dcao_lab.report.analysis.view import Place, StudyView
+from dcao_lab.runner import StoredRun
+
+EDGE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smoothness:
+    """How smoothly the runs of one place went: medians over seeds.
+
+    Attributes:
+        place: Task, arm and conditions.
+        oscillation: Of the training loss, by the run's formula; None where no run has it.
+        largest_rise: Of the training loss.
+        gradient_norm: At the last evaluation.
+        parameter_norm: At the last evaluation.
+        update_norm: At the last evaluation.
+        num_probes: Probes of the watched runs that have an s.
+        share_above_edge: Share of them with s above 2; None without probes.
+        median_s: Their median; None without probes.
+    """
+
+    place: Place
+    oscillation: float | None
+    largest_rise: float | None
+    gradient_norm: float | None
+    parameter_norm: float | None
+    update_norm: float | None
+    num_probes: int
+    share_above_edge: float | None
+    median_s: float | None
+
+
+def smoothness(view: StudyView) -> tuple[Smoothness, ...]:
+    """How smoothly every place went that has runs that count."""
+    return tuple(_smoothness(view, place, runs) for place, runs in view.finals.items())
+
+
+def _smoothness(view: StudyView, place: Place, runs: tuple[StoredRun, ...]) -> Smoothness:
+    probed = [s for run in view.watched.get(place, ()) for record in run.probes if (s := stability_number(record))]
+    return Smoothness(
+        place=place,
+        oscillation=_median(run.result.oscillation for run in runs),
+        largest_rise=_median(run.result.largest_rise for run in runs),
+        gradient_norm=_median(run.points[-1].gradient_norm for run in runs),
+        parameter_norm=_median(run.points[-1].parameter_norm for run in runs),
+        update_norm=_median(run.points[-1].update_norm for run in runs),
+        num_probes=len(probed),
+        share_above_edge=sum(s > EDGE for s in probed) / len(probed) if probed else None,
+        median_s=_median(probed),
+    )
+
+
+def stability_number(record: dcao.StepRecord) -> float | None:
+    """The probe's s where it is positive; None otherwise (a record of the guard has no estimate at all)."""
+    s = None if record.estimate is None else record.estimate.s
+    return s if s is not None and s > 0.0 else None
+
+
+def largest_ritz_value(record: dcao.StepRecord) -> float | None:
+    """The largest Ritz value of the loss Hessian that the probe measured; None where it measured none."""
+    if record.estimate is None:
+        return None
+    return record.estimate.ritz_values[0] if record.estimate.ritz_values else record.estimate.sharpness
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return median(finite) if finite else None

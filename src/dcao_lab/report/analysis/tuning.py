@@ -1,0 +1,67 @@
+"""What tuning chose, and how much it mattered."""
+
+from dataclasses import dataclass
+
+from dcao_lab.report.analysis.robustness import is_near
+from dcao_lab.report.analysis.view import StudyView, final_metric, ranking
+from dcao_lab.runner import StoredRun
+from dcao_lab.study import Variation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """One arm's tuning on one task.
+
+    Attributes:
+        task: Name of the workload.
+        arm: Name of the arm.
+        chosen_lr: Initial learning rate of the runs that count; None where there are none.
+        chosen: Their other settings.
+        num_trials: Trials.
+        num_diverged: Trials that diverged.
+        best: Best final validation metric of a trial.
+        median: The trials' median validation metric, diverged ones worst; None when that is one.
+        num_near: Trials within 5 % of the best.
+    """
+
+    task: str
+    arm: str
+    chosen_lr: float | None
+    chosen: dict[str, object]
+    num_trials: int
+    num_diverged: int
+    best: float | None
+    median: float | None
+    num_near: int
+
+
+def tunings(view: StudyView) -> tuple[Tuned, ...]:
+    """The tuning of every arm on every task that has trials."""
+    return tuple(
+        _tuned(view, place.task, place.arm, trials) for place, trials in view.trials.items() if place.variation is None
+    )
+
+
+def _tuned(view: StudyView, task: str, arm: str, trials: tuple[StoredRun, ...]) -> Tuned:
+    info = view.infos[task]
+    values = sorted((final_metric(trial, info, "validation") for trial in trials), key=ranking(info))
+    best, final = values[-1], _first_final(view, task, arm)
+    return Tuned(
+        task=task,
+        arm=arm,
+        chosen_lr=final.config.lr if final else None,
+        chosen=dict(final.config.settings) if final else {},
+        num_trials=len(values),
+        num_diverged=sum(value is None for value in values),
+        best=best,
+        median=values[(len(values) - 1) // 2],
+        num_near=sum(is_near(value, best, info) for value in values),
+    )
+
+
+def _first_final(view: StudyView, task: str, arm: str) -> StoredRun | None:
+    def order(variation: Variation | None) -> bool:
+        return variation is not None
+
+    places = sorted((p for p in view.finals if (p.task, p.arm) == (task, arm)), key=lambda p: order(p.variation))
+    return view.finals[places[0]][0] if places else None

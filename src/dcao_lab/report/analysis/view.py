@@ -1,0 +1,112 @@
+"""The runs of a study by their place in it, and how good each is."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dcao_lab.baselines import Baseline, get_baseline
+from dcao_lab.runner import Outcome, StoredRun
+from dcao_lab.study import Arm, PlannedRun, StudyConfig, StudyResult, Variation
+from dcao_lab.workloads import WorkloadInfo, get_workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run is in a study.
+
+    Attributes:
+        task: Name of the workload.
+        arm: Name of the arm.
+        variation: Change of the conditions; None: none.
+    """
+
+    task: str
+    arm: str
+    variation: Variation | None = None
+
+
+Runs = dict[Place, tuple[StoredRun, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    """A study's runs by their place.
+
+    Attributes:
+        study: The study.
+        infos: Facts about each task's workload, by name; only of tasks that have runs.
+        baselines: The optimizer of each arm, by the arm's name.
+        finals: The runs that count.
+        trials: The runs that tuned.
+        watched: The runs that were measured.
+    """
+
+    study: StudyConfig
+    infos: dict[str, WorkloadInfo]
+    baselines: dict[str, Baseline]
+    finals: Runs
+    trials: Runs
+    watched: Runs
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that have runs, in the study's order."""
+        return tuple(self.infos)
+
+    @property
+    def has_variations(self) -> bool:
+        """Whether some run that counts has its conditions changed."""
+        return any(place.variation is not None for place in self.finals)
+
+    def arms(self, task: str) -> tuple[Arm, ...]:
+        """The arms that have runs on the task, in the study's order."""
+        present = {place.arm for runs in (self.finals, self.trials, self.watched) for place in runs if place.task == task}
+        return tuple(arm for arm in self.study.arms if arm.name in present)
+
+    def variations(self, task: str) -> tuple[Variation | None, ...]:
+        """The conditions that some run of the task that counts has, in the study's order; None first."""
+        present = {place.variation for place in self.finals if place.task == task}
+        return tuple(variation for variation in (None, *self.study.variations) if variation in present)
+
+    def is_wrapped(self, arm: str) -> bool:
+        """Whether DCAO steers the arm."""
+        return self.baselines[arm].is_wrapped
+
+
+def view(result: StudyResult) -> StudyView:
+    """The runs of ``result`` by place, each place's by seed (trials as they come)."""
+    present = {planned.task.workload for planned, _ in result.runs}
+    tasks = [task.workload for task in result.study.tasks if task.workload in present]
+    return StudyView(
+        study=result.study,
+        infos={task: get_workload(task).info for task in tasks},
+        baselines={arm.name: get_baseline(arm.optimizer) for arm in result.study.arms},
+        finals=_by_place(result.runs, "final"),
+        trials=_by_place(result.runs, "trial"),
+        watched=_by_place(result.runs, "watched"),
+    )
+
+
+def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
+    """A key that grows with how good a value of the metric is; None (divergence) is worst."""
+    sign = 1.0 if info.higher_is_better else -1.0
+    return lambda value: -math.inf if value is None else sign * value
+
+
+def final_metric(run: StoredRun, info: WorkloadInfo, split: str = "test") -> float | None:
+    """The workload's metric at the end of a run; None when it diverged."""
+    return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"{split}_{info.metric}"]
+
+
+def spelled(variation: Variation | None) -> str:
+    """A variation in words, for example ``batch_size=32``; empty for none."""
+    return "" if variation is None else f"{variation.axis}={variation.value:g}"
+
+
+def _by_place(runs: Iterable[tuple[PlannedRun, StoredRun]], phase: str) -> Runs:
+    grouped: dict[Place, list[StoredRun]] = {}
+    for planned, run in runs:
+        if planned.phase == phase:
+            place = Place(task=planned.task.workload, arm=planned.arm.name, variation=planned.variation)
+            grouped.setdefault(place, []).append(run)
+    return {place: tuple(sorted(own, key=lambda run: run.config.seed)) for place, own in grouped.items()}

@@ -1,0 +1,104 @@
+"""The stability number and the raw product of learning rate and curvature, against the edge at 2."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.ndimage import median_filter
+
+import dcao
+from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
+from dcao_lab.report.figures.base import Figure, add_edge, log_range, rounded, thinned, to_json
+from dcao_lab.report.figures.styles import Style, Styles
+from dcao_lab.runner import StoredRun
+
+SMOOTHING = 9  # probes in the running median of s
+FEW_ARMS = 6  # so many are drawn with a dot a probe
+
+Read = Callable[[dcao.StepRecord], float | None]
+
+
+def stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
+    """s over steps, one run an arm: dots are probes, lines their running median."""
+    figure = go.Figure()
+    drawn = []
+    for arm, run in runs.items():
+        steps, values = trace_of(run, stability_number)
+        drawn += values
+        if len(runs) <= FEW_ARMS:
+            _add_probes(figure, steps, values, styles[arm])
+        _add_line(figure, steps, _smoothed(values), styles[arm])
+    return _against_the_edge(figure, "stability number s", drawn)
+
+
+def raw_stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
+    """Learning rate times the largest Ritz value of the loss Hessian, over steps."""
+    figure = go.Figure()
+    drawn = []
+    for arm, run in runs.items():
+        steps, values = trace_of(run, raw_product)
+        drawn += values
+        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+    return _against_the_edge(figure, "lr × largest Ritz value", drawn)
+
+
+def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
+    """The largest Ritz value of the loss Hessian over steps."""
+    figure = go.Figure()
+    drawn = []
+    for arm, run in runs.items():
+        steps, values = trace_of(run, largest_ritz_value)
+        drawn += values
+        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="largest Ritz value", type="log", range=log_range(drawn))
+    return to_json(figure)
+
+
+def raw_product(record: dcao.StepRecord) -> float | None:
+    """Learning rate before the decision times the largest Ritz value."""
+    value = largest_ritz_value(record)
+    return None if value is None else record.before.lr * value
+
+
+def trace_of(run: StoredRun, read: Read) -> tuple[list[int], list[float]]:
+    """Steps and values of the probes that have one above zero: others have no place on a logarithmic scale."""
+    pairs = [(record.step, read(record)) for record in run.probes]
+    kept = thinned((step, value) for step, value in pairs if value is not None and 0.0 < value < float("inf"))
+    return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _against_the_edge(figure: go.Figure, title: str, drawn: list[float]) -> Figure:
+    add_edge(figure)
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title=title, type="log", range=log_range(drawn, keep=(EDGE,)))
+    return to_json(figure)
+
+
+def _add_probes(figure: go.Figure, steps: list[int], values: list[float], style: Style) -> None:
+    figure.add_scatter(
+        x=steps,
+        y=rounded(values),
+        mode="markers",
+        name=f"{style.title}, a probe",
+        meta={"arm": style.arm},
+        marker={"color": style.color, "size": 3},
+        opacity=0.25,
+        hoverinfo="skip",
+    )
+
+
+def _add_line(figure: go.Figure, steps: list[int], values: list[float], style: Style, **changes: object) -> None:
+    figure.add_scatter(
+        x=steps,
+        y=rounded(values),
+        name=style.title,
+        meta={"arm": style.arm},
+        line=style.line(2),
+        **{"mode": "lines", **changes},
+    )
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """The running median; a slow trace with outliers either side is what it is for."""
+    return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
