@@ -1,7 +1,7 @@
 """Coordinate systems: scales, ticks and labels that do not lie on top of each other."""
 
 import math
-from collections.abc import Iterable
+import textwrap
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
@@ -9,18 +9,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from dcao_lab.paper.drawings import Axis
 from dcao_lab.paper.style import literal
 
+_LONGEST = {"x": 30, "y": 22}  # letters of a label: as many as a panel is wide and high
 _FEW_DECADES = 1.7  # fewer than this need ticks at 2 and 5 as well
 
 
 def set_up(axes: Axes, title: str, x: Axis, y: Axis) -> None:
     """Scales, labels and title of ``axes``, to be called when everything is drawn."""
-    axes.set_title(literal(title))
+    axes.set_title(wrapped(literal(title), _LONGEST["x"]))
     _set_up_axis(axes, "x", x)
     _set_up_axis(axes, "y", y)
 
 
 def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
-    getattr(axes, f"set_{which}label")(literal(axis.label))
+    getattr(axes, f"set_{which}label")(wrapped(axis.label, _LONGEST[which]))
     getattr(axes, f"set_{which}scale")(axis.scale)
     if axis.limits is not None:
         getattr(axes, f"set_{which}lim")(*axis.limits)
@@ -31,6 +32,11 @@ def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
         ticks.set_major_locator(MaxNLocator(nbins=5 if which == "y" else 4, steps=[1, 2, 2.5, 5, 10]))
     if axis.format == "share":
         ticks.set_major_formatter(PercentFormatter(xmax=1.0))
+
+
+def wrapped(text: str, longest: int) -> str:
+    """Text in lines of at most ``longest`` letters, where it has spaces to break at."""
+    return "\n".join(textwrap.wrap(text, longest, break_long_words=False))
 
 
 def _logarithmic(ticks, low: float, high: float) -> None:
@@ -53,8 +59,3 @@ def spelled(value: float) -> str:
     mantissa, exponent = f"{value:.0e}".split("e")
     factor = "" if mantissa == "1" else rf"{mantissa}\cdot"
     return f"${factor}10^{{{int(exponent)}}}$"
-
-
-def is_visible(values: Iterable[float], scale: str) -> bool:
-    """Whether any of the values can be drawn on the scale."""
-    return any(math.isfinite(value) and (scale == "linear" or value > 0.0) for value in values)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dcao_lab.report import formats
+
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -54,13 +56,15 @@ def escape(text: str) -> str:
 
 
 def number(text: str) -> str:
-    r"""A spelled number: its minus sign as one, its exponent as a power of ten.
+    r"""A spelled number: its sign as one, its exponent as a power of ten; no number as a dash.
 
     Example:
         >>> print(number("-0.5"), number("2.5e-3"), number("1e-3"), number("98.1\N{NO-BREAK SPACE}%"))
         $-0.5$ $2.5 \cdot 10^{-3}$ $10^{-3}$ 98.1~\%
     """
-    found = re.fullmatch(r"(-?)([\d.]+)(?:e([+-]?\d+))?", text)
+    if text == formats.DASH:
+        return "--"
+    found = re.fullmatch(r"([+-]?)([\d.]+)(?:e([+-]?\d+))?", text)
     if found is None:
         return escape(text)
     sign, mantissa, exponent = found.groups()

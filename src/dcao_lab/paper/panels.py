@@ -26,6 +26,8 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         entries += _draw(axes, panel)
+    if any(curve.lost for panel in panels for curve in panel.curves):
+        entries.append(("diverged", Line2D([], [], color="black", marker="x", linestyle="none", markersize=4)))
     figure.align_labels()
     add_legend(figure, entries)
     return figure

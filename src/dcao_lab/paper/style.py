@@ -1,6 +1,6 @@
 """How the paper's figures look: sizes, fonts, and the line that stands for an arm."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcao_lab.baselines import get_baseline
@@ -63,15 +63,24 @@ class LineStyle:
     marker: str
 
 
-def styles(arms: Iterable[Arm]) -> dict[str, LineStyle]:
-    """The style of each arm by its name; the same in every figure of a study."""
-    return {arm.name: _style(index, get_baseline(arm.optimizer).is_wrapped) for index, arm in enumerate(arms)}
+def styles(arms: Sequence[Arm]) -> dict[str, LineStyle]:
+    """The style of each arm by its name; the same in every figure of a study.
+
+    Where there is one bare and one steered arm of each optimizer, they share its colour.
+    """
+    kinds = [(get_baseline(arm.optimizer).family, get_baseline(arm.optimizer).is_wrapped) for arm in arms]
+    has_pairs = len(set(kinds)) == len(kinds)
+    families = list(dict.fromkeys(family for family, _ in kinds))
+    return {
+        arm.name: _style(index, families.index(family) if has_pairs else index, is_wrapped)
+        for index, (arm, (family, is_wrapped)) in enumerate(zip(arms, kinds, strict=True))
+    }
 
 
-def _style(index: int, is_wrapped: bool) -> LineStyle:
+def _style(index: int, color: int, is_wrapped: bool) -> LineStyle:
     # 7 colours and 10 markers have no common divisor: 70 arms before two look alike
     return LineStyle(
-        color=COLORS[index % len(COLORS)],
+        color=COLORS[color % len(COLORS)],
         dash=SOLID if is_wrapped else DASHES[index % len(DASHES)],
         marker=MARKERS[index % len(MARKERS)],
     )

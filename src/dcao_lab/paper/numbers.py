@@ -1,0 +1,127 @@
+"""The numbers that the paper shows: the report's analysis, and what figures alone need."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
+from dcao_lab.report.analysis.costs import Cost, costs
+from dcao_lab.report.analysis.overall import Overall, overall
+from dcao_lab.report.analysis.results import Results, results
+from dcao_lab.report.analysis.robustness import Sweep, sweeps
+from dcao_lab.report.analysis.solutions import Solution, solutions
+from dcao_lab.report.analysis.targets import Reaching, reachings
+from dcao_lab.report.analysis.tuning import Tuned, tunings
+from dcao_lab.report.analysis.view import Place, StudyView, view
+from dcao_lab.runner import StoredRun
+from dcao_lab.study import StudyResult
+from dcao_lab.training import EvaluationPoint
+
+SMOOTHING = 9  # probes in the running median of s
+NUM_GRID = 300
+Read = Callable[[EvaluationPoint], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Everything that the paper's figures and tables are made from.
+
+    Attributes:
+        view: The runs by their place.
+        results: Where the runs of each place ended.
+        comparisons: Arms against each other.
+        reachings: When each arm reached the target.
+        overall: Arms over all workloads; None where no arm has all of them.
+        sweeps: Arms along the axes that were varied.
+        costs: What a training step costs.
+        tunings: What tuning chose.
+        solutions: Curvature of the trained networks.
+    """
+
+    view: StudyView
+    results: Results
+    comparisons: tuple[ArmComparison, ...]
+    reachings: dict[Place, Reaching]
+    overall: Overall | None
+    sweeps: tuple[Sweep, ...]
+    costs: tuple[Cost, ...]
+    tunings: tuple[Tuned, ...]
+    solutions: tuple[Solution, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """The runs of one place over training; nan where one of them has no finite value.
+
+    Attributes:
+        x: Where they stood, medians over the runs.
+        low: First quartile over the runs.
+        median: Their median.
+        high: Third quartile.
+    """
+
+    x: tuple[float, ...]
+    low: tuple[float, ...]
+    median: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def analyse(result: StudyResult) -> Numbers:
+    """The numbers of a study."""
+    runs = view(result)
+    found = results(runs)
+    reached = reachings(runs)
+    return Numbers(
+        view=runs,
+        results=found,
+        comparisons=comparisons(runs, found),
+        reachings=reached,
+        overall=overall(runs, found, reached),
+        sweeps=sweeps(runs, found),
+        costs=costs(runs),
+        tunings=tunings(runs),
+        solutions=solutions(runs),
+    )
+
+
+def band(runs: Sequence[StoredRun], x: Read, y: Read) -> Band:
+    """Quartiles over the runs at each evaluation that all of them have."""
+    columns = [column for column in zip(*(run.points for run in runs), strict=False) if _has(column, y)]
+    rows = [[value if (value := y(point)) is not None else math.nan for point in column] for column in columns]
+    low, median, high = (tuple(_quantile(row, share) for row in rows) for share in (0.25, 0.5, 0.75))
+    return Band(
+        x=tuple(float(np.median([x(point) for point in column])) for column in columns),
+        low=low,
+        median=median,
+        high=high,
+    )
+
+
+def running_median(values: Sequence[float]) -> list[float]:
+    """The values without their outliers.
+
+    Example:
+        >>> running_median([1.0, 1.0, 9.0, 1.0, 1.0])
+        [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
+
+
+def smoothed_density(nodes: Sequence[float], weights: Sequence[float]) -> tuple[list[float], list[float]]:
+    """A grid and the density on it, each node a bell a hundredth of the range wide: no finer detail is real."""
+    at, mass = np.array(nodes), np.array(weights)
+    width = (float(np.ptp(at)) or 1.0) / 100.0
+    grid = np.linspace(at.min() - 4 * width, at.max() + 4 * width, NUM_GRID)
+    bells = np.exp(-0.5 * ((grid[:, None] - at) / width) ** 2) / (width * math.sqrt(2.0 * math.pi))
+    return grid.tolist(), (bells @ mass).tolist()
+
+
+def _has(column: Sequence[EvaluationPoint], read: Read) -> bool:
+    return any(read(point) is not None for point in column)
+
+
+def _quantile(row: Sequence[float], share: float) -> float:
+    return float(np.quantile(row, share)) if all(map(math.isfinite, row)) else math.nan
