@@ -1,5 +1,5 @@
-"""The report: one HTML page that works from disk, and the JSON with its numbers."""
+"""The report of a study: one HTML page that works from disk, the JSON with its numbers, and tables."""
 
-from dcao_lab.report.build import write_report
+from dcao_lab.report.build import write_study_report
 
-__all__ = ["write_report"]
+__all__ = ["write_study_report"]

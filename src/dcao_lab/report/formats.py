@@ -1,5 +1,7 @@
 """How the report spells numbers. Nothing else turns a number into text."""
 
+from dcao_lab.statistics import Interval
+from dcao_lab.study.config import Variation
 from dcao_lab.workloads import WorkloadInfo
 
 AXIS_TITLES = {"lr": "initial learning rate", "batch_size": "batch size", "weight_decay": "initial weight decay",
@@ -82,6 +84,18 @@ def difference(info: WorkloadInfo, value: float | None) -> str:
 def difference_unit(info: WorkloadInfo) -> str:
     """What a difference between two values of the metric is counted in."""
     return "points" if info.metric == "accuracy" else info.metric.replace("_", " ")
+
+
+def interval(info: WorkloadInfo, value: Interval) -> str:
+    """The interval of a difference, or why there is none."""
+    if value.low is None or value.high is None:
+        return value.status
+    return f"{difference(info, value.low)} to {difference(info, value.high)}"
+
+
+def variation(value: Variation | None) -> str:
+    """Changed conditions in words, for example ``batch size 32``; empty for none."""
+    return "" if value is None else f"{axis_title(value.axis)} {axis_value(value.axis, value.value)}"
 
 
 def p_value(value: float | None) -> str:

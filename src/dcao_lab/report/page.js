@@ -2,25 +2,47 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const drawn = new Set();
+  const hiddenArms = new Set();
+  const clocks = new Map(); // what the learning curves of a workload are over, by its id
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const element = (id) => document.getElementById(id);
 
   function color(name) {
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
-  function themed(layout) {
-    const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--grid"), automargin: true };
+  function themed(layout, clock) {
+    const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true };
     const copy = { ...layout, font: { color: color("--ink"), size: 12, family: "inherit" }, autosize: true };
     copy.xaxis = { ...layout.xaxis, ...axis };
     copy.yaxis = { ...layout.yaxis, ...axis };
-    copy.hoverlabel = { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink") } };
+    if (clock) copy.xaxis.title = { text: clock };
+    copy.hoverlabel = { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink") }, namelength: -1 };
     return copy;
+  }
+
+  function clockOf(figure, id) {
+    const clock = clocks.get(id.split("-")[0]);
+    return clock && figure.data.some((trace) => trace.meta && trace.meta.clocks) ? clock : null;
+  }
+
+  function shown(figure, id) {
+    const clock = clockOf(figure, id);
+    return figure.data.map((trace) => {
+      const copy = { ...trace, visible: !(trace.meta && hiddenArms.has(trace.meta.arm)) };
+      if (clock) copy.x = trace.meta.clocks[clock];
+      return copy;
+    });
   }
 
   function draw(id) {
     drawn.add(id);
     const figure = figures[id];
-    Plotly.react(id, figure.data, themed(figure.layout), { responsive: true, displayModeBar: false });
+    Plotly.react(id, shown(figure, id), themed(figure.layout, clockOf(figure, id)), { responsive: true, displayModeBar: false });
+  }
+
+  function redraw() {
+    drawn.forEach((id) => { if (element(id).offsetParent) draw(id); else drawn.delete(id); });
   }
 
   const whenSeen = new IntersectionObserver((entries) => {
@@ -30,19 +52,87 @@
   }, { rootMargin: "600px" });
   document.querySelectorAll(".plot").forEach((plot) => whenSeen.observe(plot));
 
+  // --- which workload, which arms, over what
+
   function show(workload) {
     document.querySelectorAll(".workload").forEach((part) => { part.hidden = part.dataset.workload !== workload; });
+    redraw();
   }
-  document.getElementById("chooser").addEventListener("change", (event) => show(event.target.value));
+  element("chooser").addEventListener("change", (event) => show(event.target.value));
   const chosen = document.querySelector("#chooser input:checked");
   if (chosen) show(chosen.value);
+  if (window.matchMedia("(max-width: 40rem)").matches) element("arms").open = false;
 
-  function redraw() { drawn.forEach((id) => { if (document.getElementById(id).offsetParent) draw(id); else drawn.delete(id); }); }
-  document.getElementById("theme").addEventListener("click", () => {
+  document.querySelectorAll(".clocks").forEach((group) => {
+    group.addEventListener("change", (event) => {
+      clocks.set(event.target.name.replace("clock-", ""), event.target.value);
+      redraw();
+    });
+    const checked = group.querySelector("input:checked"); // a reload keeps the choice
+    clocks.set(checked.name.replace("clock-", ""), checked.value);
+  });
+
+  function toggle(arm) {
+    const hide = !hiddenArms.has(arm);
+    if (hide) hiddenArms.add(arm); else hiddenArms.delete(arm);
+    document.querySelectorAll(".arm").forEach((button) => {
+      if (button.dataset.arm === arm) button.setAttribute("aria-pressed", String(!hide));
+    });
+    redraw();
+  }
+  document.querySelectorAll(".arm").forEach((button) => button.addEventListener("click", () => toggle(button.dataset.arm)));
+
+  // --- the data behind a figure
+
+  function cell(value) {
+    const text = value === null || value === undefined ? "" : String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+
+  function title(axis, fallback) {
+    return axis && axis.title ? axis.title.text || axis.title : fallback;
+  }
+
+  function csv(id) {
+    const figure = figures[id];
+    const x = clockOf(figure, id) || title(figure.layout.xaxis, "x");
+    const rows = [["trace", x, title(figure.layout.yaxis, "y"), "interval from", "interval to"]];
+    for (const trace of shown(figure, id)) {
+      const bars = trace.error_x;
+      trace.x.forEach((value, i) => {
+        const interval = bars ? [value - bars.arrayminus[i], value + bars.array[i]] : ["", ""];
+        rows.push([trace.name, value, trace.y[i], ...interval]);
+      });
+    }
+    return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+  }
+
+  function download(id) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([csv(id)], { type: "text/csv" }));
+    link.download = `${id}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+  document.querySelectorAll("button.data").forEach((button) => button.addEventListener("click", () => download(button.dataset.figure)));
+
+  // --- light, dark and paper
+
+  element("theme").addEventListener("click", () => {
     const root = document.documentElement;
     const isDark = root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
     root.dataset.theme = isDark ? "light" : "dark";
     redraw();
   });
   dark.addEventListener("change", redraw);
+
+  window.addEventListener("beforeprint", () => { // everything is on paper, and paper is light
+    document.documentElement.dataset.theme = "light";
+    document.querySelectorAll(".workload").forEach((part) => { part.hidden = false; });
+    document.querySelectorAll(".plot").forEach((plot) => draw(plot.id));
+  });
+  window.addEventListener("afterprint", () => {
+    const current = document.querySelector("#chooser input:checked");
+    if (current) show(current.value);
+  });
 })();

@@ -6,7 +6,7 @@ from typing import Literal
 from dcao_lab.report.analysis.results import Results, scores, worst_score
 from dcao_lab.report.analysis.view import Place, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare, holm
-from dcao_lab.study import Variation
+from dcao_lab.study.config import Variation
 
 Kind = Literal["reference", "best other", "AdamW"]
 Verdict = Literal["better", "worse", "undecided"]

@@ -49,7 +49,7 @@ def _cost(view: StudyView, task: str, arm: str) -> Cost:
     runs = [run for place, own in view.finals.items() if (place.task, place.arm) == (task, arm) for run in own]
     reference = view.study.arm(arm).reference
     epochs = [run.points[-1].seconds / run.points[-1].epoch for run in runs if run.points[-1].epoch > 0]
-    peaks = [run.peak_bytes / 1e6 for run in runs if run.peak_bytes is not None]
+    peaks = [run.timing.peak_bytes / 1e6 for run in runs if run.timing.peak_bytes is not None]
     return Cost(
         task=task,
         arm=arm,

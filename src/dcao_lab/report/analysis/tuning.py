@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dcao_lab.report.analysis.robustness import is_near
 from dcao_lab.report.analysis.view import StudyView, final_metric, ranking
 from dcao_lab.runner import StoredRun
-from dcao_lab.study import Variation
+from dcao_lab.study.config import Variation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcao_lab.baselines import get_baseline
-from dcao_lab.study import Arm, StudyConfig
+from dcao_lab.study.config import Arm, StudyConfig
 
 FAMILY_COLORS = {"adamw": "#2f7de1", "sgd": "#d9631e"}
 PALETTE = (

@@ -1,0 +1,71 @@
+"""Everything that the report knows, computed once from a study's runs."""
+
+from dataclasses import dataclass
+
+from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
+from dcao_lab.report.analysis.costs import Cost, costs
+from dcao_lab.report.analysis.overall import Overall, overall
+from dcao_lab.report.analysis.results import Results, results
+from dcao_lab.report.analysis.robustness import Sweep, sweeps
+from dcao_lab.report.analysis.solutions import Correlation, Solution, correlations, solutions
+from dcao_lab.report.analysis.stability import Smoothness, smoothness
+from dcao_lab.report.analysis.targets import Reaching, reachings
+from dcao_lab.report.analysis.tuning import Tuned, tunings
+from dcao_lab.report.analysis.view import Place, StudyView, view
+from dcao_lab.report.figures.styles import Styles, styles
+from dcao_lab.study.result import StudyResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """A study's numbers.
+
+    Attributes:
+        view: The runs by place.
+        styles: How each arm is drawn.
+        results: Where the runs ended, by place.
+        comparisons: Arms against each other.
+        reachings: Times to the target, by place.
+        overall: Arms over all workloads; None where no arm has all.
+        sweeps: Arms along what was varied.
+        costs: Cost of each arm and task.
+        smoothness: Norms and oscillation of each place.
+        tunings: What the tuning chose.
+        solutions: Curvature of the trained networks.
+        correlations: Of that with generalisation.
+    """
+
+    view: StudyView
+    styles: Styles
+    results: Results
+    comparisons: tuple[ArmComparison, ...]
+    reachings: dict[Place, Reaching]
+    overall: Overall | None
+    sweeps: tuple[Sweep, ...]
+    costs: tuple[Cost, ...]
+    smoothness: tuple[Smoothness, ...]
+    tunings: tuple[Tuned, ...]
+    solutions: tuple[Solution, ...]
+    correlations: tuple[Correlation, ...]
+
+
+def analyse(result: StudyResult) -> Numbers:
+    """The numbers of ``result``."""
+    seen = view(result)
+    ended = results(seen)
+    reached = reachings(seen)
+    solved = solutions(seen)
+    return Numbers(
+        view=seen,
+        styles=styles(result.study),
+        results=ended,
+        comparisons=comparisons(seen, ended),
+        reachings=reached,
+        overall=overall(seen, ended, reached),
+        sweeps=sweeps(seen, ended),
+        costs=costs(seen),
+        smoothness=smoothness(seen),
+        tunings=tunings(seen),
+        solutions=solved,
+        correlations=correlations(solved),
+    )

@@ -1,0 +1,107 @@
+"""Every run, every trial, and what is missing."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from dcao_lab.report import formats
+from dcao_lab.report.analysis.view import final_metric
+from dcao_lab.report.numbers import Numbers
+from dcao_lab.report.tables.base import Context, table
+from dcao_lab.runner import StoredRun
+from dcao_lab.study.result import PlannedRun, StudyResult
+
+MOST_RUNS = 3000  # rows of the page's table; all of them are in the Parquet beside it
+
+
+def tunings(numbers: Numbers) -> Context:
+    """What the tuning of each arm chose, and how many trials come near."""
+    columns = ["workload", "arm", "chosen lr", "other settings", "trials", "best validation", "median validation",
+               f"within 5{formats.PERCENT} of the best", "diverged"]  # fmt: skip
+    rows = []
+    for t in numbers.tunings:
+        info = numbers.view.infos[t.task]
+        rows.append(
+            [
+                info.title,
+                numbers.styles[t.arm].title,
+                formats.DASH if t.chosen_lr is None else formats.learning_rate(t.chosen_lr),
+                settings(t.chosen.items()) or formats.DASH,
+                str(t.num_trials),
+                formats.metric(info, t.best),
+                "diverged" if t.median is None else formats.metric(info, t.median),
+                f"{t.num_near} of {t.num_trials}",
+                str(t.num_diverged),
+            ]
+        )
+    note = "The more trials come near the best, the less the arm depends on its tuning."
+    return table("Tuning", columns, rows, note=note)
+
+
+def all_runs(result: StudyResult, numbers: Numbers) -> Context:
+    """Every run with what it came to."""
+    columns = ["phase", "workload", "arm", "conditions", "lr", "other settings", "seed", "outcome", "final", "best",
+               "steps", "gradient evaluations", "fingerprint"]  # fmt: skip
+    rows = [_run(planned, run, numbers) for planned, run in result.runs[:MOST_RUNS]]
+    left = len(result.runs) - len(rows)
+    note = f"The first {formats.count(MOST_RUNS)}; all are in tables/runs.parquet." if left else ""
+    return table("All runs", columns, rows, note=note, most=0)
+
+
+def missing(result: StudyResult) -> Context:
+    """Runs that are planned and not there."""
+    columns = ["phase", "workload", "arm", "conditions", "run"]
+    rows = [
+        [p.phase, p.task.workload, p.arm.title, formats.variation(p.variation), p.config.label]
+        for p in result.missing[:MOST_RUNS]
+    ]
+    note = "Failed, for the reason that the study printed, or not done yet; start the study again to do them."
+    return table("Missing runs", columns, rows, note=note, most=0)
+
+
+def _run(planned: PlannedRun, run: StoredRun, numbers: Numbers) -> list[str]:
+    info, config = numbers.view.infos[run.config.workload], run.config
+    return [
+        planned.phase,
+        info.title,
+        planned.arm.title,
+        formats.variation(planned.variation),
+        formats.learning_rate(config.lr),
+        settings(config.settings),
+        str(config.seed),
+        run.result.outcome.value,
+        formats.metric(info, final_metric(run, info)),
+        formats.metric(info, run.result.best),
+        formats.count(run.result.num_steps),
+        formats.count(run.result.gradient_evaluations),
+        config.fingerprint(),
+    ]
+
+
+def settings(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Settings in words, for example ``beta2=0.99, momentum=0.9``."""
+    return ", ".join(f"{k}={formats.significant(v) if isinstance(v, float) else v}" for k, v in pairs)
+
+
+def origins(result: StudyResult) -> list[list[str]]:
+    """Where the numbers come from; several values where the runs differ."""
+    runs = [run.provenance for _, run in result.runs]
+    labels = {
+        "commit": "commit",
+        "has_uncommitted_changes": "uncommitted changes",
+        "processor": "processor",
+        "device": "device",
+        "num_cores": "cores",
+        "num_threads": "threads a run",
+        "system": "system",
+    }
+    rows = [[label, _distinct(run.get(key) for run in runs)] for key, label in labels.items()]
+    packages = dict.fromkeys(name for run in runs for name in run.get("versions", {}))
+    rows += [[package, _distinct(run.get("versions", {}).get(package) for run in runs)] for package in packages]
+    times = sorted(run["time"] for run in runs if "time" in run)
+    dates = [["first run", times[0]], ["last run", times[-1]]] if times else []
+    return [["study", result.study.fingerprint()], *rows, *dates]
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(sorted({str(value) for value in values}))
+
