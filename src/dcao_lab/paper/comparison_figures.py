@@ -3,12 +3,12 @@
 import math
 
 from dcao_lab.paper.drawings import Axis, Bar, BarChart, Curve, Panel, RankDiagram
-from dcao_lab.paper.numbers import Numbers
 from dcao_lab.paper.training_figures import Styles, metric_axis, within_reach
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.targets import Reaching
+from dcao_lab.report.numbers import Numbers
 from dcao_lab.statistics import PerformanceProfile
 
 LINEAR_AXES = ("momentum", "label_noise")

@@ -1,9 +1,10 @@
 """Figures of the trained networks: curvature against generalisation, and spectral densities."""
 
+from dcao_lab.paper.curves import smoothed_density
 from dcao_lab.paper.drawings import Axis, Cloud, Curve, Panel, Scatter
-from dcao_lab.paper.numbers import Numbers, smoothed_density
 from dcao_lab.paper.training_figures import Styles
 from dcao_lab.report.analysis.solutions import Solution
+from dcao_lab.report.numbers import Numbers
 
 MEASURES = {
     "sharpness": "sharpness of the solution",

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from dcao_lab.paper.latex import Table, bold, escape, number
-from dcao_lab.paper.numbers import Numbers
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
 from dcao_lab.report.analysis.costs import Cost
@@ -11,6 +10,7 @@ from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.tuning import Tuned
 from dcao_lab.report.analysis.view import ranking, spelled
+from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
 
 Row = tuple[str, ...]

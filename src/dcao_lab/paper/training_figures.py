@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import dcao
+from dcao_lab.paper.curves import Read, band, running_median
 from dcao_lab.paper.drawings import Axis, Curve, Panel
-from dcao_lab.paper.numbers import Numbers, Read, band, running_median
 from dcao_lab.paper.style import LineStyle, literal
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
 from dcao_lab.report.analysis.view import Place, spelled
 from dcao_lab.report.figures.base import log_range
 from dcao_lab.report.figures.stability import raw_product, trace_of
+from dcao_lab.report.numbers import Numbers
 from dcao_lab.runner import StoredRun
 from dcao_lab.study import Variation
 

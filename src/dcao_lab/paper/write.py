@@ -10,11 +10,11 @@ from dcao_lab.paper import comparison_figures, solution_figures, tables, trainin
 from dcao_lab.paper.charts import draw_bars, draw_scatters
 from dcao_lab.paper.drawings import Panel
 from dcao_lab.paper.latex import to_latex
-from dcao_lab.paper.numbers import Numbers, analyse
 from dcao_lab.paper.panels import draw_panels
 from dcao_lab.paper.ranks import draw_ranks
 from dcao_lab.paper.saving import save
 from dcao_lab.paper.style import RC, LineStyle, styles
+from dcao_lab.report.numbers import Numbers, analyse
 from dcao_lab.study import StudyResult
 
 Styles = dict[str, LineStyle]

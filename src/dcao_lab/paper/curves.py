@@ -1,4 +1,4 @@
-"""The numbers that the paper shows: the report's analysis, and what figures alone need."""
+"""What only the figures need of the runs; every number of a table is the report's own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,49 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import median_filter
 
-from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
-from dcao_lab.report.analysis.costs import Cost, costs
-from dcao_lab.report.analysis.overall import Overall, overall
-from dcao_lab.report.analysis.results import Results, results
-from dcao_lab.report.analysis.robustness import Sweep, sweeps
-from dcao_lab.report.analysis.solutions import Solution, solutions
-from dcao_lab.report.analysis.targets import Reaching, reachings
-from dcao_lab.report.analysis.tuning import Tuned, tunings
-from dcao_lab.report.analysis.view import Place, StudyView, view
 from dcao_lab.runner import StoredRun
-from dcao_lab.study import StudyResult
 from dcao_lab.training import EvaluationPoint
 
 SMOOTHING = 9  # probes in the running median of s
 NUM_GRID = 300
 Read = Callable[[EvaluationPoint], float | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """Everything that the paper's figures and tables are made from.
-
-    Attributes:
-        view: The runs by their place.
-        results: Where the runs of each place ended.
-        comparisons: Arms against each other.
-        reachings: When each arm reached the target.
-        overall: Arms over all workloads; None where no arm has all of them.
-        sweeps: Arms along the axes that were varied.
-        costs: What a training step costs.
-        tunings: What tuning chose.
-        solutions: Curvature of the trained networks.
-    """
-
-    view: StudyView
-    results: Results
-    comparisons: tuple[ArmComparison, ...]
-    reachings: dict[Place, Reaching]
-    overall: Overall | None
-    sweeps: tuple[Sweep, ...]
-    costs: tuple[Cost, ...]
-    tunings: tuple[Tuned, ...]
-    solutions: tuple[Solution, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +30,6 @@ class Band:
     low: tuple[float, ...]
     median: tuple[float, ...]
     high: tuple[float, ...]
-
-
-def analyse(result: StudyResult) -> Numbers:
-    """The numbers of a study."""
-    runs = view(result)
-    found = results(runs)
-    reached = reachings(runs)
-    return Numbers(
-        view=runs,
-        results=found,
-        comparisons=comparisons(runs, found),
-        reachings=reached,
-        overall=overall(runs, found, reached),
-        sweeps=sweeps(runs, found),
-        costs=costs(runs),
-        tunings=tunings(runs),
-        solutions=solutions(runs),
-    )
 
 
 def band(runs: Sequence[StoredRun], x: Read, y: Read) -> Band:
