@@ -4,7 +4,7 @@ import math
 import textwrap
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
 from dcao_lab.paper.drawings import Axis
 from dcao_lab.paper.style import literal
@@ -26,10 +26,13 @@ def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
     if axis.limits is not None:
         getattr(axes, f"set_{which}lim")(*axis.limits)
     ticks = getattr(axes, f"{which}axis")
-    if axis.scale == "log":
+    if len(axis.ticks):
+        ticks.set_ticks(axis.ticks, [spelled(value) for value in axis.ticks])
+        ticks.set_minor_locator(NullLocator())
+    elif axis.scale == "log":
         _logarithmic(ticks, *getattr(axes, f"get_{which}lim")())
     else:
-        ticks.set_major_locator(MaxNLocator(nbins=5 if which == "y" else 4, steps=[1, 2, 2.5, 5, 10]))
+        ticks.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     if axis.format == "share":
         ticks.set_major_formatter(PercentFormatter(xmax=1.0))
 
@@ -54,7 +57,7 @@ def spelled(value: float) -> str:
         >>> spelled(0.05), spelled(200.0), spelled(1e-4), spelled(2e-4)
         ('0.05', '200', '$10^{-4}$', '$2\\cdot10^{-4}$')
     """
-    if 1e-2 <= value < 1e4:
+    if value == 0.0 or 1e-2 <= value < 1e4:
         return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
     factor = "" if mantissa == "1" else rf"{mantissa}\cdot"

@@ -3,6 +3,7 @@
 import math
 
 from dcao_lab.paper.drawings import Axis, Bar, BarChart, Curve, Panel, RankDiagram
+from dcao_lab.paper.style import literal
 from dcao_lab.paper.training_figures import Styles, metric_axis, within_reach
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
@@ -11,6 +12,7 @@ from dcao_lab.report.analysis.targets import Reaching
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.statistics import PerformanceProfile
 
+MOST_TICKS = 6
 LINEAR_AXES = ("momentum", "label_noise")
 
 
@@ -49,8 +51,10 @@ def gain_charts(numbers: Numbers, styles: Styles) -> list[BarChart]:
         info = numbers.view.infos[task]
         scale = 100.0 if info.metric == "accuracy" else 1.0
         sign = scale if info.higher_is_better else -scale
-        x = Axis(label=f"gain in {formats.difference_unit(info)} (right: better)")
-        bars = [_bar(numbers, comparison, scale, sign, styles) for comparison in found]
+        rivals = {comparison.other for comparison in found}
+        over = f" over {numbers.view.study.arm(found[0].other).title}" if len(rivals) == 1 else ""
+        x = Axis(label=literal(f"gain{over} in {formats.difference_unit(info)} (right: better)"))
+        bars = [_bar(numbers, comparison, scale, sign, styles, is_named=not over) for comparison in found]
         charts.append(BarChart(title=info.title, x=x, bars=bars))
     return charts
 
@@ -63,9 +67,9 @@ def times_to_target(numbers: Numbers, styles: Styles) -> list[Panel]:
         if any(any(reaching.times.reached) for reaching in chosen):
             ordered = sorted(chosen, key=lambda reaching: list(styles).index(reaching.arm))
             curves = [_reaching(numbers.view.study.arm(r.arm).title, r, styles) for r in ordered]
-            label = f"runs at {formats.metric(info, info.target)}"
-            y = Axis(label=label, format="share", limits=(-0.03, 1.05))
-            panels.append(Panel(title=info.title, x=Axis(label="gradient evaluations"), y=y, curves=curves))
+            title = f"{info.title}: {formats.metric(info, info.target)}"
+            y = Axis(label="runs at the target", format="share", limits=(-0.03, 1.05))
+            panels.append(Panel(title=title, x=Axis(label="gradient evaluations"), y=y, curves=curves))
     return panels
 
 
@@ -76,7 +80,7 @@ def profiles(numbers: Numbers, styles: Styles) -> list[Panel]:
     found = numbers.overall.profiles
     end = max(profile.r_max for profile in found.values())
     curves = [_profile(numbers.view.study.arm(arm).title, profile, end, styles[arm]) for arm, profile in found.items()]
-    x = Axis(label="times the fastest arm's evaluations", limits=(0.95, end))
+    x = Axis(label="times the fastest arm's evaluations", limits=(0.9, end + 0.1))
     y = Axis(label="share of workloads", format="share", limits=(-0.03, 1.05))
     return [Panel(title="", x=x, y=y, curves=curves)]
 
@@ -105,20 +109,28 @@ def _sweep(title: str, sweep: Sweep, styles: Styles) -> Curve:
         y=medians,
         low=[min(own, default=math.nan) if math.isfinite(m) else m for own, m in zip(finite, medians, strict=True)],
         high=[max(own, default=math.nan) if math.isfinite(m) else m for own, m in zip(finite, medians, strict=True)],
+        has_bars=True,
         lost=[value for value, median, _ in sweep.points if median is None],
     )
 
 
 def _varied(axis: str, sweeps: list[Sweep]) -> Axis:
-    is_positive = all(value > 0.0 for sweep in sweeps for value, _, _ in sweep.points)
-    return Axis(label=formats.axis_title(axis), scale="log" if is_positive and axis not in LINEAR_AXES else "linear")
+    values = sorted({value for sweep in sweeps for value, _, _ in sweep.points})
+    return Axis(
+        label=formats.axis_title(axis),
+        scale="log" if values[0] > 0.0 and axis not in LINEAR_AXES else "linear",
+        ticks=values if len(values) <= MOST_TICKS else (),
+    )
 
 
-def _bar(numbers: Numbers, comparison: ArmComparison, scale: float, sign: float, styles: Styles) -> Bar:
+def _bar(
+    numbers: Numbers, comparison: ArmComparison, scale: float, sign: float, styles: Styles, *, is_named: bool
+) -> Bar:
     interval = comparison.found.interval
     ends = (None, None) if interval.low is None else sorted((sign * interval.low, sign * interval.high))
     arm = numbers.view.study.arm(comparison.arm)
-    return Bar(label=arm.title, value=scale * comparison.gain, low=ends[0], high=ends[1], style=styles[arm.name])
+    label = f"{arm.title} over {numbers.view.study.arm(comparison.other).title}" if is_named else arm.title
+    return Bar(label=label, value=scale * comparison.gain, low=ends[0], high=ends[1], style=styles[arm.name])
 
 
 def _reaching(title: str, reaching: Reaching, styles: Styles) -> Curve:

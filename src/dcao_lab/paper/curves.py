@@ -55,13 +55,20 @@ def running_median(values: Sequence[float]) -> list[float]:
     return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
 
 
-def smoothed_density(nodes: Sequence[float], weights: Sequence[float]) -> tuple[list[float], list[float]]:
-    """A grid and the density on it, each node a bell a hundredth of the range wide: no finer detail is real."""
-    at, mass = np.array(nodes), np.array(weights)
-    width = (float(np.ptp(at)) or 1.0) / 100.0
-    grid = np.linspace(at.min() - 4 * width, at.max() + 4 * width, NUM_GRID)
-    bells = np.exp(-0.5 * ((grid[:, None] - at) / width) ** 2) / (width * math.sqrt(2.0 * math.pi))
-    return grid.tolist(), (bells @ mass).tolist()
+def density_grid(spectra: Sequence[Sequence[float]]) -> tuple[list[float], float]:
+    """Points that cover all the spectra, and a hundredth of the widest range: no finer detail of it is real."""
+    width = max(max(nodes) - min(nodes) for nodes in spectra) / 100.0 or 0.01
+    low, high = min(map(min, spectra)), max(map(max, spectra))
+    return np.linspace(low - 4 * width, high + 4 * width, NUM_GRID).tolist(), width
+
+
+def smoothed_density(
+    nodes: Sequence[float], weights: Sequence[float], grid: Sequence[float], width: float
+) -> list[float]:
+    """The density on the grid, each node a bell of standard deviation ``width``."""
+    offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
+    bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
+    return (bells @ np.array(weights)).tolist()
 
 
 def _has(column: Sequence[EvaluationPoint], read: Read) -> bool:

@@ -20,12 +20,14 @@ class Axis:
         scale: Linear or logarithmic.
         format: ``share`` shows 0.5 as 50 %.
         limits: Ends; None: as the data need.
+        ticks: Where its numbers are; empty: as they fit.
     """
 
     label: str
     scale: Scale = "linear"
     format: Format = "number"
     limits: tuple[float, float] | None = None
+    ticks: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Curve:
         high: Upper edge.
         is_step: Whether it keeps its value up to the next x.
         is_marked: Whether markers are on it.
+        has_bars: Whether an upright bar at each point, rather than a band, goes from ``low`` to ``high``.
         ticks: Points that get a small upright tick, such as the censored runs of a survival curve.
         lost: Where there is no value because training diverged: a cross at the worst end of the panel.
         faint: Values behind the line, as dots: the probes that a running median smooths.
@@ -54,6 +57,7 @@ class Curve:
     high: Sequence[float] | None = None
     is_step: bool = False
     is_marked: bool = True
+    has_bars: bool = False
     ticks: Sequence[tuple[float, float]] = ()
     lost: Sequence[float] = ()
     faint: Sequence[float] | None = None

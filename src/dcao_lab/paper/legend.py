@@ -25,6 +25,8 @@ def add_legend(figure: Figure, entries: Iterable[tuple[str, Artist]]) -> None:
             loc="outside lower center",
             ncols=columns,
             columnspacing=1.2,
+            borderpad=0.1,
+            borderaxespad=0.1,
         )
         if columns == 1 or _width(figure, legend) <= 0.97 * figure.get_figwidth():
             break

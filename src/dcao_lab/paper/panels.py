@@ -69,8 +69,10 @@ def _draw_curve(axes: Axes, curve: Curve, offset: int, worst: End) -> Line2D:
     style = curve.style
     step = "post" if curve.is_step else None
     if curve.faint is not None:
-        axes.plot(curve.x, curve.faint, ".", color=style.color, markersize=1.5, alpha=0.35, markeredgewidth=0)
-    if curve.low is not None:
+        axes.plot(curve.x, curve.faint, "o", color=style.color, markersize=1.8, alpha=0.35, markeredgewidth=0)
+    if curve.has_bars:
+        axes.vlines(curve.x, curve.low, curve.high, color=style.color, alpha=0.6, linewidth=1.0)
+    elif curve.low is not None:
         axes.fill_between(curve.x, curve.low, curve.high, step=step, color=style.color, alpha=0.15, linewidth=0)
     (line,) = axes.plot(
         curve.x,

@@ -1,6 +1,6 @@
 """Figures of the trained networks: curvature against generalisation, and spectral densities."""
 
-from dcao_lab.paper.curves import smoothed_density
+from dcao_lab.paper.curves import density_grid, smoothed_density
 from dcao_lab.paper.drawings import Axis, Cloud, Curve, Panel, Scatter
 from dcao_lab.paper.training_figures import Styles
 from dcao_lab.report.analysis.solutions import Solution
@@ -22,7 +22,7 @@ def generalisation(numbers: Numbers, styles: Styles, measure: str) -> list[Scatt
         clouds = [cloud for cloud in clouds if len(cloud.x)]
         if clouds:
             x = Axis(label=MEASURES[measure], scale="log")
-            y = Axis(label="test loss - training loss")
+            y = Axis(label="test \N{MINUS SIGN} training loss")
             scatters.append(Scatter(title=info.title, x=x, y=y, clouds=clouds))
     return scatters
 
@@ -35,8 +35,11 @@ def densities(numbers: Numbers, styles: Styles) -> list[Panel]:
         for solution in numbers.solutions:
             if solution.task == task and solution.density is not None:
                 firsts.setdefault(solution.arm, solution)
-        curves = [_density(numbers.view.study.arm(name).title, s, styles) for name, s in firsts.items()]
-        if curves:
+        if firsts:
+            grid, width = density_grid([solution.density["nodes"] for solution in firsts.values()])
+            curves = [
+                _density(numbers.view.study.arm(name).title, s, grid, width, styles) for name, s in firsts.items()
+            ]
             top = max(max(curve.y) for curve in curves)
             y = Axis(label="density", scale="log", limits=(SMALLEST_DENSITY, 3.0 * top))
             panels.append(Panel(title=info.title, x=Axis(label="eigenvalue"), y=y, curves=curves))
@@ -53,6 +56,6 @@ def _cloud(numbers: Numbers, styles: Styles, task: str, arm: str, title: str, me
     return Cloud(label=title, style=styles[arm], x=[x for x, _ in pairs], y=[y for _, y in pairs])
 
 
-def _density(title: str, solution: Solution, styles: Styles) -> Curve:
-    grid, values = smoothed_density(solution.density["nodes"], solution.density["weights"])
+def _density(title: str, solution: Solution, grid: list[float], width: float, styles: Styles) -> Curve:
+    values = smoothed_density(solution.density["nodes"], solution.density["weights"], grid, width)
     return Curve(label=title, style=styles[solution.arm], x=grid, y=values)

@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 import dcao
 from dcao_lab.paper.curves import Read, band, running_median
@@ -10,7 +13,6 @@ from dcao_lab.paper.style import LineStyle, literal
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
 from dcao_lab.report.analysis.view import Place, spelled
-from dcao_lab.report.figures.base import log_range
 from dcao_lab.report.figures.stability import raw_product, trace_of
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.runner import StoredRun
@@ -19,6 +21,7 @@ from dcao_lab.study import Variation
 Styles = dict[str, LineStyle]
 EVALUATIONS = Axis(label="gradient evaluations")
 STEPS = Axis(label="step")
+_STRETCH = 100.0  # an axis goes at most so far beyond 90 % of its values
 FEW_ARMS = 8  # so many have bands; of more, bands hide the lines
 
 
@@ -65,10 +68,15 @@ def metric_axis(info, split: str = "test") -> Axis:
 
 
 def within_reach(axis: Axis, values: Iterable[float], *, keep: Sequence[float] = ()) -> Axis:
-    """A logarithmic axis that a value on its way to infinity does not stretch; a linear one as it is."""
-    ends = log_range(values, keep=keep) if axis.scale == "log" else None
-    limits = None if ends is None else (10.0 ** ends[0], 10.0 ** ends[1])
-    return Axis(label=axis.label, scale=axis.scale, format=axis.format, limits=limits)
+    """A logarithmic axis that a value on its way to infinity (or to zero) does not stretch; a linear one as it is."""
+    positive = sorted(value for value in values if 0.0 < value < math.inf)
+    if axis.scale == "linear" or not positive:
+        return axis
+    usual_low, usual_high = np.quantile(positive, [0.05, 0.95])
+    low = min(max(positive[0], usual_low / _STRETCH), *keep, math.inf)
+    high = max(min(positive[-1], usual_high * _STRETCH), *keep, 0.0)
+    margin = (high / low) ** 0.05 if high > low else 1.5
+    return replace(axis, limits=(float(low / margin), float(high * margin)))
 
 
 def _train_loss(point) -> float | None:
@@ -126,7 +134,7 @@ def _traces(
         ]
         curves = [curve for curve in curves if len(curve.y)]
         drawn = [value for curve in curves for value in curve.y]
-        axis = within_reach(Axis(label=label, scale="log"), drawn, keep=() if edge is None else (edge,))
+        axis = within_reach(Axis(label=label, scale="log"), drawn, keep=() if edge is None else (edge, 1.5 * edge))
         title = ", ".join(filter(None, (numbers.view.infos[task].title, spelled(variation))))
         if curves:
             panels.append(Panel(title=title, x=STEPS, y=axis, curves=curves, edge=edge, edge_label=f"edge at {EDGE:g}"))
