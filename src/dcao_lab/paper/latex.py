@@ -23,6 +23,7 @@ _SPECIAL = {
     "\N{MINUS SIGN}": "$-$",
 }
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
+_NUMBER = re.compile(r"([+-]?)([\d.]+)(?:e([+-]?\d+))?(" + "\N{NO-BREAK SPACE}%)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -64,14 +65,15 @@ def number(text: str) -> str:
     """
     if text == formats.DASH:
         return "--"
-    found = re.fullmatch(r"([+-]?)([\d.]+)(?:e([+-]?\d+))?", text)
+    found = _NUMBER.fullmatch(text)
     if found is None:
         return escape(text)
-    sign, mantissa, exponent = found.groups()
+    sign, mantissa, exponent, percent = found.groups()
+    unit = escape(percent or "")
     if exponent is None:
-        return f"${text}$" if sign else text
+        return (f"${sign}{mantissa}$" if sign else mantissa) + unit
     power = f"10^{{{int(exponent)}}}"
-    return f"${sign}{power}$" if mantissa == "1" else f"${sign}{mantissa} \\cdot {power}$"
+    return (f"${sign}{power}$" if mantissa == "1" else f"${sign}{mantissa} \\cdot {power}$") + unit
 
 
 def bold(latex: str) -> str:

@@ -39,6 +39,7 @@ def test_a_cell_cannot_be_the_argument_of_the_row_before(start):
         ("1e-3", "$10^{-3}$"),
         ("2.5e-2", r"$2.5 \cdot 10^{-2}$"),
         ("97.5\N{NO-BREAK SPACE}%", r"97.5~\%"),
+        ("+20\N{NO-BREAK SPACE}%", r"$+20$~\%"),
         ("-", "--"),
         ("<0.001", r"\textless{}0.001"),
         ("1\N{NARROW NO-BREAK SPACE}234", r"1\,234"),
