@@ -9,19 +9,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from dcao_lab.paper.drawings import Axis
 from dcao_lab.paper.style import literal
 
-_LONGEST = {"x": 30, "y": 22}  # letters of a label: as many as a panel is wide and high
+_LETTERS_HIGH = 22  # as many as a panel is high
 _FEW_DECADES = 1.7  # fewer than this need ticks at 2 and 5 as well
 
 
-def set_up(axes: Axes, title: str, x: Axis, y: Axis) -> None:
-    """Scales, labels and title of ``axes``, to be called when everything is drawn."""
-    axes.set_title(wrapped(literal(title), _LONGEST["x"]))
+def set_up(axes: Axes, title: str, x: Axis, y: Axis, *, letters: int = 30) -> None:
+    """Scales, labels and title of ``axes`` that is ``letters`` wide, to be called when everything is drawn."""
+    axes.set_title(wrapped(literal(title), letters))
+    axes.set_xlabel(wrapped(x.label, letters))
+    axes.set_ylabel(wrapped(y.label, _LETTERS_HIGH))
     _set_up_axis(axes, "x", x)
     _set_up_axis(axes, "y", y)
 
 
 def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
-    getattr(axes, f"set_{which}label")(wrapped(axis.label, _LONGEST[which]))
     getattr(axes, f"set_{which}scale")(axis.scale)
     if axis.limits is not None:
         getattr(axes, f"set_{which}lim")(*axis.limits)

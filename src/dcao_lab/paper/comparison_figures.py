@@ -53,7 +53,7 @@ def gain_charts(numbers: Numbers, styles: Styles) -> list[BarChart]:
         sign = scale if info.higher_is_better else -scale
         rivals = {comparison.other for comparison in found}
         over = f" over {numbers.view.study.arm(found[0].other).title}" if len(rivals) == 1 else ""
-        x = Axis(label=literal(f"gain{over} in {formats.difference_unit(info)} (right: better)"))
+        x = Axis(label=literal(f"gain{over} in {formats.difference_unit(info)}"))
         bars = [_bar(numbers, comparison, scale, sign, styles, is_named=not over) for comparison in found]
         charts.append(BarChart(title=info.title, x=x, bars=bars))
     return charts

@@ -79,6 +79,8 @@ def _draw_curve(axes: Axes, curve: Curve, offset: int, worst: End) -> Line2D:
         curve.y,
         color=style.color,
         linestyle=style.dash,
+        linewidth=style.width,
+        zorder=2.0 + style.width,  # what the study is about lies on top
         marker=style.marker if curve.is_marked else None,
         markevery=_markevery(len(curve.x), offset),
         markeredgewidth=0.0,

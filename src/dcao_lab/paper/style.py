@@ -1,7 +1,7 @@
 """How the paper's figures look: sizes, fonts, and the line that stands for an arm."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.study import Arm
@@ -56,15 +56,17 @@ class LineStyle:
         color: Colour.
         dash: matplotlib's line style; what DCAO steers is solid.
         marker: matplotlib's marker.
+        width: Of the line, in points; thinner for arms that a study of many is not about.
     """
 
     color: str
     dash: object
     marker: str
+    width: float = 1.3
 
 
-def styles(arms: Sequence[Arm]) -> dict[str, LineStyle]:
-    """The style of each arm by its name; the same in every figure of a study.
+def styles(arms: Sequence[Arm], highlighted: Set[str]) -> dict[str, LineStyle]:
+    """The style of each arm by its name, the same in every figure of a study; those not ``highlighted`` are thin.
 
     Where there is one bare and one steered arm of each optimizer, they share its colour.
     """
@@ -72,7 +74,10 @@ def styles(arms: Sequence[Arm]) -> dict[str, LineStyle]:
     has_pairs = len(set(kinds)) == len(kinds)
     families = list(dict.fromkeys(family for family, _ in kinds))
     return {
-        arm.name: _style(index, families.index(family) if has_pairs else index, is_wrapped)
+        arm.name: replace(
+            _style(index, families.index(family) if has_pairs else index, is_wrapped),
+            width=1.3 if arm.name in highlighted else 0.7,
+        )
         for index, (arm, (family, is_wrapped)) in enumerate(zip(arms, kinds, strict=True))
     }
 

@@ -49,7 +49,8 @@ def _write_tables(numbers: Numbers, out: Path) -> list[Path]:
 
 def _figures(numbers: Numbers) -> Iterator[tuple[str, Figure]]:
     """One at a time, so that one is in memory at a time."""
-    looks = styles(numbers.view.study.arms)
+    highlighted = {name for name, look in numbers.styles.items() if look.is_highlighted}
+    looks = styles(numbers.view.study.arms, highlighted)
     for name, panels in _panels(numbers, looks):
         if panels:
             yield name, draw_panels(panels)
