@@ -11,7 +11,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 from dcao_lab import jsontext
 from dcao_lab.errors import LabError
-from dcao_lab.report import formats, words
+from dcao_lab.report import formats
 from dcao_lab.report.analysis.view import Place, spelled
 from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.numbers import Numbers, analyse
@@ -19,6 +19,8 @@ from dcao_lab.report.parquet import write_tables
 from dcao_lab.report.sections.overview import closing, overview
 from dcao_lab.report.sections.task import task_sections
 from dcao_lab.report.tables import results, runs
+from dcao_lab.report.words.comparing import task_sentences
+from dcao_lab.report.words.headlines import headlines
 from dcao_lab.study.result import StudyResult
 
 HERE = Path(__file__).parent
@@ -73,7 +75,7 @@ def build_context(result: StudyResult) -> Context:
         "title": study.title,
         "question": study.question,
         "lead": _lead(result, numbers),
-        "headlines": words.headlines(numbers),
+        "headlines": headlines(numbers),
         "legend": [_legend(numbers.styles[arm.name]) for arm in study.arms],
         "overview": overview(numbers),
         "tasks": [_task(numbers, task, number) for number, task in enumerate(numbers.view.tasks)],
@@ -89,9 +91,11 @@ def build_context(result: StudyResult) -> Context:
 
 def _lead(result: StudyResult, numbers: Numbers) -> str:
     study = result.study
-    counts = {phase: sum(planned.phase == phase for planned, _ in result.runs) for phase in ("trial", "final", "watched")}
+    counts = {
+        phase: sum(planned.phase == phase for planned, _ in result.runs) for phase in ("trial", "final", "watched")
+    }
     named = {"final": "that count", "trial": "that tuned", "watched": "that were watched"}
-    spelled_counts = [f"{formats.count(counts[phase])} {words}" for phase, words in named.items() if counts[phase]]
+    spelled_counts = [f"{formats.count(counts[phase])} {purpose}" for phase, purpose in named.items() if counts[phase]]
     missing = f"; {formats.count(len(result.missing))} are missing" if result.missing else ""
     return (
         f"Study {study.name}, size {study.size}: {len(study.arms)} arms on {len(numbers.view.tasks)} workloads, "
@@ -110,7 +114,7 @@ def _task(numbers: Numbers, task: str, number: int) -> Context:
         "id": f"t{number}",
         "title": info.title,
         "summary": info.summary,
-        "sentences": words.task_sentences(numbers, task),
+        "sentences": task_sentences(numbers, task),
         "metric": formats.metric_title(info),
         "table": results.results(numbers, task),
         "sections": task_sections(numbers, task, number),

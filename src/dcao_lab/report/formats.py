@@ -110,6 +110,16 @@ def percent_change(value: float | None) -> str:
     return DASH if value is None else f"{100 * (value - 1):+.0f}{PERCENT}"
 
 
+def more(value: float) -> str:
+    r"""A ratio as how much more or less it is.
+
+    Example:
+        >>> print(ascii(more(1.25)), ascii(more(0.5)))
+        '25\xa0% more' '50\xa0% less'
+    """
+    return f"{abs(100 * (value - 1)):.0f}{PERCENT} {'more' if value >= 1 else 'less'}"
+
+
 def ratio(value: float | None) -> str:
     """A factor, with two digits after the point."""
     return DASH if value is None else f"{value:.2f}"
@@ -129,6 +139,16 @@ def span(low: str, high: str) -> str:
 def count(value: float) -> str:
     """A whole number, its thousands apart."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(items: list[str]) -> str:

@@ -1,6 +1,5 @@
 """The study's runs and evaluations as tables for other programs."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def _place(planned: PlannedRun) -> dict[str, Any]:
 def _run(planned: PlannedRun, run: StoredRun) -> dict[str, Any]:
     config = {key: value for key, value in run.config.to_dict().items() if key not in ("format", "workload")}
     outcome = {key: value for key, value in run.result.to_dict().items() if key not in ("final", "num_steps")}
-    timing = {key: value for key, value in asdict(run.timing).items() if key != "seconds"}
+    timing = {key: value for key, value in vars(run.timing).items() if key != "seconds"}
     return {
         **_place(planned),
         **config,
@@ -60,7 +59,6 @@ def _evaluations(planned: PlannedRun, run: StoredRun) -> list[dict[str, Any]]:
     shared = {**_place(planned), "seed": run.config.seed, "fingerprint": run.config.fingerprint()}
     rows = []
     for point in run.points:
-        values = asdict(point)
-        metrics = values.pop("metrics")
-        rows.append({**shared, **values, **metrics})
+        values = {name: value for name, value in vars(point).items() if name != "metrics"}
+        rows.append({**shared, **values, **point.metrics})
     return rows

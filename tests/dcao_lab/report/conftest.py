@@ -1,9 +1,15 @@
 import pytest
 
+from dcao_lab.report import write_study_report
 from dcao_lab.store import RunStore
-from lab_runs import demo_like_configs, finish
+from report_studies import real_study
 
 
 @pytest.fixture(scope="session")
-def stored_runs(tmp_path_factory):
-    return finish(RunStore(tmp_path_factory.mktemp("runs")), *demo_like_configs())
+def study_result(tmp_path_factory):
+    return real_study(RunStore(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture(scope="session")
+def report(study_result, tmp_path_factory):
+    return write_study_report(study_result, tmp_path_factory.mktemp("report"))[0]

@@ -1,11 +1,15 @@
 """The page in a real browser: light, dark, on a phone, with the keyboard, and with hostile names."""
 
+import csv
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from dcao_lab.report.build import write_report
-from lab_runs import HOSTILE, with_hostile_names
+from dcao_lab.report import write_study_report
+from lab_runs import HOSTILE
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = shutil.which("chromium")
@@ -23,11 +27,6 @@ def browser():
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def report(stored_runs, tmp_path_factory):
-    return write_report(stored_runs, tmp_path_factory.mktemp("report"))[0]
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def background(page):
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_figure_is_drawn_and_nothing_complains(open_page, report, view):
     page = open_page(report, view)
-    for plot in page.locator(".plot").all():
+    for plot in page.locator(".plot:visible").all():
         plot.scroll_into_view_if_needed()
         playwright.expect(plot.locator(".main-svg").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view][1]  # nothing sticks out
@@ -87,20 +86,82 @@ def test_figures_take_the_colours_of_the_page(open_page, report):
     page.wait_for_function(f"{fill} != '{before}'")
 
 
-def test_all_controls_are_reached_with_the_keyboard(open_page, report):
+def test_all_controls_are_reached_and_used_with_the_keyboard(open_page, report):
     page = open_page(report)
     reached = set()
-    for _ in range(12):
+    for _ in range(80):
         page.keyboard.press("Tab")
-        reached.add(
-            page.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName")
-        )
-    assert {"theme", "workload", "SUMMARY"} <= reached
+        reached.add(page.evaluate("(e => e.id || e.name || e.className || e.tagName)(document.activeElement)"))
+    assert {"theme", "arm", "scroll", "data", "workload", "clock-t0", "SUMMARY"} <= reached
+    page.locator("#chooser input").first.focus()
+    page.keyboard.press("ArrowRight")
+    playwright.expect(page.locator('.workload[data-workload="t1"]')).to_be_visible()
+    playwright.expect(page.locator('.workload[data-workload="t0"]')).to_be_hidden()
 
 
-def test_hostile_names_do_nothing(open_page, stored_runs, tmp_path, monkeypatch):
-    page = open_page(write_report(with_hostile_names(stored_runs, monkeypatch), tmp_path)[0])
+def test_the_legend_hides_an_arm_everywhere(open_page, report):
+    page = open_page(report)
+    plot = page.locator("#t0-loss-0")
+    plot.scroll_into_view_if_needed()
+    plot.locator(".main-svg").first.wait_for()
+    before = plot.locator(".scatterlayer .trace").count()
+    button = page.locator('#what-happened button.arm[data-arm="adamw"]')
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert plot.locator(".scatterlayer .trace").count() < before
+    button.click()
+    assert plot.locator(".scatterlayer .trace").count() == before
+
+
+def test_curves_can_be_looked_at_over_gradient_evaluations(open_page, report):
+    page = open_page(report)
+    plot = page.locator("#t0-loss-0")
+    plot.scroll_into_view_if_needed()
+    playwright.expect(plot.locator(".xtitle")).to_have_text("steps")
+    page.locator(".workload:not([hidden]) .clocks span", has_text="gradient evaluations").click()
+    playwright.expect(plot.locator(".xtitle")).to_have_text("gradient evaluations")
+
+
+def test_the_data_of_a_figure_is_one_click_away(open_page, report):
+    page = open_page(report)
+    button = page.locator('button.data[data-figure="t0-loss-0"]')
+    with page.expect_download() as download:
+        button.click()
+    rows = list(csv.reader(Path(download.value.path()).read_text().splitlines()))
+    assert download.value.suggested_filename == "t0-loss-0.csv"
+    assert rows[0][:3] == ["trace", "steps", "training loss"]
+    assert {"AdamW", "SGD", "DCAO(AdamW)"} <= {row[0] for row in rows[1:]}
+    assert all(float(row[1]) >= 0 for row in rows[1:])
+    assert page.complaints == []
+
+
+def test_on_paper_every_workload_is_there(open_page, report):
+    page = open_page(report, "dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".workload[hidden]").count() == 0
+    assert page.locator(".plot:not(:has(.main-svg))").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".workload[hidden]").count() == 1
+
+
+def test_many_arms_fit_on_a_phone(open_page, tmp_path):
+    arms = [replace(ADAMW, name=f"a{i}", title=f"An arm with a rather long name, number {i}") for i in range(18)]
+    everyone = (ADAMW, SGD, DCAO_ADAMW, *arms)
+    groups = [finals(arm, [0.5 + 0.01 * i, 0.6]) for i, arm in enumerate(everyone)]
+    page = open_page(write_study_report(result_of(study(*everyone), *groups), tmp_path)[0], "phone")
+    page.locator(".plot").first.scroll_into_view_if_needed()
     page.locator(".plot .main-svg").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.complaints == []
+
+
+def test_hostile_names_do_nothing(open_page, study_result, tmp_path, monkeypatch):
+    page = open_page(write_study_report(with_hostile_names(study_result, monkeypatch), tmp_path)[0])
+    for plot in page.locator(".workload:not([hidden]) .plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator(".main-svg").first.wait_for()
+    page.locator("button.arm").first.click()
+    page.locator("button.data").first.click()
     assert page.evaluate("window.hacked") is None
-    assert HOSTILE in page.locator("article h3").inner_text()
+    assert HOSTILE in page.locator("article h3").first.inner_text()
     assert page.complaints == []

@@ -1,13 +1,15 @@
-import dataclasses
 import json
 import re
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
 
 from dcao_lab.errors import LabError
-from dcao_lab.report.build import write_report
-from lab_runs import HOSTILE, with_hostile_names
+from dcao_lab.report import write_study_report
+from dcao_lab.study import StudyResult, Variation
+from lab_runs import HOSTILE
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 
@@ -31,6 +33,10 @@ class VisibleText(HTMLParser):
             self.parts.append(data)
 
 
+def text_of(page):
+    return " ".join(VisibleText(page.read_text()).parts)
+
+
 def strings(value):
     if isinstance(value, dict):
         return [text for item in value.values() for text in strings(item)]
@@ -39,46 +45,110 @@ def strings(value):
     return [value] if isinstance(value, str) else []
 
 
-def test_every_number_of_the_page_is_in_the_json_beside_it(stored_runs, tmp_path):
-    page, _ = write_report(stored_runs, tmp_path)
-    shown = set(NUMBER.findall(" ".join(VisibleText(page.read_text()).parts)))
-    known = set(NUMBER.findall(" ".join(strings(json.loads((tmp_path / "data.json").read_text())))))
-    assert len(shown) > 20
+def data_of(page):
+    return json.loads((page.parent / "data.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+
+
+def figures_of(page):
+    data = data_of(page)
+    sections = [*data["overview"], *(section for task in data["tasks"] for section in task["sections"])]
+    return {panel["id"]: panel["figure"] for section in sections for panel in section["figures"]}
+
+
+def test_every_number_of_the_page_is_in_the_json_beside_it(report):
+    shown = set(NUMBER.findall(text_of(report)))
+    known = set(NUMBER.findall(" ".join(strings(data_of(report)))))
+    assert len(shown) > 100
     assert shown <= known
 
 
-def test_the_page_needs_nothing_from_the_network(stored_runs, tmp_path):
-    page, _ = write_report(stored_runs, tmp_path)
-    outside_of_plotly = page.read_text().split("<script>")[0] + page.read_text().rsplit("<script>", 1)[1]
+def test_the_page_has_every_section_that_the_study_has_data_for(report):
+    text = text_of(report)
+    for heading in ("What happened", "Over all workloads", "Who beats whom", "Where each starting point ends",
+                    "What each arm gains over its reference", "Learning curves", "Stability against the edge",
+                    "Learning rate, momentum and weight decay over time", "Curvature of the solutions",
+                    "What it costs", "How smoothly it trains", "What tuning chose", "Time to target", "All runs",
+                    "Missing runs"):  # fmt: skip
+        assert heading in text, heading
+
+
+def test_sections_without_data_are_left_out(tmp_path):
+    page, _ = write_study_report(result_of(study(ADAMW), finals(ADAMW, [0.9])), tmp_path)
+    text = text_of(page)
+    for heading in ("Over all workloads", "Who beats whom", "Stability against the edge", "Curvature of the solutions",
+                    "What tuning chose", "Missing runs"):  # fmt: skip
+        assert heading not in text, heading
+
+
+def test_every_trace_belongs_to_an_arm_so_that_the_legend_can_hide_it(report):
+    arms = {"adamw", "sgd", "dcao:adamw"}
+    traces = [trace for figure in figures_of(report).values() for trace in figure["data"]]
+    assert len(traces) > 50
+    assert {trace["meta"]["arm"] for trace in traces} == arms
+
+
+def test_curves_can_be_drawn_over_every_clock(report):
+    curves = [trace for key, figure in figures_of(report).items() if "-loss-" in key for trace in figure["data"]]
+    assert curves
+    for trace in curves:
+        assert set(trace["meta"]["clocks"]) == {"steps", "gradient evaluations", "seconds", "epochs"}
+        assert {len(xs) for xs in trace["meta"]["clocks"].values()} == {len(trace["y"])}
+
+
+def test_the_page_needs_nothing_from_the_network(report):
+    html = report.read_text()
+    outside_of_plotly = html.split("<script>")[0] + html.rsplit("<script>", 1)[1]
     assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", outside_of_plotly)
 
 
-def test_the_json_is_strict(stored_runs, tmp_path):
-    write_report(stored_runs, tmp_path)
-    json.loads((tmp_path / "data.json").read_text(), parse_constant=pytest.fail)
+def test_the_page_opens_with_what_the_command_prints(study_result, tmp_path):
+    page, headlines = write_study_report(study_result, tmp_path)
+    assert len(headlines) >= 4
+    assert all(line in text_of(page) for line in headlines)
 
 
-def test_the_page_opens_with_what_the_command_prints(stored_runs, tmp_path):
-    page, headlines = write_report(stored_runs, tmp_path)
-    text = "".join(VisibleText(page.read_text()).parts)
-    assert len(headlines) == 3
-    assert all(line in text for line in headlines)
+def test_the_tables_have_a_row_for_each_run_and_evaluation(study_result, report):
+    runs = pq.read_table(report.parent / "tables" / "runs.parquet")
+    evaluations = pq.read_table(report.parent / "tables" / "evaluations.parquet")
+    assert runs.num_rows == len(study_result.runs)
+    assert evaluations.num_rows == sum(len(stored.points) for _, stored in study_result.runs)
+    first, (planned, stored) = runs.to_pylist()[0], study_result.runs[0]
+    assert (first["phase"], first["arm"], first["lr"]) == ("trial", "adamw", planned.config.lr)
+    assert first["final_test_accuracy"] == stored.result.final["test_accuracy"]
+    assert set(evaluations.column("fingerprint").to_pylist()) == set(runs.column("fingerprint").to_pylist())
 
 
-def test_hostile_names_are_text(stored_runs, tmp_path, monkeypatch):
-    page, _ = write_report(with_hostile_names(stored_runs, monkeypatch), tmp_path)
-    html = page.read_text()
-    assert HOSTILE in "".join(VisibleText(html).parts)
-    assert HOSTILE not in html
+def test_hostile_names_are_text(study_result, tmp_path, monkeypatch):
+    page, _ = write_study_report(with_hostile_names(study_result, monkeypatch), tmp_path)
+    assert HOSTILE in text_of(page)
+    assert HOSTILE not in page.read_text()
 
 
-def test_runs_without_probes_make_a_page_too(stored_runs, tmp_path):
-    bare = [dataclasses.replace(run, probes=()) for run in stored_runs if run.config.optimizer == "adamw"]
-    page, headlines = write_report(bare, tmp_path)
-    assert headlines == ["These runs do not compare an optimizer with and without DCAO."]
-    assert "The stability number" not in page.read_text()
+def test_a_study_of_variations_makes_a_table_and_a_figure_an_axis(tmp_path):
+    variations = tuple(
+        Variation(axis=axis, value=value)
+        for axis, values in (("lr", (1e-3, 1e-1)), ("batch_size", (8, 16)))
+        for value in values
+    )
+    groups = [
+        finals(arm, [0.9, None], variation=v, **({"lr": v.value} if v.axis == "lr" else {"batch_size": v.value}))
+        for v in variations
+        for arm in (ADAMW, DCAO_ADAMW)
+    ]
+    page, _ = write_study_report(result_of(study(ADAMW, DCAO_ADAMW, variations=variations), *groups), tmp_path)
+    (section,) = [s for s in data_of(page)["tasks"][0]["sections"] if s["key"] == "sweep"]
+    assert [panel["title"] for panel in section["figures"]] == ["initial learning rate", "batch size"]
+    assert section["tables"][0]["rows"][0][1] == {"text": "diverged", "detail": "1 of 2 diverged", "shade": 0}
+
+
+def test_runs_that_all_diverged_make_a_page_too(tmp_path):
+    page, headlines = write_study_report(
+        result_of(study(ADAMW, SGD, DCAO_ADAMW), *(finals(a, [None] * 3) for a in (ADAMW, SGD, DCAO_ADAMW))), tmp_path
+    )
+    assert "3 of 3 diverged" in text_of(page)
+    assert headlines
 
 
 def test_no_runs_make_no_page(tmp_path):
     with pytest.raises(LabError, match="there are no finished runs to report on; run some first"):
-        write_report([], tmp_path)
+        write_study_report(StudyResult(study=study(ADAMW), runs=(), missing=()), tmp_path)

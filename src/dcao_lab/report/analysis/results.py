@@ -86,7 +86,8 @@ def scores(result: Result, worst: float | None) -> dict[int, float]:
 
 def _quartiles(values: list[float | None], info: WorkloadInfo) -> tuple[float | None, float | None]:
     ordered = np.array(sorted(map(ranking(info), values)))
-    found = [float(np.quantile(ordered, share, method="closest_observation")) for share in (0.25, 0.75)]
+    with np.errstate(invalid="ignore"):  # halfway to minus infinity is nan: no quartile
+        found = np.quantile(ordered, [0.25, 0.75]).tolist()
     sign = 1.0 if info.higher_is_better else -1.0
     worse, better = (sign * value if np.isfinite(value) else None for value in found)
     return worse, better

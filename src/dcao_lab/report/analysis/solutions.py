@@ -91,6 +91,4 @@ def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -
     rho = p_value = None
     if len(pairs) > 2 and all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
         rho, p_value = map(float, stats.spearmanr(*zip(*pairs, strict=True)))
-    return Correlation(
-        task=task, measure=measure, outcome=outcome, num_runs=len(pairs), rho=rho, p_value=p_value
-    )
+    return Correlation(task=task, measure=measure, outcome=outcome, num_runs=len(pairs), rho=rho, p_value=p_value)

@@ -40,8 +40,9 @@ class Smoothness:
 
 
 def smoothness(view: StudyView) -> tuple[Smoothness, ...]:
-    """How smoothly every place went that has runs that count."""
-    return tuple(_smoothness(view, place, runs) for place, runs in view.finals.items())
+    """How smoothly every place went that has runs that count or were watched."""
+    places = dict.fromkeys((*view.finals, *view.watched))
+    return tuple(_smoothness(view, place, view.finals.get(place, ())) for place in places)
 
 
 def _smoothness(view: StudyView, place: Place, runs: tuple[StoredRun, ...]) -> Smoothness:

@@ -61,7 +61,9 @@ class StudyView:
 
     def arms(self, task: str) -> tuple[Arm, ...]:
         """The arms that have runs on the task, in the study's order."""
-        present = {place.arm for runs in (self.finals, self.trials, self.watched) for place in runs if place.task == task}
+        present = {
+            place.arm for runs in (self.finals, self.trials, self.watched) for place in runs if place.task == task
+        }
         return tuple(arm for arm in self.study.arms if arm.name in present)
 
     def variations(self, task: str) -> tuple[Variation | None, ...]:

@@ -29,7 +29,12 @@ def gains(comparisons: Sequence[ArmComparison], info: WorkloadInfo, styles: Styl
             mode="markers",
             name=style.title,
             meta={"arm": c.arm},
-            marker={"color": style.color, "size": 9, "symbol": style.symbol, "line": {"width": 2, "color": style.color}},
+            marker={
+                "color": style.color,
+                "size": 9,
+                "symbol": style.symbol,
+                "line": {"width": 2, "color": style.color},
+            },
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -39,7 +44,9 @@ def gains(comparisons: Sequence[ArmComparison], info: WorkloadInfo, styles: Styl
                 "thickness": 2,
             },
         )
-    figure.update_xaxes(title=f"gain in {formats.difference_unit(info)} (right: better)", zeroline=True, zerolinewidth=2)
+    figure.update_xaxes(
+        title=f"gain in {formats.difference_unit(info)} (right: better)", zeroline=True, zerolinewidth=2
+    )
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_layout(height=90 + ROW_HEIGHT * len(comparisons))
     return to_json(figure)

@@ -58,8 +58,8 @@ def add_edge(figure: go.Figure, *, is_log: bool = True) -> None:
     figure.add_annotation(
         text="edge at 2",
         xref="paper",
-        x=0.01,
-        xanchor="left",
+        x=0.99,
+        xanchor="right",
         y=math.log10(2) if is_log else 2,
         yanchor="bottom",
         showarrow=False,
@@ -74,8 +74,15 @@ def log_range(values: Iterable[float | None], *, keep: Sequence[float] = ()) -> 
         return None
     low, high = np.log10(np.quantile(positive, [0.01, 0.99]))
     low, high = min([low, *np.log10(keep)]), max([high, *np.log10(keep)])
-    margin = 0.05 * (high - low) or 0.5
+    margin = max(0.05 * (high - low), 0.1)
     return [float(low - margin), float(high + margin)]
+
+
+def log_axis(values: Iterable[float | None], *, keep: Sequence[float] = ()) -> dict[str, Any]:
+    """A logarithmic axis over :func:`log_range`, with digits at 1, 2 and 5 where it is short."""
+    limits = log_range(values, keep=keep)
+    is_short = limits is not None and limits[1] - limits[0] < 3
+    return {"type": "log", "range": limits, "dtick": "D2" if is_short else 1}
 
 
 def metric_axis(metric: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dcao_lab.report import formats
-from dcao_lab.report.figures.base import Figure, log_range, metric_axis, rounded, thinned, to_json
+from dcao_lab.report.figures.base import Figure, log_axis, metric_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
 from dcao_lab.training import EvaluationPoint
@@ -30,7 +30,7 @@ def train_loss(runs: Mapping[str, tuple[StoredRun, ...]], styles: Styles) -> Fig
     """Training loss of each arm."""
     figure = _curves(runs, styles, lambda point: point.train_loss)
     drawn = [value for trace in figure.data for value in trace.y]
-    figure.update_yaxes(title="training loss", type="log", range=log_range(drawn))
+    figure.update_yaxes(title="training loss", **log_axis(drawn))
     return _with_clocks(figure)
 
 
@@ -92,14 +92,14 @@ def _add_band(figure: go.Figure, runs: tuple[StoredRun, ...], style: Style, read
     )
 
 
-def _over_seeds(
-    runs: tuple[StoredRun, ...], read: Read
-) -> tuple[dict[str, list[float]], list[list[float | None]]]:
+def _over_seeds(runs: tuple[StoredRun, ...], read: Read) -> tuple[dict[str, list[float]], list[list[float | None]]]:
     """Clocks (medians over runs) and the runs' values, up to where the first run ends."""
     shortest = min((run.points for run in runs), key=len)
-    indices = [i for i in thinned(range(len(shortest)), MAX_CURVE_POINTS) if any(read(r.points[i]) is not None for r in runs)]
+    indices = [
+        i for i in thinned(range(len(shortest)), MAX_CURVE_POINTS) if any(read(r.points[i]) is not None for r in runs)
+    ]
     clocks = {
-        name: [float(np.median([clock(run.points[i]) for run in runs])) for i in indices]
+        name: np.median([[clock(run.points[i]) for run in runs] for i in indices], axis=1).tolist() if indices else []
         for name, (_, clock) in CLOCKS.items()
     }
     return clocks, [[read(run.points[i]) for run in runs] for i in indices]

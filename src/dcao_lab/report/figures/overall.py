@@ -6,17 +6,18 @@ import plotly.graph_objects as go
 
 from dcao_lab.report.analysis.overall import Overall
 from dcao_lab.report.figures.base import Figure, rounded, to_json
-from dcao_lab.report.figures.styles import Styles
+from dcao_lab.report.figures.styles import Styles, grey_first
 from dcao_lab.statistics import PerformanceProfile, Ranking
 
 ROW_HEIGHT = 24
+TALLEST = 400
 
 
 def profiles(overall: Overall, styles: Styles) -> Figure:
     """Share of the workloads on which an arm is within a factor of the fastest."""
     figure = go.Figure()
-    for arm, profile in overall.profiles.items():
-        xs, ys = _staircase(profile)
+    for arm in grey_first(overall.profiles, styles):
+        xs, ys = _staircase(overall.profiles[arm])
         figure.add_scatter(
             x=xs,
             y=ys,
@@ -27,6 +28,7 @@ def profiles(overall: Overall, styles: Styles) -> Figure:
         )
     figure.update_xaxes(title="times the fastest arm's gradient evaluations", range=[0.95, _r_max(overall)])
     figure.update_yaxes(title="share of the workloads", tickformat=".0%", range=[-0.02, 1.04])
+    figure.update_layout(height=min(TALLEST, max(256, 90 + ROW_HEIGHT * len(overall.arms))))
     return to_json(figure)
 
 
@@ -53,7 +55,7 @@ def means(overall: Overall, styles: Styles) -> Figure:
                 "thickness": 2,
             },
         )
-    figure.update_xaxes(title="interquartile mean (0: worst, 1: best run)")
+    figure.update_xaxes(title="interquartile mean")
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_layout(height=90 + ROW_HEIGHT * len(ordered))
     return to_json(figure)

@@ -13,7 +13,7 @@ def reaching(found: Sequence[Reaching], styles: Styles) -> Figure:
     """One staircase an arm: one minus the Kaplan-Meier estimate."""
     figure = go.Figure()
     end = max(time for one in found for time in one.times.times)
-    for one in found:
+    for one in sorted(found, key=lambda one: styles[one.arm].is_highlighted):
         style = styles[one.arm]
         xs = [time for time, _ in one.curve] + [end]
         ys = [share for _, share in one.curve] + [one.curve[-1][1]]

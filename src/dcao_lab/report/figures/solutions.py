@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.solutions import Solution
 from dcao_lab.report.figures.base import Figure, metric_axis, rounded, to_json
-from dcao_lab.report.figures.styles import Styles
+from dcao_lab.report.figures.styles import Styles, grey_first
 from dcao_lab.workloads import WorkloadInfo
 
 SMALLEST_SHARE = 1e-6  # of the eigenvalues, where the drawing of a density begins
@@ -24,7 +24,7 @@ OUTCOME_TITLES = {"generalisation_gap": "test loss - training loss"}
 def scatter(found: Sequence[Solution], measure: str, outcome: str, info: WorkloadInfo, styles: Styles) -> Figure:
     """One point a trained network."""
     figure = go.Figure()
-    for arm in dict.fromkeys(solution.arm for solution in found):
+    for arm in grey_first(dict.fromkeys(solution.arm for solution in found), styles):
         pairs = [(s.measures[measure], s.outcomes[outcome]) for s in found if s.arm == arm]
         pairs = [(x, y) for x, y in pairs if x is not None and y is not None and x > 0.0]
         figure.add_scatter(
@@ -47,7 +47,7 @@ def densities(found: Sequence[Solution], styles: Styles) -> Figure:
     """The spectral density of one trained network an arm, each quadrature node as a narrow bell."""
     figure = go.Figure()
     firsts = {s.arm: s for s in reversed(found) if s.density is not None}
-    for arm in [s.arm for s in found if firsts.get(s.arm) is s]:
+    for arm in grey_first(reversed(firsts), styles):
         grid, values = _smoothed(firsts[arm].density)
         figure.add_scatter(
             x=rounded(grid),

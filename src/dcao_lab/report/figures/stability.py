@@ -8,7 +8,7 @@ from scipy.ndimage import median_filter
 
 import dcao
 from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
-from dcao_lab.report.figures.base import Figure, add_edge, log_range, rounded, thinned, to_json
+from dcao_lab.report.figures.base import Figure, add_edge, log_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
 
@@ -19,7 +19,7 @@ Read = Callable[[dcao.StepRecord], float | None]
 
 
 def stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
-    """s over steps, one run an arm: dots are probes, lines their running median."""
+    """S over steps, one run an arm: dots are probes, lines their running median."""
     figure = go.Figure()
     drawn = []
     for arm, run in runs.items():
@@ -39,7 +39,7 @@ def raw_stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
         steps, values = trace_of(run, raw_product)
         drawn += values
         _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
-    return _against_the_edge(figure, "lr × largest Ritz value", drawn)
+    return _against_the_edge(figure, "lr times largest Ritz value", drawn)
 
 
 def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
@@ -51,7 +51,7 @@ def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
         drawn += values
         _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title="largest Ritz value", type="log", range=log_range(drawn))
+    figure.update_yaxes(title="largest Ritz value", **log_axis(drawn))
     return to_json(figure)
 
 
@@ -71,7 +71,7 @@ def trace_of(run: StoredRun, read: Read) -> tuple[list[int], list[float]]:
 def _against_the_edge(figure: go.Figure, title: str, drawn: list[float]) -> Figure:
     add_edge(figure)
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title=title, type="log", range=log_range(drawn, keep=(EDGE,)))
+    figure.update_yaxes(title=title, **log_axis(drawn, keep=(EDGE,)))
     return to_json(figure)
 
 

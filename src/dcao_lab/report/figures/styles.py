@@ -1,6 +1,7 @@
 """Colours, dashes and symbols of a study's arms."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,15 @@ PALETTE = (
 )  # each at least 3:1 on the page's white and on its black  # fmt: skip
 GREY = "#7a7f87"
 DASHES = ("4px,4px", "1px,3px", "8px,3px", "8px,3px,2px,3px", "2px,2px", "12px,4px")
-SYMBOLS = ("circle-open", "square-open", "diamond-open", "triangle-up-open", "x-thin-open", "cross-thin-open", "star-open")
+SYMBOLS = (
+    "circle-open",
+    "square-open",
+    "diamond-open",
+    "triangle-up-open",
+    "x-thin-open",
+    "cross-thin-open",
+    "star-open",
+)
 MOST_COLORS = len(PALETTE)
 
 
@@ -39,7 +48,12 @@ class Style:
 
     def line(self, width: float = 2.0, **changes: Any) -> dict[str, Any]:
         """Its line; one that is not highlighted is thinner."""
-        return {"color": self.color, "width": width if self.is_highlighted else 0.6 * width, "dash": self.dash, **changes}
+        return {
+            "color": self.color,
+            "width": width if self.is_highlighted else 0.6 * width,
+            "dash": self.dash,
+            **changes,
+        }
 
     def marker(self, size: float = 8.0) -> dict[str, Any]:
         """Its point."""
@@ -47,6 +61,11 @@ class Style:
 
 
 Styles = dict[str, Style]
+
+
+def grey_first(arms: Iterable[str], styles: Styles) -> list[str]:
+    """The arms in an order to draw them: what is highlighted lies on top."""
+    return sorted(arms, key=lambda arm: styles[arm].is_highlighted)
 
 
 def styles(study: StudyConfig) -> Styles:

@@ -16,10 +16,16 @@ LINEAR_AXES = ("momentum", "label_noise")
 def sweep(sweeps: Sequence[Sweep], info: WorkloadInfo, styles: Styles) -> Figure:
     """One axis of one task: a line through the medians, a point a run."""
     figure = go.Figure()
-    for one in sweeps:
+    for one in sorted(sweeps, key=lambda one: styles[one.arm].is_highlighted):
         style = styles[one.arm]
         if one.source == "trials":
-            _add_points(figure, one, style, size=7.0, opacity=0.9)
+            _add_points(
+                figure,
+                one,
+                style,
+                size=7.0 if style.is_highlighted else 5.0,
+                opacity=0.9 if style.is_highlighted else 0.5,
+            )
         else:
             _add_points(figure, one, style, size=4.0, opacity=0.45)
             _add_medians(figure, one, style)

@@ -24,10 +24,11 @@ def _overall(numbers: Numbers) -> list[Context]:
         return []
     assert found.ranking is not None  # there are two arms
     caption = (
-        "Left: scores are 0 for the worst result of a workload and 1 for its best run; the mean of the middle half, "
-        "with its 95 % interval. Middle: how often an arm reaches the target with at most so many times the gradient "
-        "evaluations of the fastest arm (AlgoPerf's profile; its score is the area up to 4). Right: mean rank by median "
-        f"final metric. {statistics.ranking_note(numbers, found)}"
+        "Score: 0 is the worst of a workload (untrained networks included), 1 its best run, perplexities by their "
+        "logarithm; shown is the mean of the middle half of all runs, with its 95 % interval. Profile: on which share "
+        "of the workloads an arm reaches the target with at most so many times the gradient evaluations of the fastest "
+        "arm (AlgoPerf's; its score is the area up to 4). Ranking: mean rank by median final metric. "
+        f"{statistics.ranking_note(numbers, found)}"
     )
     panels = [
         panel("all-means", "Normalised score", figures.means(found, numbers.styles)),

@@ -26,8 +26,8 @@ def solutions(numbers: Numbers, task: str, key: str) -> Context:
     if any(solution.density for solution in found):
         panels.append(panel(f"{key}-density", "Spectral density", figures.densities(found, numbers.styles)))
     caption = (
-        "A point is a trained network. Spearman's rho is over all of them: 1 where the sharper one is always higher, -1 "
-        "where it is always lower. Networks of one arm are alike, so its p is too small. The density is that of one "
+        "A point is a trained network. Spearman's rho is over all of them: 1 where the sharper one is always higher, "
+        "-1 where it is always lower. Networks of one arm are alike, so its p is too small. The density is that of one "
         "network an arm, its quadrature nodes drawn as bells of a hundredth of the range."
     )
     return section("solutions", "Curvature of the solutions, and generalisation", caption, figures=panels,

@@ -6,14 +6,13 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.view import Runs
 from dcao_lab.report.figures import bars, curves, hyperparameters, reaching, stability, sweeps
+from dcao_lab.report.figures.styles import grey_first
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Context, filled, panel, section
 from dcao_lab.report.sections.solutions import solutions
 from dcao_lab.report.tables import results
 from dcao_lab.runner import StoredRun
 from dcao_lab.study.config import Variation
-
-
 
 
 def task_sections(numbers: Numbers, task: str, number: int) -> list[Context]:
@@ -70,8 +69,8 @@ def _ablation(numbers: Numbers, task: str, key: str) -> Context:
         figure = bars.gains(found, numbers.view.infos[task], numbers.styles)
         panels.append(panel(f"{key}-gain-{i}", f"{name}: {against}" if name else against, figure))
     caption = (
-        "Mean paired difference to the reference with its 95 % bootstrap interval. Right of zero the arm is better than "
-        "its reference; an interval that contains zero decides nothing."
+        "Mean paired difference to the reference with its 95 % bootstrap interval. Right of zero the arm is better "
+        "than its reference; an interval that contains zero decides nothing."
     )
     return section("gain", "What each arm gains over its reference", caption, figures=panels)
 
@@ -116,14 +115,16 @@ def _stability(numbers: Numbers, task: str, key: str) -> Context:
         suffix = f", {formats.variation(variation)}" if variation else ""
         panels += [
             panel(f"{key}-s-{i}", f"Stability number s{suffix}", stability.stability(runs, numbers.styles)),
-            panel(f"{key}-raw-{i}", f"lr × largest Ritz value{suffix}", stability.raw_stability(runs, numbers.styles)),
+            panel(
+                f"{key}-raw-{i}", f"lr times largest Ritz value{suffix}", stability.raw_stability(runs, numbers.styles)
+            ),
             panel(f"{key}-sharp-{i}", f"Largest Ritz value{suffix}", stability.sharpness(runs, numbers.styles)),
         ]
     caption = (
         "Above 2 the steps are too long for the curvature that they meet. s counts in what the optimizer does to the "
-        "step (preconditioner, momentum); lr × the largest Ritz value of the loss Hessian is the proposal's raw form, "
-        "whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines their "
-        "running median; a value that is not above zero has no point."
+        "step (preconditioner, momentum); lr times the largest Ritz value of the loss Hessian is the proposal's raw "
+        "form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
+        "their running median; a value that is not above zero has no point."
     )
     return section("stability", "Stability against the edge", caption, figures=panels)
 
@@ -162,8 +163,8 @@ def _by_arm(
 ) -> Mapping[str, tuple[StoredRun, ...]]:
     """The runs of each arm; arms that are not highlighted first, so that they are drawn below the others."""
     places = [place for place in runs if (place.task, place.variation) == (task, variation)]
-    ordered = sorted(places, key=lambda place: numbers.styles[place.arm].is_highlighted)
-    return {place.arm: runs[place] for place in ordered}
+    by_arm = {place.arm: runs[place] for place in places}
+    return {arm: by_arm[arm] for arm in grey_first(by_arm, numbers.styles)}
 
 
 def _first_watched(numbers: Numbers, task: str, variation: Variation | None) -> dict[str, StoredRun]:

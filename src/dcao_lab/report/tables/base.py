@@ -7,7 +7,9 @@ Context = dict[str, Any]
 NUM_SHADES = 5
 
 
-def table(label: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, note: str = "", most: int = 40) -> Context:
+def table(
+    label: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, note: str = "", most: int = 40
+) -> Context:
     """A table as the page takes it: a cell is a text, or a :func:`cell`; one of more than ``most`` rows is folded."""
     return {
         "label": label,

@@ -52,7 +52,7 @@ def _row(numbers: Numbers, result: Result, info: WorkloadInfo, shade: dict[float
     return [
         numbers.styles[result.place.arm].title,
         _median_cell(result, info, shade),
-        cell(spelled, "" if interval.status == "ok" else interval.status),
+        cell(spelled, "" if known or interval.status == "ok" else interval.status),
         f"{reaching.median.num_reached} of {reaching.median.num_runs}",
     ]
 

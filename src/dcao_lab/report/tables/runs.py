@@ -104,4 +104,3 @@ def origins(result: StudyResult) -> list[list[str]]:
 
 def _distinct(values: Iterable[Any]) -> str:
     return ", ".join(sorted({str(value) for value in values}))
-

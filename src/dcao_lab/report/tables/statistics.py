@@ -20,8 +20,9 @@ COMPARISON_NOTE = (
 
 def comparisons(numbers: Numbers) -> Context:
     """Every comparison that the report makes."""
-    columns = ["workload", "conditions", "arm", "against", "why", "difference", f"95{formats.PERCENT} interval", "p",
-               "p (Holm)", "r", "d", "pairs", "verdict"]  # fmt: skip
+    changed = ["conditions"] if numbers.view.has_variations else []
+    columns = ["workload", *changed, "arm", "against", "why", "difference", f"95{formats.PERCENT} interval", "verdict",
+               "p", "p (Holm)", "r", "d", "pairs"]  # fmt: skip
     rows = [_comparison(numbers, c) for c in numbers.comparisons]
     statuses = [c.found.test_status for c in numbers.comparisons if c.found.test_status != "ok"]
     statuses += [c.found.interval.status for c in numbers.comparisons if c.found.interval.status != "ok"]
@@ -34,18 +35,18 @@ def _comparison(numbers: Numbers, c: ArmComparison) -> list[str]:
     info = numbers.view.infos[c.task]
     return [
         info.title,
-        formats.variation(c.variation) or "its own",
+        *([formats.variation(c.variation) or "its own"] if numbers.view.has_variations else []),
         numbers.styles[c.arm].title,
         numbers.styles[c.other].title,
         formats.listed(list(c.kinds)),
         f"{formats.difference(info, c.found.difference)} {formats.difference_unit(info)}",
         formats.interval(info, c.found.interval),
+        c.verdict + (", significant" if c.is_certain else ""),
         formats.p_value(c.found.p_value),
         formats.p_value(c.found.p_holm),
         formats.ratio(c.found.rank_biserial),
         formats.ratio(c.found.cohens_dz),
         str(c.found.num_pairs),
-        c.verdict + (", significant" if c.is_certain else ""),
     ]
 
 
@@ -55,8 +56,9 @@ def targets(numbers: Numbers) -> Context:
                "log-rank p against the reference", "status"]  # fmt: skip
     rows = [_target(numbers, found, numbers.view.infos[found.task]) for found in numbers.reachings.values()]
     note = (
-        "Gradient evaluations until the validation metric first reached the workload's target, which was set before any "
-        "run. Kaplan-Meier: a run that missed it is censored at its end, one that diverged at the longest run's."
+        "Gradient evaluations until the validation metric first reached the workload's target, which was set before "
+        "any comparison was run. Kaplan-Meier: a run that missed it is censored at its end, one that "
+        "diverged at the longest run's."
     )
     return table("Time to target", columns, rows, note=note)
 
@@ -91,7 +93,7 @@ def overall(numbers: Numbers, found: Overall) -> Context:
             ]
         )
     columns = ["arm", "interquartile mean", f"95{formats.PERCENT} interval", "profile score", "mean rank"]
-    return table("Over all workloads", columns, rows)
+    return table("Over all workloads", columns, rows, most=12)
 
 
 def ranking_note(numbers: Numbers, found: Overall) -> str:

@@ -1,0 +1,1 @@
+"""The report's sentences, made from its numbers."""

@@ -1,0 +1,148 @@
+"""Sentences on who won against whom, by how much, and how soon."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from dcao_lab.report import formats
+from dcao_lab.report.analysis.comparisons import ArmComparison, best_without_dcao
+from dcao_lab.report.analysis.results import Result
+from dcao_lab.report.analysis.view import Place, ranking
+from dcao_lab.report.numbers import Numbers
+from dcao_lab.workloads import WorkloadInfo
+
+
+def task_sentences(numbers: Numbers, task: str) -> list[str]:
+    """What happened on one task, under its own conditions."""
+    best = _best(numbers, task)
+    if best is None:
+        return []
+    info, arm = numbers.view.infos[task], best.place.arm
+    opening = (
+        f"Best: {title(numbers, arm)}, {formats.metric(info, best.median)} {formats.metric_title(info)} "
+        f"(median of {len(best.values)})."
+    )
+    against = [c for c in numbers.comparisons if c.task == task and c.variation is None and "best other" in c.kinds]
+    return [opening, *(_versus(numbers, c) for c in against[:4])]
+
+
+def winners(numbers: Numbers) -> str:
+    """On how many workloads the best median is DCAO's, and on which it is not."""
+    bests = {task: _best(numbers, task) for task in numbers.view.tasks}
+    bests = {task: best for task, best in bests.items() if best is not None and best.median is not None}
+    rivals = [task for task in bests if best_without_dcao(numbers.view, numbers.results, task)]
+    if not rivals or not any(numbers.view.is_wrapped(place.arm) for place in numbers.results):
+        return ""
+    won = [task for task in rivals if numbers.view.is_wrapped(bests[task].place.arm)]
+    lost = [task for task in rivals if task not in won]
+    spelled = [f"{title(numbers, bests[task].place.arm)}'s on {numbers.view.infos[task].title}" for task in lost]
+    losses = f" It is {formats.listed(spelled)}." if lost else ""
+    return f"The best median is a DCAO arm's on {len(won)} of {formats.counted(len(rivals), 'workload')}.{losses}"
+
+
+def against_references(numbers: Numbers) -> list[str]:
+    """How arms do against their references: DCAO against bare optimizers, and the others."""
+    pairs = [c for c in numbers.comparisons if "reference" in c.kinds and c.gain is not None]
+    is_wrapped = numbers.view.is_wrapped
+    steered = [c for c in pairs if is_wrapped(c.arm) and not is_wrapped(c.other)]
+    others = [c for c in pairs if c not in steered]
+    return [
+        _tally(numbers, group, name)
+        for group, name in (
+            (steered, "DCAO against the bare optimizer"),
+            (others, "The other arms against their reference"),
+        )
+        if group
+    ]
+
+
+def against_the_best(numbers: Numbers) -> str:
+    """The best DCAO arm of each workload against the best arm without."""
+    group = []
+    for task in numbers.view.tasks:
+        own = [c for c in numbers.comparisons if c.task == task and "best other" in c.kinds and c.gain is not None]
+        if own:
+            group.append(max(own, key=lambda c: c.gain))
+    if not group:
+        return ""
+    spelled = [
+        f"{formats.difference(numbers.view.infos[c.task], c.found.difference)} "
+        f"{_unit(numbers.view.infos[c.task])} on {numbers.view.infos[c.task].title} ({c.verdict})"
+        for c in group
+    ]
+    return f"The best DCAO arm minus the best arm without DCAO: {formats.listed(spelled)}."
+
+
+def speed(numbers: Numbers) -> str:
+    """Times to target against the reference, where both have a median."""
+    ratios, missed, gained = [], 0, 0
+    for place, own in numbers.reachings.items():
+        reference = numbers.view.study.arm(place.arm).reference
+        other = numbers.reachings.get(Place(task=place.task, arm=reference)) if reference else None
+        if other is None or not numbers.view.is_wrapped(place.arm) or numbers.view.is_wrapped(other.arm):
+            continue
+        if math.isfinite(own.typical) and math.isfinite(other.typical):
+            ratios.append(own.typical / other.typical)
+        missed += math.isinf(own.typical) and math.isfinite(other.typical)
+        gained += math.isfinite(own.typical) and math.isinf(other.typical)
+    alone = f"DCAO alone reaches it in {gained}, the bare optimizer alone in {missed}."
+    if not ratios:
+        return f"Speed: there is no comparison where both reach the target; {alone}" if missed or gained else ""
+    return (
+        f"Speed: to the target DCAO needs {formats.ratio(median(ratios))} times the gradient evaluations of the bare "
+        f"optimizer (median of {formats.counted(len(ratios), 'comparison')} where both reach it; fewer in "
+        f"{sum(ratio < 1 for ratio in ratios)}); {alone}"
+    )
+
+
+def _best(numbers: Numbers, task: str) -> Result | None:
+    found = [r for place, r in numbers.results.items() if place.task == task and place.variation is None]
+    return max(found, key=lambda r: ranking(numbers.view.infos[task])(r.median), default=None)
+
+
+def _tally(numbers: Numbers, group: Sequence[ArmComparison], name: str) -> str:
+    better, worse = sum(c.gain > 0 for c in group), sum(c.gain < 0 for c in group)
+    clear = [sum(c.verdict == verdict for c in group) for verdict in ("better", "worse")]
+    certain = sum(c.is_certain for c in group)
+    return (
+        f"{name}: the mean difference is in favour in {better} and against in {worse} of "
+        f"{formats.counted(len(group), 'comparison')}; its 95{formats.PERCENT} interval leaves out zero in {clear[0]} in favour and {clear[1]} against; "
+        f"{certain} {'is' if certain == 1 else 'are'} significant after Holm's correction."
+        f"{_extremes(numbers, group)}"
+    )
+
+
+def _extremes(numbers: Numbers, group: Sequence[ArmComparison]) -> str:
+    """The largest gain and loss among the accuracies, whose differences are in one unit."""
+    same = [c for c in group if numbers.view.infos[c.task].metric == "accuracy"]
+    if not same:
+        return ""
+    best, worst = max(same, key=lambda c: c.gain), min(same, key=lambda c: c.gain)
+    gain = f" Largest gain in accuracy: {_named(numbers, best)}" if best.gain > 0 else ""
+    loss = f"{';' if gain else ' '} largest loss: {_named(numbers, worst)}" if worst.gain < 0 else ""
+    return f"{gain}{loss}." if gain or loss else ""
+
+
+def _named(numbers: Numbers, c: ArmComparison) -> str:
+    info = numbers.view.infos[c.task]
+    changed = f", {formats.variation(c.variation)}" if c.variation else ""
+    return f"{formats.difference(info, c.gain)} points ({title(numbers, c.arm)}, {info.title}{changed})"
+
+
+def _unit(info: WorkloadInfo) -> str:
+    return formats.difference_unit(info) + ("" if info.higher_is_better else " (less is better)")
+
+
+def _versus(numbers: Numbers, c: ArmComparison) -> str:
+    info = numbers.view.infos[c.task]
+    interval = formats.interval(info, c.found.interval)
+    return (
+        f"{title(numbers, c.arm)} minus {title(numbers, c.other)}, the best without DCAO: "
+        f"{formats.difference(info, c.found.difference)} {formats.difference_unit(info)} "
+        f"({interval}: {c.verdict})."
+    )
+
+
+def title(numbers: Numbers, arm: str) -> str:
+    """What the report calls an arm."""
+    return numbers.styles[arm].title
