@@ -1,0 +1,215 @@
+"""The tables of a study, as LaTeX."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from dcao_lab.paper.latex import Table, bold, escape, number
+from dcao_lab.report import formats
+from dcao_lab.report.analysis.comparisons import ArmComparison
+from dcao_lab.report.analysis.costs import Cost
+from dcao_lab.report.analysis.results import Result
+from dcao_lab.report.analysis.robustness import Sweep
+from dcao_lab.report.analysis.tuning import Tuned
+from dcao_lab.report.analysis.view import ranking, spelled
+from dcao_lab.report.numbers import Numbers
+from dcao_lab.workloads import WorkloadInfo
+
+Row = tuple[str, ...]
+
+
+def tables(numbers: Numbers) -> Iterator[Table]:
+    """Each table that the study has rows for."""
+    for build in (_results, _comparisons, _robustness, _overhead, _tuned, _ranking):
+        table = build(numbers)
+        if any(table.groups):
+            yield table
+
+
+def _results(numbers: Numbers) -> Table:
+    groups = []
+    for task, info in numbers.view.infos.items():
+        own = {p.arm: r for p, r in numbers.results.items() if p.task == task and p.variation is None}
+        rows = [_result(info, arm.title, own[arm.name]) for arm in numbers.view.arms(task) if arm.name in own]
+        groups.append(_named(info, rows))
+    return Table(
+        name="results",
+        caption="Final test metric: median over seeds [quartiles]; the best median of a workload in bold; "
+        "a diverged run counts as worse than every other.",
+        columns=("Workload", "Arm", "Median", "Quartiles", "Seeds", "Diverged"),
+        alignment="llrrrr",
+        groups=tuple(groups),
+    )
+
+
+def _result(info: WorkloadInfo, title: str, result: Result) -> Row:
+    median = number(formats.metric(info, result.median))
+    return (
+        escape(title),
+        bold(median) if result.rank == 1 and result.median is not None else median,
+        _interval(*(formats.metric(info, value) for value in _ascending(info, result.quartiles))),
+        str(len(result.values)),
+        str(result.num_diverged),
+    )
+
+
+def _comparisons(numbers: Numbers) -> Table:
+    chosen = [c for c in numbers.comparisons if c.variation is None] or list(numbers.comparisons)
+    groups = [
+        _named(info, [_comparison(numbers, info, c) for c in chosen if c.task == task])
+        for task, info in numbers.view.infos.items()
+    ]
+    return Table(
+        name="comparisons",
+        caption="Mean difference of the final test metric (first arm minus second; accuracy in points), 95~\\% "
+        "bootstrap interval, p-value of the signed-rank test after Holm's correction, rank-biserial correlation; "
+        "p of at most 0.05 in bold.",
+        columns=("Workload", "Arm", "Against", "Difference", "Interval", "$p$ (Holm)", "$r$", "Pairs"),
+        alignment="lllrrrrr",
+        groups=tuple(groups),
+    )
+
+
+def _comparison(numbers: Numbers, info: WorkloadInfo, comparison: ArmComparison) -> Row:
+    found = comparison.found
+    ends = (found.interval.low, found.interval.high)
+    p_value = number(formats.p_value(found.p_holm))
+    conditions = f" ({spelled(comparison.variation)})" if comparison.variation else ""
+    return (
+        escape(numbers.view.study.arm(comparison.arm).title + conditions),
+        escape(numbers.view.study.arm(comparison.other).title),
+        number(formats.difference(info, found.difference)),
+        _interval(*(formats.difference(info, end) for end in ends)),
+        bold(p_value) if comparison.is_certain else p_value,
+        formats.DASH * 2 if found.rank_biserial is None else number(f"{found.rank_biserial:.2f}"),
+        str(found.num_pairs),
+    )
+
+
+def _robustness(numbers: Numbers) -> Table:
+    varied = [sweep for sweep in numbers.sweeps if sweep.source == "variations"]
+    groups = [
+        _named(info, [_sweep(numbers, info, sweep) for sweep in varied if sweep.task == task])
+        for task, info in numbers.view.infos.items()
+    ]
+    return Table(
+        name="robustness",
+        caption="Values of a hyperparameter from which the median run ends within 5~\\% of the best of any arm, "
+        "and the medians from the worst and from the best value (a dash: diverged).",
+        columns=("Workload", "Varied", "Arm", "Usable", "Worst", "Best"),
+        alignment="lllrrr",
+        groups=tuple(groups),
+    )
+
+
+def _sweep(numbers: Numbers, info: WorkloadInfo, sweep: Sweep) -> Row:
+    medians = sorted((median for _, median, _ in sweep.points), key=ranking(info))
+    return (
+        escape(formats.axis_title(sweep.axis)),
+        escape(numbers.view.study.arm(sweep.arm).title),
+        f"{sweep.num_usable} of {len(sweep.points)}",
+        number(formats.metric(info, medians[0])),
+        number(formats.metric(info, medians[-1])),
+    )
+
+
+def _overhead(numbers: Numbers) -> Table:
+    groups = [
+        _named(info, [_cost(numbers, cost) for cost in numbers.costs if cost.task == task])
+        for task, info in numbers.view.infos.items()
+    ]
+    return Table(
+        name="overhead",
+        caption="Cost of a training step, medians over runs; changes are against the arm's reference.",
+        columns=("Workload", "Arm", "Evaluations", "Change", "ms", "Change", "MB"),
+        alignment="llrrrrr",
+        groups=tuple(groups),
+    )
+
+
+def _cost(numbers: Numbers, cost: Cost) -> Row:
+    memory = formats.DASH if cost.peak_megabytes is None else f"{cost.peak_megabytes:.0f}"
+    cells = (
+        formats.ratio(cost.evaluations_per_step),
+        formats.percent_change(cost.evaluations_ratio),
+        formats.significant(cost.milliseconds),
+        formats.percent_change(cost.time_ratio),
+        memory,
+    )
+    return (escape(numbers.view.study.arm(cost.arm).title), *map(number, cells))
+
+
+def _tuned(numbers: Numbers) -> Table:
+    groups = [
+        _named(info, [_tuning(numbers, info, tuned) for tuned in numbers.tunings if tuned.task == task])
+        for task, info in numbers.view.infos.items()
+    ]
+    return Table(
+        name="tuned",
+        caption="Hyperparameters that tuning chose, and the best validation metric of its trials.",
+        columns=("Workload", "Arm", "Learning rate", "Other settings", "Trials", "Diverged", "Best"),
+        alignment="llrlrrr",
+        groups=tuple(groups),
+    )
+
+
+def _tuning(numbers: Numbers, info: WorkloadInfo, tuned: Tuned) -> Row:
+    lr = formats.DASH if tuned.chosen_lr is None else formats.learning_rate(float(f"{tuned.chosen_lr:.3g}"))
+    settings = [
+        f"{name}={f'{value:.3g}' if isinstance(value, float) else value}" for name, value in tuned.chosen.items()
+    ]
+    return (
+        escape(numbers.view.study.arm(tuned.arm).title),
+        number(lr),
+        escape(", ".join(settings)),
+        str(tuned.num_trials),
+        str(tuned.num_diverged),
+        number(formats.metric(info, tuned.best)),
+    )
+
+
+def _setting(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _ranking(numbers: Numbers) -> Table:
+    found = numbers.overall
+    rows, test = [], ""
+    if found is not None and found.ranking is not None:
+        rows = [
+            _rank(numbers, arm, rank) for arm, rank in zip(found.ranking.arms, found.ranking.mean_ranks, strict=True)
+        ]
+        p_value = "undefined" if found.ranking.p_value is None else number(formats.p_value(found.ranking.p_value))
+        test = f"; critical difference {found.ranking.critical_difference:.2f}, p of Friedman's test {p_value}"
+    return Table(
+        name="ranking",
+        caption=f"Mean rank over workloads, interquartile mean of normalised scores with 95~\\% interval, "
+        f"performance-profile score (1: fastest everywhere){test}.",
+        columns=("Arm", "Mean rank", "Interquartile mean", "Interval", "Profile"),
+        alignment="lrrrr",
+        groups=(tuple(rows),),
+    )
+
+
+def _rank(numbers: Numbers, arm: str, rank: float) -> Row:
+    mean, profile = numbers.overall.means.get(arm), numbers.overall.profiles.get(arm)
+    ends = (None, None) if mean is None else (mean.interval.low, mean.interval.high)
+    return (
+        escape(numbers.view.study.arm(arm).title),
+        f"{rank:.2f}",
+        number(formats.ratio(None if mean is None else mean.value)),
+        _interval(*map(formats.ratio, ends)),
+        number(formats.ratio(None if profile is None else profile.score)),
+    )
+
+
+def _named(info: WorkloadInfo, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows of a workload, its title before the first."""
+    return tuple((escape(info.title) if index == 0 else "", *row) for index, row in enumerate(rows))
+
+
+def _interval(low: str, high: str) -> str:
+    return number(low) if low == high == formats.DASH else f"[{number(low)}, {number(high)}]"
+
+
+def _ascending(info: WorkloadInfo, quartiles: Sequence[float | None]) -> Sequence[float | None]:
+    """The worse and the better quartile as the smaller and the larger."""
+    return quartiles if info.higher_is_better else quartiles[::-1]
