@@ -210,6 +210,18 @@ def test_every_step_is_probed_while_the_rule_is_at_its_clip_and_every_tenth_afte
     assert steps_probed(recorder) == [*range(count), *range(10 * math.ceil(count / 10), 80, 10)]
 
 
+def test_an_lr_that_cannot_move_is_settled():
+    # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no, and probing faster gains nothing.
+    weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
+    optimizer = DCAO(optim.SGD([weight], lr=1e-2), recorder=recorder, hvp="exact")
+    optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    for _ in range(30):
+        optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
+    assert steps_probed(recorder) == [0, 10, 20]
+    _, recorder, _ = settling_run(lr=1e-2, num_steps=30, policy=policies.learning_rate(TARGET, max_lr=1e-2))
+    assert steps_probed(recorder) == [0, 10, 20]
+
+
 def test_settling_ends_where_no_probe_is_ever_trusted():
     weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
     optimizer = DCAO(optim.SGD([weight], lr=0.1), recorder=recorder)
