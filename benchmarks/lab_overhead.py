@@ -116,6 +116,13 @@ def summary(rows: list[dict[str, dict[str, float]]], clock: str, side: str) -> d
     }
 
 
+def verdict(lab: dict[str, Any], again: dict[str, Any]) -> str:
+    """Whether the bound is met, if the bare loop against itself is quiet enough to tell."""
+    if max(map(abs, again["quartiles"])) > BOUND:
+        return "not decided, the bare loop against itself scatters by more; run this on a quiet machine"
+    return "met" if lab["overhead"] < BOUND else "NOT met"
+
+
 def main() -> None:
     torch.set_num_threads(1)
     workload = WithoutEvaluation("digits_mlp")
@@ -131,9 +138,10 @@ def main() -> None:
             f"{row['microseconds_a_step']:8.1f} {row['overhead']:9.2%} {row['overhead_of_the_fastest']:8.2%}   "
             f"{low:.2%} to {high:.2%}"
         )
-    print(f"bound {BOUND:.0%} of a step: {'met' if table[0]['overhead'] < BOUND else 'NOT met'} by the median CPU time")
+    print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0], table[1])}")
     RESULTS.mkdir(exist_ok=True)
     record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
+    record["verdict"] = verdict(table[0], table[1])
     (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "rows": table}, indent=1) + "\n")
 
 
