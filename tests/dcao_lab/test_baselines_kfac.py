@@ -87,6 +87,16 @@ def test_for_many_examples_it_is_that_of_the_product_of_the_mean_factors():
     torch.testing.assert_close(torch.cat([weight, bias.unsqueeze(1)], dim=1), expected)
 
 
+def test_for_one_example_and_one_position_a_convolution_is_exact_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten()).double()
+    x = random(1, 2, 3, 3)
+    made = estimator(model, (x, torch.tensor([1])))
+    a = torch.cat([x.flatten(), torch.ones(1, dtype=torch.float64)])
+    torch.testing.assert_close(made.input_covariances["model.0"], torch.outer(a, a))
+    torch.testing.assert_close(made.gradient_covariances["model.0"], output_hessian(model(x))[0].detach())
+
+
 def test_drawn_labels_average_to_the_exact_factors():
     model, inputs, labels = network(), random(5, 3), torch.zeros(5, dtype=torch.long)
     exact = estimator(model, (inputs, labels))

@@ -93,20 +93,19 @@ def test_cdats_first_step_on_a_quadratic_is_its_formula(sigma):
 def test_cdat_averages_numerator_and_denominator_apart():
     model, loss_fn, _, hessian = least_squares()
     optimizer = CDAT(model.parameters(), lr=2.0, smoothing=0.9)
-    numerators, denominators, etas, first = [], [], [], None
+    n_sum, d_sum, expected, etas = 0.0, 0.0, [], []
     mean, square = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     for step in (1, 2, 3):
         (g,) = torch.autograd.grad(loss_fn(), model.weight)
         g = g.flatten()
         mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
         u = -(mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
-        n, d = max(-(g @ u).item(), 0.0), abs((u @ hessian @ u).item()) + 1e-8
-        numerators.append(n if first is None else 0.9 * numerators[-1] + 0.1 * n)
-        denominators.append(d if first is None else 0.9 * denominators[-1] + 0.1 * d)
-        first = step
+        n_sum = 0.9 * n_sum + max(-(g @ u).item(), 0.0)
+        d_sum = 0.9 * d_sum + abs((u @ hessian @ u).item()) + 1e-8
+        expected.append(2.0 * n_sum / d_sum)
         optimizer.minimize(loss_fn)
         etas.append(optimizer.step_size)
-    assert etas == pytest.approx([2.0 * n / d for n, d in zip(numerators, denominators, strict=True)])
+    assert etas == pytest.approx(expected)
 
 
 def test_cdat_does_not_move_up_the_slope():

@@ -158,8 +158,8 @@ def test_what_an_optimizer_refuses_is_a_sentence(tmp_path):
 
 def test_an_unknown_optimizer_leaves_no_folder(tmp_path):
     store = RunStore(tmp_path)
-    with pytest.raises(LabError, match="unknown optimizer 'adam'; did you mean adamw"):
-        run(small_config(optimizer="adam"), store)
+    with pytest.raises(LabError, match="unknown optimizer 'adamv'; did you mean"):
+        run(small_config(optimizer="adamv"), store)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,10 @@ the factors' eigenbasis (George et al. 2018 call it damping in the KFE). Labels 
 All other parameters (embeddings, norms, LSTMs) get plain SGD with momentum. The factors are averages with decay 0.95,
 and the preconditioned step is shortened where its predicted squared length in the Fisher metric exceeds ``kl_clip``
 (Ba et al. 2017): both are the defaults of kfac-pytorch, as are damping, momentum and intervals.
+
+curvlinops and not asdfghjkl 0.1a5, because their factors are the same (to 3e-16 in float64, linear and convolution
+layers) and so is what they cost (2.5 to 4 times the CPU time of a plain gradient on three digits networks, within
+10 %), while curvlinops treats weight and bias as one, has the inverse, and leaves the global random stream alone.
 """
 
 import torch
