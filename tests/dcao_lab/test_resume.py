@@ -126,7 +126,7 @@ def test_killed_ten_times_and_finished_it_is_the_store_of_one_that_was_not(tmp_p
     kept = {}
     for kill in range(NUM_KILLS):
         starts = logged(store.root, "started")
-        kill_somewhere(store.root, generator, is_at_work=kill % 3 == 0)
+        kill_somewhere(store.root, generator, is_at_work=kill % 4 == 0)
         again = logged(store.root, "started") - starts
         assert not {config for config in kept if again[config.fingerprint()]}, "done again"
         kept = finished(store) | kept
