@@ -82,7 +82,7 @@ def test_a_few_steps_train_a_shallow_vit_on_imagenet(data_dir, monkeypatch):
 def check_training(name, data_dir, num_classes):
     problem = start(name, data_dir, batch_size=2)
     weights = [param.detach().clone() for param in problem.model.parameters()]
-    optimizer = torch.optim.SGD(problem.model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(problem.model.parameters(), lr=1e-4)
     _, after = train(problem, optimizer, TrainingPlan(num_steps=2, eval_every=2))
     # Fresh weights know nothing: the loss is still near that of a guess, ln(classes). Not so the evaluated one, for
     # which a BatchNorm has only the running statistics of two batches.
