@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -136,6 +137,25 @@ def test_a_hub_out_of_reach_is_one_sentence_that_says_how_to_get_the_data(source
     )
     with pytest.raises(LabError, match=expected):
         load_images(source, None)
+
+
+def test_what_the_hub_gave_before_is_used_without_it(monkeypatch, tmp_path):
+    """Downloaded data is in the cache under the hub's name; here files of its schema are put there."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datafiles, "_is_reachable", lambda url: False)
+    splits = some_images(MNIST)
+    image_files.write_parquet(tmp_path, splits, ("image", "label"), 10)
+    files = {name: str(next(tmp_path.glob(f"{name}*"))) for name in ("train", "test")}
+    datasets.load_dataset("parquet", name="mnist", data_files=files)
+    (built,) = (tmp_path / "cache" / "parquet").glob("mnist-*/0.0.0/*/")
+    cached = tmp_path / "cache" / "ylecun___mnist" / "mnist" / "0.0.0" / built.name
+    shutil.copytree(built, cached)
+    for file in cached.glob("parquet-*"):
+        file.rename(cached / file.name.replace("parquet", "mnist"))
+    images, labels = load_images.__wrapped__(MNIST, None)["train"]
+    assert torch.equal(images, torch.from_numpy(splits[0][0]))
+    assert labels.tolist() == splits[0][1].tolist()
 
 
 def test_an_address_that_nobody_answers_is_out_of_reach_at_once():

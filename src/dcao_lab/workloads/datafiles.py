@@ -94,7 +94,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _from_cache_alone(datasets: ModuleType, is_offline: bool) -> Iterator[None]:
-    """Sets the switch that ``HF_HUB_OFFLINE`` sets at import, which saves ``datasets`` its patience with the network."""
+    """Sets the switch that ``HF_HUB_OFFLINE`` sets at import; ``datasets`` then does not try the network at all."""
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = is_offline
     try:

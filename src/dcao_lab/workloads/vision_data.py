@@ -1,7 +1,7 @@
 """Images from whatever form the data is in: the authors' files, Parquet files, an image folder, or the hub."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from dcao_lab.workloads.vision_augment import to_tensor
 from dcao_lab.workloads.vision_files import Images
 
 SPLIT_SEED = 0  # one split for every run: a seed's spread is then that of training alone
+TABLE_SIZE = 1000  # rows read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +122,15 @@ def _first(splits: Any, source: VisionSource) -> Any:
 
 
 def _encoded(rows: Any, source: VisionSource) -> Any:
-    """The rows with the columns ``image``, not decoded, and ``label``."""
-    datasets = require_package("datasets")
+    """The rows with the columns ``image``, not decoded, and ``label``, as Arrow tables.
+
+    Rows as dictionaries take 27 times as long: two minutes for CIFAR.
+    """
     image, label = (_column(rows, names, source) for names in ((source.image, "image"), (source.label, "label")))
     rows = rows.select_columns([image, label])
     for old, new in ((image, "image"), (label, "label")):
         rows = rows if old == new else rows.rename_column(old, new)
-    return rows.cast_column("image", datasets.Image(decode=False))
+    return rows.with_format("arrow")
 
 
 def _column(rows: Any, names: tuple[str, ...], source: VisionSource) -> str:
@@ -143,13 +146,14 @@ def _decoded_splits(source: VisionSource, splits: dict[str, Any], place: object)
         return {name: _checked(_decoded(rows, source), source, f"{place} ({name})") for name, rows in splits.items()}
 
 
-def _decoded(rows: Iterable[dict[str, Any]], source: VisionSource) -> Images:
+def _decoded(rows: Any, source: VisionSource) -> Images:
     assert source.shape is not None
     mode = "L" if source.shape[0] == 1 else "RGB"
-    images, labels = [], []
-    for row in rows:
-        images.append(to_tensor(open_image(row["image"]).convert(mode)))
-        labels.append(row["label"])
+    images: list[Tensor] = []
+    labels: list[int] = []
+    for table in rows.iter(batch_size=TABLE_SIZE):
+        images += [to_tensor(open_image(encoded).convert(mode)) for encoded in table.column("image").to_pylist()]
+        labels += table.column("label").to_pylist()
     return torch.stack(images) if images else torch.empty(0), torch.tensor(labels, dtype=torch.long)
 
 

@@ -41,7 +41,7 @@ class Rows:
 
     def encoded(self, chosen: Tensor) -> list[dict[str, Any]]:
         """The chosen images, not decoded."""
-        return list(self.table[self.indices[chosen].tolist()]["image"])
+        return self.table[self.indices[chosen].tolist()].column("image").to_pylist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class StreamedWorkload:
 
     def _splits(self, request: StartRequest) -> dict[SplitName, Rows]:
         tables = load_rows(self.source, request.data_dir, streaming=False)
-        labels = {name: torch.tensor(table["label"][:], dtype=torch.long) for name, table in tables.items()}
+        labels = {name: _labels(table) for name, table in tables.items()}
         for name, values in labels.items():
             check_labels(values, self.source, f"the split {name}")
         training, validation = held_out(labels["train"], self.source.num_validation)
@@ -129,6 +129,10 @@ class StreamedWorkload:
             images = torch.where(pending.job.is_flipped[:, None, None, None], images.flip(3), images)
         pixels = normalised(images.to(request.device), self.mean, self.std)
         return pixels, pending.job.labels.to(request.device)
+
+
+def _labels(table: Any) -> Tensor:
+    return torch.tensor(table.select_columns(["label"])[:].column("label").to_pylist(), dtype=torch.long)
 
 
 @dataclass(frozen=True)
