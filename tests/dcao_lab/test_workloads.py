@@ -15,7 +15,7 @@ from dcao_lab.workloads.digits_eos import squared_loss
 from dcao_lab.workloads.mnist1d import mnist1d_data, mnist1d_splits, templates
 from dcao_lab.workloads.pydoc import text_splits
 
-EMBEDDED = {name: w for name, w in WORKLOADS.items() if w.info.needs is None}
+EMBEDDED = {name: workload for name, workload in WORKLOADS.items() if workload.info.needs is None}
 EVERY_WORKLOAD = pytest.mark.parametrize("workload", EMBEDDED.values(), ids=EMBEDDED)
 FULL_BATCH = ("digits_eos_ce", "digits_eos_mse")
 MINI_BATCH = tuple(name for name in EMBEDDED if name not in FULL_BATCH)

@@ -27,12 +27,13 @@ class WorkloadInfo:
         metric: Key of the metric that ranks runs, among those that ``evaluate`` returns.
         higher_is_better: Whether more of it is better.
         target: Value of the metric on validation data that counts as reached, set before any comparison was run: of
-            the embedded workloads what AdamW at lr 1e-3 has reached after two thirds of a run (seed 100, in no study).
+            the embedded workloads what AdamW at lr 1e-3 has reached after two thirds of a run (seed 100, in no
+            study), of the others a little less than the recipe's source reports.
         batch_size: Examples (or sequences) a training step, unless told otherwise.
         num_steps: Training steps of a run, unless told otherwise.
         eval_every: Steps from one evaluation to the next, unless told otherwise.
         step_cost: Rough milliseconds of a training step on one core; only the time left that is shown uses it.
-        needs: Data that has to be there, in words; None: it is embedded.
+        needs: Data that must be there or be downloaded; None: it comes with the packages.
     """
 
     name: str
