@@ -1,8 +1,7 @@
 """WikiText-2 with GPT-2 small (Radford et al. 2019) from random weights, as ``transformers`` has it.
 
-Blocks of 1024 tokens in batches of 8 and AdamW's usual decay are the recipe of ``transformers``' run_clm example; that
-fine-tunes in 3 epochs, and 20 are our choice for random weights, with which the network overfits after about that. The
-text is WikiText-2 with all its words, as byte-level BPE needs it.
+Shuffled blocks of 1024 tokens in batches of 8 are the recipe of ``transformers``' run_clm example. That fine-tunes in 3
+epochs; the 20 for random weights are our choice. The text is WikiText-2 with all its words, as byte-level BPE needs it.
 
 The loss is in nats a token. The perplexity is a word's, ``exp(total loss / words)`` with the ends of lines as words, as
 Radford et al. report it, so that it can stand beside the word-level models'; of a token it is ``exp(loss)``. None is
