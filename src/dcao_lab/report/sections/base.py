@@ -16,6 +16,7 @@ def section(
     figures: Sequence[Context] = (),
     tables: Sequence[Context | None] = (),
     clocks: Sequence[str] = (),
+    is_wide: bool = False,
 ) -> Context:
     """A section as the page takes it; figures without a point and tables without a row are left out."""
     return {
@@ -25,6 +26,7 @@ def section(
         "figures": [panel for panel in figures if _has_points(panel["figure"])],
         "tables": [table for table in tables if table is not None and table["rows"]],
         "clocks": list(clocks),
+        "is_wide": is_wide,
     }
 
 

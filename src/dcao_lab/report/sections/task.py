@@ -14,6 +14,9 @@ from dcao_lab.report.tables import results
 from dcao_lab.runner import StoredRun
 from dcao_lab.study.config import Variation
 
+MOST_TOGETHER = 12  # arms of a sweep in one figure
+MOST_CONDITIONS = 4  # so many rows an arm can be read
+
 
 def task_sections(numbers: Numbers, task: str, number: int) -> list[Context]:
     """Everything about one workload; ``number`` tells its figures' ids from the other workloads'."""
@@ -36,13 +39,14 @@ def _robustness(numbers: Numbers, task: str, key: str) -> Context:
     for sweep in numbers.sweeps:
         if sweep.task == task:
             groups.setdefault((sweep.axis, sweep.source), []).append(sweep)
+    parts = [
+        (_sweep_title(axis, source) + (f": {name}" if name else ""), part)
+        for (axis, source), found in groups.items()
+        for name, part in _by_group(numbers, found).items()
+    ]
     panels = [
-        panel(
-            f"{key}-sweep-{i}",
-            _sweep_title(axis, source),
-            sweeps.sweep(found, numbers.view.infos[task], numbers.styles),
-        )
-        for i, ((axis, source), found) in enumerate(groups.items())
+        panel(f"{key}-sweep-{i}", title, sweeps.sweep(part, numbers.view.infos[task], numbers.styles))
+        for i, (title, part) in enumerate(parts)
     ]
     tables = [results.sweep_results(numbers, task, axis) for axis, source in groups if source == "variations"]
     caption = (
@@ -53,13 +57,30 @@ def _robustness(numbers: Numbers, task: str, key: str) -> Context:
     return section("sweep", "Where each starting point ends", caption, figures=panels, tables=tables)
 
 
+def _by_group(numbers: Numbers, found: list[Sweep]) -> dict[str, list[Sweep]]:
+    """Of many arms a figure a group, each with the references of its arms; of few, all in one."""
+    arms = {sweep.arm: numbers.view.study.arm(sweep.arm) for sweep in found}
+    names = list(dict.fromkeys(arm.group for arm in arms.values()))
+    if len(arms) <= MOST_TOGETHER or len(names) < 2:
+        return {"": found}
+    parts = {}
+    for name in names:
+        members = {arm.name for arm in arms.values() if arm.group == name}
+        shown = members | {arms[member].reference for member in members}
+        parts[name or "others"] = [sweep for sweep in found if sweep.arm in shown]
+    return parts
+
+
 def _sweep_title(axis: str, source: str) -> str:
     title = formats.axis_title(axis)
     return f"{title} (trials of the tuning)" if source == "trials" else title
 
 
 def _ablation(numbers: Numbers, task: str, key: str) -> Context:
-    own = [c for c in numbers.comparisons if c.task == task and c.variation is None and "reference" in c.kinds]
+    own = [c for c in numbers.comparisons if c.task == task and "reference" in c.kinds]
+    if len({c.variation for c in own}) > MOST_CONDITIONS:
+        return section("gain", "", "")
+    own.sort(key=lambda c: list(numbers.styles).index(c.arm))  # the conditions of an arm are neighbours
     groups = {name: [c for c in own if numbers.view.study.arm(c.arm).group == name and c.gain is not None]
               for name in dict.fromkeys(numbers.view.study.arm(c.arm).group for c in own)}  # fmt: skip
     panels = []
@@ -72,7 +93,7 @@ def _ablation(numbers: Numbers, task: str, key: str) -> Context:
         "Mean paired difference to the reference with its 95 % bootstrap interval. Right of zero the arm is better "
         "than its reference; an interval that contains zero decides nothing."
     )
-    return section("gain", "What each arm gains over its reference", caption, figures=panels)
+    return section("gain", "What each arm gains over its reference", caption, figures=panels, is_wide=True)
 
 
 def _curves(numbers: Numbers, task: str, key: str) -> Context:

@@ -43,17 +43,17 @@ def winners(numbers: Numbers) -> str:
 def against_references(numbers: Numbers) -> list[str]:
     """How arms do against their references: DCAO against bare optimizers, and the others."""
     pairs = [c for c in numbers.comparisons if "reference" in c.kinds and c.gain is not None]
-    is_wrapped = numbers.view.is_wrapped
-    steered = [c for c in pairs if is_wrapped(c.arm) and not is_wrapped(c.other)]
-    others = [c for c in pairs if c not in steered]
-    return [
-        _tally(numbers, group, name)
-        for group, name in (
-            (steered, "DCAO against the bare optimizer"),
-            (others, "The other arms against their reference"),
-        )
-        if group
-    ]
+    groups: dict[str, list[ArmComparison]] = {}
+    for c in pairs:
+        groups.setdefault(_kind(numbers, c), []).append(c)
+    return [_tally(numbers, group, name) for name, group in sorted(groups.items())]
+
+
+def _kind(numbers: Numbers, c: ArmComparison) -> str:
+    if not numbers.view.is_wrapped(c.arm) or numbers.view.is_wrapped(c.other):
+        return "Other arms against their reference"
+    is_literal = numbers.view.study.arm(c.arm).optimizer.startswith("dcao-literal")
+    return "Literal DCAO against the bare optimizer" if is_literal else "DCAO against the bare optimizer"
 
 
 def against_the_best(numbers: Numbers) -> str:
@@ -106,7 +106,8 @@ def _tally(numbers: Numbers, group: Sequence[ArmComparison], name: str) -> str:
     certain = sum(c.is_certain for c in group)
     return (
         f"{name}: the mean difference is in favour in {better} and against in {worse} of "
-        f"{formats.counted(len(group), 'comparison')}; its 95{formats.PERCENT} interval leaves out zero in {clear[0]} in favour and {clear[1]} against; "
+        f"{formats.counted(len(group), 'comparison')}; its 95{formats.PERCENT} interval leaves out zero in "
+        f"{clear[0]} in favour and {clear[1]} against; "
         f"{certain} {'is' if certain == 1 else 'are'} significant after Holm's correction."
         f"{_extremes(numbers, group)}"
     )

@@ -10,6 +10,7 @@ from dcao_lab.report.analysis.solutions import Correlation
 from dcao_lab.report.numbers import Numbers
 
 ALPHA = 0.05
+FEW_ARMS = 6  # so many are named one by one
 
 
 def robustness(numbers: Numbers) -> list[str]:
@@ -44,6 +45,10 @@ def cost(numbers: Numbers) -> str:
     evaluations = [c.evaluations_ratio for c in paid if c.evaluations_ratio is not None]
     if not times or not evaluations:
         return ""
+    arms = list(dict.fromkeys(c.arm for c in paid))
+    if len(arms) <= FEW_ARMS:
+        spelled = formats.listed([_paid(numbers, arm) for arm in arms])
+        return f"Cost of a training step against the bare optimizer's: {spelled} (medians over workloads)."
     return (
         f"Cost: a training step with DCAO takes {formats.more(median(evaluations))} gradient evaluations and "
         f"{formats.more(median(times))} time than the bare optimizer's (medians over workloads and arms; time: "
@@ -51,12 +56,22 @@ def cost(numbers: Numbers) -> str:
     )
 
 
+def _paid(numbers: Numbers, arm: str) -> str:
+    own = [c for c in numbers.costs if c.arm == arm and c.time_ratio is not None and c.evaluations_ratio is not None]
+    if not own:
+        return f"{numbers.styles[arm].title} without a pair"
+    evaluations, times = median(c.evaluations_ratio for c in own), median(c.time_ratio for c in own)
+    return (
+        f"{numbers.styles[arm].title} ({formats.percent_change(evaluations)} gradient evaluations, "
+        f"{formats.percent_change(times)} time)"
+    )
+
+
 def certainty(numbers: Numbers) -> str:
     """What so few seeds can say at all."""
-    pairs = [c.found.num_pairs for c in numbers.comparisons if c.found.num_pairs > 1]
-    if not pairs:
-        return ""
-    most = max(pairs)
+    most = max((c.found.num_pairs for c in numbers.comparisons), default=0)
+    if most < 2:
+        return "Certainty: one seed an arm says nothing about chance." if most else ""
     smallest = 2.0 ** (1 - most)
     can = (
         f"with {most} seeds a signed-rank test can never reach p \u2264 {ALPHA:g} (its smallest p is {smallest:g}; "
