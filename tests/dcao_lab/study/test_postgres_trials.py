@@ -6,27 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy
 
+import lab_studies
 from dcao_lab.store import RunState, RunStore
 from dcao_lab.study.conduct import load_study
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import trials
-from dcao_lab.study.recipes import headline
-from dcao_lab.study.resizing import resized
 from dcao_lab.study.tuning import Trials
 from lab_studies import ended, tiny_study
 from postgres import postgres_server
 
-COMMAND = [sys.executable, "-m", "dcao_lab", "study", "headline", "--size", "demo", "--steps", "4", "--seeds", "1"]
-OPTIONS = ["--workload", "digits_mlp", "--jobs", "1", "--no-report"]
-PLANNED = {
-    run.config
-    for run in trials(resized(headline("demo"), num_steps=4, num_seeds=1))
-    if run.task.workload == "digits_mlp"
-}
+WORKER = Path(lab_studies.__file__).with_name("study_worker.py")
+PLANNED = {run.config for run in trials(tiny_study())}
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +42,12 @@ def url(server):
 
 
 def start(out, url):
-    command = [*COMMAND, *OPTIONS, "--storage", url, "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(WORKER), str(out), url]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
 
@@ -67,7 +62,7 @@ def test_two_machines_with_stores_of_their_own_do_every_trial_exactly_once(tmp_p
         finish(process)
     assert done(outs[0]) | done(outs[1]) == PLANNED
     assert not done(outs[0]) & done(outs[1])
-    results = [load_study(StudyFolder(out / "headline-demo")) for out in outs]
+    results = [load_study(StudyFolder(out / "tiny-demo")) for out in outs]
     finals = [{run.config for run, _ in result.runs if run.phase == "final"} for result in results]
     assert finals[0] == finals[1], "both choose alike, also from trials that the other one did"
     assert len(finals[0]) == 4
