@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from dcao_lab.baselines import BASELINES
 from dcao_lab.cli import app
 from dcao_lab.store import RunStore
+from dcao_lab.study.recipes import RECIPES
 from dcao_lab.workloads import WORKLOADS
 from lab_runs import small_config
 
@@ -17,7 +18,15 @@ def invoke(*arguments):
 
 def test_list_names_everything():
     output = invoke("list").output
-    assert all(name in output for name in [*WORKLOADS, *BASELINES])
+    assert all(name in output for name in [*WORKLOADS, *BASELINES, *RECIPES])
+
+
+def test_a_dry_run_says_how_much_a_study_is_and_does_nothing(tmp_path):
+    command = ("study", "headline", "--size", "demo", "--arm", "adamw", "--dry-run", "--out", tmp_path)
+    output = " ".join(invoke(*command).output.split())
+    assert "workload steps trials final watched hours" in output
+    assert "runs of 1 arms; about" in output
+    assert not list(tmp_path.iterdir())
 
 
 def test_run_trains_keeps_the_run_and_does_it_only_once(tmp_path):
@@ -47,8 +56,15 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         (("run", "-w", "digits_mlp", "-o", "dcao"), "unknown optimizer 'dcao'; did you mean"),
         (("run", "-w", "digits_mlp", "--lr", "0"), "lr must be positive and finite, got 0.0"),
         (("run", "-w", "digits_mlp", "--steps", "0"), "num_steps must be 1 or more, got 0"),
-        (("demo", "-w", "imagenet"), "unknown workload 'imagenet'"),
-        (("spectrum", "-w", "digits_mlp", "-o", "rmsprop"), "unknown optimizer 'rmsprop'"),
+        (("demo", "-w", "imagenet"), "unknown workload of this study 'imagenet'; there are: digits_mlp, digits_cnn"),
+        (("study", "headlines"), "unknown study 'headlines'; did you mean headline"),
+        (("study", "eos", "--size", "demo"), "unknown size 'demo'; there are: embedded, small, full"),
+        (("study", "headline", "--arm", "adamv"), "unknown arm of this study 'adamv'; did you mean adamw"),
+        (("study", "headline", "--executor", "slurm"), "unknown executor 'slurm'; there are: local, ray"),
+        (("study", "headline", "--address", "auto"), "--address and --gpus-per-run are for --executor ray; add it"),
+        (("study", "headline", "--storage", "trials"), "--storage must be a database URL, for example postgresql"),
+        (("report", "nowhere"), "there is no study in nowhere; give the folder that has study.json"),
+        (("spectrum", "-w", "digits_mlp", "-o", "lion"), "unknown optimizer 'lion'"),
         (("spectrum", "-w", "digits_mlp", "--lr", "-1"), "lr must be positive and finite, got -1.0"),
         (("spectrum", "-w", "digits_mlp", "--seed", "-1"), "seed must be 0 or more, got -1"),
         (("spectrum", "-w", "digits_mlp", "--steps", "1", "--out", "."), "cannot read or write .: Is a directory"),
