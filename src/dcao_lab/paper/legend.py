@@ -4,10 +4,13 @@ from collections.abc import Iterable
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
+from dcao_lab.paper.axes import wrapped
 from dcao_lab.paper.style import literal
 
-_ROW = 0.165  # inches that a row of the legend takes
+_LETTERS_AN_INCH = 12  # of a name that has a line to itself, its sample included
+_PADDING = 0.06  # inches
 
 
 def add_legend(figure: Figure, entries: Iterable[tuple[str, Artist]]) -> None:
@@ -15,25 +18,24 @@ def add_legend(figure: Figure, entries: Iterable[tuple[str, Artist]]) -> None:
     unique: dict[str, Artist] = {}
     for name, artist in entries:
         unique.setdefault(name, artist)
-    names = list(unique)
-    if not names:
-        return
-    for columns in range(len(names), 0, -1):
+    letters = int(_LETTERS_AN_INCH * figure.get_figwidth())
+    for columns in range(len(unique), 0, -1):
         legend = figure.legend(
-            [unique[name] for name in names],
-            [literal(name) for name in names],
+            list(unique.values()),
+            [wrapped(literal(name), letters) for name in unique],
             loc="outside lower center",
             ncols=columns,
             columnspacing=1.2,
             borderpad=0.1,
             borderaxespad=0.1,
         )
-        if columns == 1 or _width(figure, legend) <= 0.97 * figure.get_figwidth():
+        size = _inches(figure, legend)
+        if columns == 1 or size.width <= 0.97 * figure.get_figwidth():
+            figure.set_figheight(figure.get_figheight() + size.height + _PADDING)
             break
         legend.remove()
-    rows = -(-len(names) // columns)
-    figure.set_figheight(figure.get_figheight() + rows * _ROW + 0.05)
 
 
-def _width(figure: Figure, legend: Artist) -> float:
-    return legend.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi
+def _inches(figure: Figure, legend: Artist) -> Bbox:
+    found = legend.get_window_extent(figure.canvas.get_renderer())
+    return Bbox.from_bounds(0.0, 0.0, found.width / figure.dpi, found.height / figure.dpi)

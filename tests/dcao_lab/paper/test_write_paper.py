@@ -168,11 +168,11 @@ def test_latex_is_balanced_and_its_rows_are_full(full):
             assert len(re.findall(r"(?<!\\)&", row)) == num_columns - 1, row
 
 
-def test_the_same_study_gives_the_same_bytes_in_another_process(full, tmp_path):
-    _, paths = full
+def test_the_same_study_gives_the_same_bytes_in_another_process(plain, tmp_path):
+    _, paths = plain
     code = (
         "import sys, pathlib, paper_cases; from dcao_lab.paper import write_paper;"
-        "write_paper(paper_cases.full_result(), pathlib.Path(sys.argv[1]))"
+        "write_paper(paper_cases.plain_result(), pathlib.Path(sys.argv[1]))"
     )
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": path, "SOURCE_DATE_EPOCH": "1000000000"}

@@ -1,0 +1,38 @@
+import pytest
+
+from dcao_lab.paper.drawings import Axis, Curve, Panel, RankDiagram
+from dcao_lab.paper.panels import draw_panels
+from dcao_lab.paper.ranks import draw_ranks
+from dcao_lab.paper.style import LineStyle
+
+STYLE = LineStyle(color="#000000", dash="-", marker="o")
+NAMES = [f"an optimizer with quite a long name, number {number}" for number in range(5)]
+
+
+def panel(names):
+    curves = [Curve(label=name, style=STYLE, x=[1, 2], y=[1.0, 2.0]) for name in names]
+    return Panel(title="$5 and $6", x=Axis(label="step"), y=Axis(label="loss", scale="log"), curves=curves)
+
+
+def names_outside(figure, texts):
+    figure.canvas.draw()
+    page = figure.bbox
+    boxes = [(text.get_text(), text.get_window_extent(figure.canvas.get_renderer())) for text in texts]
+    return [name for name, box in boxes if box.x0 < page.x0 or box.x1 > page.x1 or box.y0 < page.y0]
+
+
+@pytest.mark.parametrize("num_panels", [1, 2, 3])
+def test_long_names_stay_inside_the_figure(num_panels):
+    figure = draw_panels([panel(NAMES)] * num_panels)
+    assert names_outside(figure, figure.legends[0].get_texts()) == []
+
+
+def test_a_name_is_in_the_legend_once():
+    figure = draw_panels([panel(["a", "b"]), panel(["b", "c"])])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+
+
+def test_the_names_of_a_rank_diagram_stay_inside_the_figure():
+    diagram = RankDiagram(labels=NAMES, ranks=[1.0, 2.0, 3.0, 4.5, 4.5], critical_difference=9.0, groups=[(0, 4)])
+    figure = draw_ranks(diagram)
+    assert names_outside(figure, figure.axes[0].texts) == []
