@@ -263,7 +263,9 @@ class ProbeLoop:
         self._scheduled_cost += self._last_cost
         self._probed_at = self.num_steps
         if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
-            moved = self.controller.hyperparameters(optimizer).lr != before.lr  # not at a bound, nor held by a scheduler
+            moved = (
+                self.controller.hyperparameters(optimizer).lr != before.lr
+            )  # not at a bound, nor held by a scheduler
             self._clipped = decision.clipped and moved
             self._alarmed = observation.s is not None and observation.s > ALARM
         self.last_estimate, self.last_decision = estimate, carried_out

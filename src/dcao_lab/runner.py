@@ -170,12 +170,19 @@ def _request(config: RunConfig, folder: Path) -> BuildRequest:
     return BuildRequest(
         lr=config.lr,
         settings=dict(config.settings),
-        num_steps=config.num_steps,
+        num_steps=expected_steps(config),
         seed=config.seed,
         watch=config.watch,
         spectrum_every=config.spectrum_every,
         recorder=dcao.JsonlRecorder(folder / names.TELEMETRY) if probes else None,
     )
+
+
+def expected_steps(config: RunConfig) -> int:
+    """Training steps that the run will probably make: what its budget allows, by the rule of its optimizer."""
+    if config.budget is None:
+        return config.num_steps
+    return max(1, min(config.num_steps, round(config.budget / get_baseline(config.optimizer).evaluations_per_step)))
 
 
 def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:

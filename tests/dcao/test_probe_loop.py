@@ -211,7 +211,7 @@ def test_every_step_is_probed_while_the_rule_is_at_its_clip_and_every_tenth_afte
 
 
 def test_an_lr_that_cannot_move_is_settled():
-    # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no, and probing faster gains nothing.
+    # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no; probing faster gains nothing.
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
     optimizer = DCAO(optim.SGD([weight], lr=1e-2), recorder=recorder, hvp="exact")
     optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)

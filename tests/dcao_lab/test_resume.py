@@ -11,6 +11,11 @@ from collections import Counter
 import pytest
 
 from dcao_lab.store import RunState, RunStore
+from dcao_lab.study.conduct import load_study
+from dcao_lab.study.folders import StudyFolder
+from dcao_lab.study.plan import trials
+from dcao_lab.study.recipes.headline import headline
+from dcao_lab.study.resizing import resized
 from lab_coordinator import CONFIGS, SCRIPT
 from lab_runs import finish, one_thread, run_bytes
 

@@ -4,7 +4,8 @@ Linear and Conv2d layers are preconditioned, weight and bias together, by ``(A x
 the factors' eigenbasis (George et al. 2018 call it damping in the KFE). Labels are drawn from the model, one each.
 All other parameters (embeddings, norms, LSTMs) get plain SGD with momentum. The factors are averages with decay 0.95,
 and the preconditioned step is shortened where its predicted squared length in the Fisher metric exceeds ``kl_clip``
-(Ba et al. 2017): both are the defaults of kfac-pytorch, as are damping, momentum and intervals.
+(Ba et al. 2017): both are the defaults of kfac-pytorch, as are the intervals; damping and momentum are ours. An
+estimate of the factors counts as one gradient evaluation, a forward and a backward, though its CPU time is more.
 
 curvlinops and not asdfghjkl 0.1a5, because their factors are the same (to 3e-16 in float64, linear and convolution
 layers) and so is what they cost (2.5 to 4 times the CPU time of a plain gradient on three digits networks, within
@@ -132,6 +133,6 @@ KFAC_RECIPE = Recipe(
         "factor_every": Choice(values=(1, 10, 50), default=FACTOR_EVERY),
         "inverse_every": Choice(values=(10, 50, 100), default=INVERSE_EVERY),
     },
-    source="Martens and Grosse 2015, Grosse and Martens 2016, defaults of kfac-pytorch; factors by curvlinops",
+    source="Martens and Grosse 2015, Grosse and Martens 2016, decay, clip and intervals of kfac-pytorch; factors by curvlinops",
     evaluations_per_step=1.0 + FACTOR_COST / FACTOR_EVERY,
 )
