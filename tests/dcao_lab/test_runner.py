@@ -36,7 +36,7 @@ import json, sys
 from pathlib import Path
 import torch
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import run, expected_steps
+from dcao_lab.runner import run
 from dcao_lab.store import RunStore
 torch.set_num_threads(int(sys.argv[2]))
 run(RunConfig.from_dict(json.loads(sys.argv[3])), RunStore(Path(sys.argv[1])))

@@ -133,6 +133,6 @@ KFAC_RECIPE = Recipe(
         "factor_every": Choice(values=(1, 10, 50), default=FACTOR_EVERY),
         "inverse_every": Choice(values=(10, 50, 100), default=INVERSE_EVERY),
     },
-    source="Martens and Grosse 2015, Grosse and Martens 2016, decay, clip and intervals of kfac-pytorch; factors by curvlinops",
+    source="Martens and Grosse 2015, Grosse and Martens 2016; kfac-pytorch (decay, clip, intervals), curvlinops",
     evaluations_per_step=1.0 + FACTOR_COST / FACTOR_EVERY,
 )
