@@ -23,6 +23,7 @@ from dcao_lab.terminal import DEFAULT_JOBS, clear_errors, open_console
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train, each with its share of the cores.")]
 SomeWorkloads = Annotated[list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")]
+PAPER = "paper"  # folder beside the page
 SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs that count.")]
 
 
@@ -64,10 +65,12 @@ def study(
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of the study, for example studies/headline-embedded.")],
 ) -> None:
-    """Write the report of what there is of a study."""
+    """Write the report of what there is of a study: a page, and figures and tables for a paper."""
     with clear_errors():
         place = StudyFolder(folder)
-        _write_report(load_study(place), place.report, open_console())
+        result = load_study(place)
+        _write_report(result, place.report, open_console())
+        _write_paper(result, place.report, open_console())
 
 
 def demo(
@@ -146,6 +149,8 @@ def _show_amount(config: StudyConfig, selection: Selection, jobs: int, console: 
 def _finish(result: StudyResult, report_folder: Path | None, console: Console) -> None:
     if report_folder is not None:
         _write_report(result, report_folder, console)
+        if result.study.size != "demo":
+            _write_paper(result, report_folder, console)
     failed = failures(result)
     if failed:
         raise LabError(f"{len(failed)} of {len(failed) + len(result.runs)} runs failed; start again to retry")
@@ -158,3 +163,10 @@ def _write_report(result: StudyResult, out: Path, console: Console) -> None:
     for line in headlines:  # a terminal breaks them between words, a file keeps one line each
         console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write_paper(result: StudyResult, out: Path, console: Console) -> None:
+    from dcao_lab.paper import write_paper  # and so does matplotlib
+
+    written = write_paper(result, out / PAPER)
+    console.print(f"For a paper: {len(written)} files in {out / PAPER}", highlight=False, markup=False, soft_wrap=True)

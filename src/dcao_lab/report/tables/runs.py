@@ -1,5 +1,6 @@
 """Every run, every trial, and what is missing."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,14 +49,18 @@ def all_runs(result: StudyResult, numbers: Numbers) -> Context:
 
 
 def missing(result: StudyResult) -> Context:
-    """Runs that are planned and not there."""
-    columns = ["phase", "workload", "arm", "conditions", "run"]
-    rows = [
-        [p.phase, p.task.workload, p.arm.title, formats.variation(p.variation), p.config.label]
-        for p in result.missing[:MOST_RUNS]
-    ]
-    note = "Failed, for the reason that the study printed, or not done yet; start the study again to do them."
-    return table("Missing runs", columns, rows, note=note, most=0)
+    """Runs that are planned and not there, those of one reason together."""
+    counts = Counter((p.phase, p.task.workload, p.arm.title, _reason(result, p)) for p in result.missing)
+    rows = [[*key[:3], formats.count(number), key[3]] for key, number in counts.items()]
+    note = (
+        "What failed or is not done yet is done when the study is started again; what cannot be trained stays missing."
+    )
+    return table("Missing runs", ["phase", "workload", "arm", "runs", "why"], rows, note=note, most=0)
+
+
+def _reason(result: StudyResult, run: PlannedRun) -> str:
+    absence = result.absences.get(run.config.fingerprint())
+    return absence.reason if absence else "not done yet"
 
 
 def _run(planned: PlannedRun, run: StoredRun, numbers: Numbers) -> list[str]:
