@@ -9,7 +9,7 @@ CROSS_STAMP := $(VENV)/.installed-cross
 # One BLAS/OMP thread a process keeps two cores busy without oversubscription (tests run in two workers).
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup demo test test-slow lint format types check bench clean
+.PHONY: help setup demo studies test test-slow lint format types check bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ $(CROSS_STAMP): $(STAMP) requirements-cross.txt
 
 demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
 	$(BIN)/dcao-lab demo
+
+studies: $(CROSS_STAMP)  ## All six studies at their embedded size (hours; stop and start again at will)
+	for name in robustness ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
 
 test: $(CROSS_STAMP)  ## Lint, types and the whole test suite
 	$(MAKE) --no-print-directory lint types
