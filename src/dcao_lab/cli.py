@@ -1,6 +1,7 @@
 """The command ``dcao-lab``."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,11 @@ from rich.table import Table
 
 from dcao_lab import study_commands
 from dcao_lab.baselines import BASELINES, get_baseline
-from dcao_lab.config import RunConfig
+from dcao_lab.config import RunConfig, Setting
 from dcao_lab.errors import LabError
 from dcao_lab.outcomes import describe, missing_runs
 from dcao_lab.report.formats import significant
-from dcao_lab.runner import load, run
+from dcao_lab.runner import Place, load, run
 from dcao_lab.spectrum import measure, show, write_page
 from dcao_lab.store import RunStore
 from dcao_lab.study.recipes import RECIPES
@@ -57,6 +58,13 @@ def run_command(
     spectrum_every: Annotated[
         int | None, typer.Option(help="Steps between Ritz values; bare optimizers need --watch too.")
     ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter, as weight_decay=0.1; may be repeated.")
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="constant, or warmup with cosine or linear.")] = "constant",
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step; the workload's own without it.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
+    device: Annotated[str, typer.Option(help="Device that trains.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
     """Train one network, and keep the run."""
@@ -73,10 +81,13 @@ def run_command(
             seed=seed,
             num_steps=num_steps,
             eval_every=max(1, min(info.eval_every, num_steps)),
+            settings=parsed_settings(setting or []),
+            schedule=schedule,
+            batch_size=batch_size,
             watch=watch,
             spectrum_every=spectrum_every,
         )
-        _run_and_show(config, RunStore(out), open_console())
+        _run_and_show(config, RunStore(out), Place(data_dir=data_dir, device=device), open_console())
 
 
 @app.command()
@@ -115,7 +126,29 @@ def list_command() -> None:
     console.print(workloads, "", optimizers, "", studies)
 
 
-def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
+def parsed_settings(words: list[str]) -> dict[str, Setting]:
+    """Settings from ``name=value``; a value is a number where it reads as one.
+
+    Example:
+        >>> parsed_settings(["momentum=0.9", "every=5", "rules=lr+momentum", "nesterov=true"])
+        {'momentum': 0.9, 'every': 5, 'rules': 'lr+momentum', 'nesterov': True}
+    """
+    pairs = [word.partition("=") for word in words]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise LabError(f"a setting must be name=value, got {name + sign + value!r}; for example weight_decay=0.1")
+    return {name: _parsed(value) for name, _, value in pairs}
+
+
+def _parsed(value: str) -> Setting:
+    try:
+        number = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return number if isinstance(number, (int, float)) else value
+
+
+def _run_and_show(config: RunConfig, store: RunStore, place: Place, console: Console) -> None:
     metric = f"test_{get_workload(config.workload).info.metric}"
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
     if missing_runs([config], store, console):
@@ -123,6 +156,7 @@ def _run_and_show(config: RunConfig, store: RunStore, console: Console) -> None:
             run(
                 config,
                 store,
+                place,
                 on_point=lambda point: console.print(
                     f"step {point.step:5d}  lr {point.lr:.3g}  training loss {significant(point.train_loss)}  "
                     f"{metric.replace('_', ' ')} {point.metrics[metric]:.4g}  "

@@ -147,7 +147,7 @@ def start(config: RunConfig, place: Place) -> Problem:
         batch_size=config.batch_size,
         label_noise=config.label_noise,
         data_dir=place.data_dir,
-        device=torch.device(place.device),
+        device=require_device(place.device),
     )
     problem = get_workload(config.workload).start(request)
     if config.init_scale != 1.0:
@@ -156,6 +156,19 @@ def start(config: RunConfig, place: Place) -> Problem:
                 if param.ndim >= 2:  # weight matrices and kernels, not biases and norms
                     param.mul_(config.init_scale)
     return problem
+
+
+def require_device(name: str) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        LabError: It has not, or nothing is called that.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of them
+        reason = str(error).splitlines()[0]
+        raise LabError(f"device {name!r} cannot be used here: {reason}; for example --device cpu") from error
 
 
 def _build(config: RunConfig, problem: Problem, folder: Path) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ import torch
 import dcao
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.errors import LabError
-from dcao_lab.training import TrainingPlan, evaluation_weights, minimize, probe_cost, train
+from dcao_lab.training import TrainingPlan, evaluation_mode, minimize, probe_cost, train
 from dcao_lab.workloads import StartRequest, get_workload
 
 NUM_STEPS = 20
@@ -157,7 +157,7 @@ def test_schedule_free_is_evaluated_at_its_average_and_goes_on_from_where_it_was
     for _ in range(3):
         step(problem, optimizer)
     before = problem.model[1].weight.detach().clone()
-    with evaluation_weights(optimizer):
+    with evaluation_mode(problem.model, optimizer):
         inside = problem.model[1].weight.detach().clone()
     assert not torch.allclose(inside, before)
     torch.testing.assert_close(problem.model[1].weight, before)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dcao_lab.errors import LabError
-from dcao_lab.runner import Outcome, expected_steps, load, load_steps, run, summarise
+from dcao_lab.runner import Outcome, Place, expected_steps, load, load_steps, run, summarise
 from dcao_lab.store import RunStore
 from dcao_lab.training import EvaluationPoint
 from dcao_lab.workloads import WORKLOADS
@@ -197,3 +197,8 @@ def test_a_budget_shortens_what_an_optimizer_plans_for():
     # DCAO spends about 1.2 gradient evaluations a step: 100 of them are 83 steps.
     assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100, budget=100.0)) == 83
     assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100)) == 100
+
+
+def test_a_device_that_is_not_here_is_a_sentence(tmp_path):
+    with pytest.raises(LabError, match=r"device 'nonsense' cannot be used here: .*; for example --device cpu"):
+        run(small_config(), RunStore(tmp_path), Place(device="nonsense"))

@@ -109,7 +109,7 @@ def test_an_optimizer_that_dcao_cannot_model_says_why_and_has_the_rest():
     problem, _ = regression()
     solution = measured(problem, Unknown(problem.model.parameters()))
     assert solution["preconditioned_sharpness"] is None
-    assert "Unknown has no stability threshold that DCAO can compute" in solution["preconditioned_status"]
+    assert "DCAO knows no stability threshold of Unknown" in solution["preconditioned_status"]
     assert solution["status"] == "measured"
 
 
