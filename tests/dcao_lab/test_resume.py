@@ -9,6 +9,11 @@ import time
 import pytest
 
 from dcao_lab.store import RunState, RunStore
+from dcao_lab.study.conduct import load_study
+from dcao_lab.study.folders import StudyFolder
+from dcao_lab.study.plan import trials
+from dcao_lab.study.recipes import headline
+from dcao_lab.study.resizing import resized
 
 COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "120", "--seeds", "1"]
 STUDY = resized(headline("demo"), num_steps=120, num_seeds=1)
