@@ -11,6 +11,10 @@ class LabError(ValueError):
     """A request that cannot be met; its message says the rule, the value and the fix."""
 
 
+class LostWorkerError(LabError):
+    """A process died over a run again and again: something broke, and a new start may mend it."""
+
+
 def look_up(registry: Mapping[str, T], name: str, kind: str) -> T:
     """The entry of ``registry`` called ``name``.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dcao_lab.config import RunConfig
-from dcao_lab.errors import LabError
+from dcao_lab.errors import LabError, LostWorkerError
 from dcao_lab.executors import OnDone, OnStart, nobody_hears, run_in_slots, stored_result
 from dcao_lab.runner import HERE, Place, run
 from dcao_lab.store import CONFIG, MANIFEST, RunStore
@@ -102,7 +102,7 @@ class RayTasks:
         try:
             files = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            return LabError(
+            return LostWorkerError(
                 f"{self._max_retries + 1} times its process or machine died ({type(error).__name__}); "
                 "is there enough memory? More CPUs or GPUs a run mean fewer at once"
             )
@@ -189,6 +189,6 @@ def _require_answer(address: str | None) -> None:
 
 
 def _unreachable(address: str | None, reason: str) -> LabError:
-    return LabError(
+    return LostWorkerError(
         f"no Ray cluster at {address} ({reason}); start one with `ray start --head` and give its host:port as --address"
     )

@@ -110,7 +110,7 @@ class _Trained:
 
 
 def _train(config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]) -> _Trained:
-    memory = PeakMemory(torch.device(place.device))
+    memory = PeakMemory(require_device(place.device))
     torch.manual_seed(config.seed)  # dropout, where a model has it; everything else has its own generator
     problem = start(config, place)
     optimizer = _build(config, problem, folder)

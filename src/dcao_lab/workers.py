@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from dcao_lab.config import RunConfig
-from dcao_lab.errors import LabError
+from dcao_lab.errors import LabError, LostWorkerError
 from dcao_lab.runner import Place, RunResult, run
 from dcao_lab.store import RunStore
 
@@ -114,7 +114,7 @@ class LocalWorkers:
             self.start(slot, config)
             return None
         cause = f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
-        return LabError(
+        return LostWorkerError(
             f"{MAX_DEATHS} times the worker process died ({cause}); is there enough memory? Fewer --jobs need less"
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from dcao_lab.config import RunConfig
-from dcao_lab.errors import LabError
+from dcao_lab.errors import LabError, LostWorkerError
 from dcao_lab.executors import Executor
 from dcao_lab.outcomes import describe
 from dcao_lab.progress import MAX_WORKER_BARS, show_progress
@@ -86,6 +86,7 @@ def conduct(
     folder.keep_choices({**folder.choices(), **choices})
     again = trials(study) if storage_url is None else []  # else they may be in the store of another machine
     planned = selection.of([*again, *_counting(study, choices)])
+    _say_how_many_are_there(planned, site)
     _run([run.config for run in planned], site, lambda config, outcome: None)
     attempted = {run.config.fingerprint() for run in planned}
     kept = {name: absence for name, absence in folder.absences().items() if name not in attempted}
@@ -118,7 +119,7 @@ def _tuned(study: StudyConfig, site: _Site, url: str, selection: Selection) -> C
     runs = selection.of(trials(study))
     if not runs:
         return {}
-    site.folder.root.mkdir(parents=True, exist_ok=True)
+    _say_how_many_are_there(runs, site)
     with Trials(study, url, runs) as shared:
         pending = shared.pending()
         while pending:
@@ -149,9 +150,6 @@ def _run(
 ) -> None:
     """Do the runs, each config once, and note those that fail."""
     unique = list(dict.fromkeys(configs))
-    num_there = sum(site.store.state(config) is RunState.FINISHED for config in unique)
-    if num_there:
-        site.console.print(f"{num_there} of {len(unique)} runs are there already", highlight=False)
     with show_progress(site.console, unique, getattr(site.executor, "jobs", MAX_WORKER_BARS)) as progress:
 
         def note(config: RunConfig, outcome: RunResult | Exception) -> None:
@@ -163,8 +161,15 @@ def _run(
         site.executor.run_all(claims(unique), site.store, note, progress.started)
 
 
+def _say_how_many_are_there(runs: Sequence[PlannedRun], site: _Site) -> None:
+    configs = {run.config for run in runs}
+    num_there = sum(site.store.state(config) is RunState.FINISHED for config in configs)
+    if num_there:
+        site.console.print(f"{num_there} of {len(configs)} runs are there already", highlight=False)
+
+
 def _absence(error: Exception) -> Absence:
-    if isinstance(error, LabError):
+    if isinstance(error, LabError) and not isinstance(error, LostWorkerError):
         return Absence(is_failure=False, reason=str(error))
     return Absence(is_failure=True, reason=f"{type(error).__name__}: {error}")
 

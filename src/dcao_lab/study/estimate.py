@@ -12,7 +12,7 @@ from dcao_lab.workloads import get_workload
 SECONDS_A_RUN = 0.4  # to start it, to evaluate, and to store it
 WRAPPED = 1.6  # time of a step with DCAO's probes, against one without
 WATCHED = 2.0  # with measurements of the spectrum
-HEAVY = {"kfac": 3.0, "adahessian": 3.0, "soap": 3.0, "cdat": 2.5, "adler": 1.5, "muon": 1.5}  # measured, digits_mlp
+HEAVY = {"kfac": 3.0, "adahessian": 3.0, "soap": 3.0, "cdat": 2.5, "adler": 1.5, "muon": 1.5}  # rough
 FIXED_SHARE = 0.5  # of a step's time that does not grow with the batch, on small networks
 
 
