@@ -28,7 +28,7 @@ def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
         getattr(axes, f"set_{which}lim")(*axis.limits)
     ticks = getattr(axes, f"{which}axis")
     if len(axis.ticks):
-        ticks.set_ticks(axis.ticks, [spelled(value) for value in axis.ticks])
+        ticks.set_ticks(axis.ticks, axis.tick_labels or [spelled(value) for value in axis.ticks])
         ticks.set_minor_locator(NullLocator())
     elif axis.scale == "log":
         _logarithmic(ticks, *getattr(axes, f"get_{which}lim")())

@@ -13,7 +13,6 @@ from dcao_lab.report.numbers import Numbers
 from dcao_lab.statistics import PerformanceProfile
 
 MOST_TICKS = 6
-LINEAR_AXES = ("momentum", "label_noise")
 
 
 def varied_axes(numbers: Numbers) -> list[str]:
@@ -28,10 +27,11 @@ def robustness(numbers: Numbers, styles: Styles, axis: str) -> list[Panel]:
         chosen = [s for s in numbers.sweeps if (s.task, s.axis, s.source) == (task, axis, "variations")]
         if not chosen:
             continue
-        curves = [_sweep(numbers.view.study.arm(sweep.arm).title, sweep, styles) for sweep in chosen]
+        x, places = _varied(axis, chosen)
+        curves = [_sweep(numbers.view.study.arm(sweep.arm).title, sweep, styles, places) for sweep in chosen]
         y = within_reach(metric_axis(info), [value for curve in curves for value in curve.y])
         worst = "bottom" if info.higher_is_better else "top"
-        panels.append(Panel(title=info.title, x=_varied(axis, chosen), y=y, curves=curves, worst=worst))
+        panels.append(Panel(title=info.title, x=x, y=y, curves=curves, worst=worst))
     return panels
 
 
@@ -99,28 +99,30 @@ def rank_diagram(numbers: Numbers) -> RankDiagram | None:
     )
 
 
-def _sweep(title: str, sweep: Sweep, styles: Styles) -> Curve:
+def _sweep(title: str, sweep: Sweep, styles: Styles, places: dict[float, float]) -> Curve:
     finite = [[value for value in values if value is not None] for _, _, values in sweep.points]
     medians = [math.nan if median is None else median for _, median, _ in sweep.points]
     return Curve(
         label=title,
         style=styles[sweep.arm],
-        x=[value for value, _, _ in sweep.points],
+        x=[places[value] for value, _, _ in sweep.points],
         y=medians,
         low=[min(own, default=math.nan) if math.isfinite(m) else m for own, m in zip(finite, medians, strict=True)],
         high=[max(own, default=math.nan) if math.isfinite(m) else m for own, m in zip(finite, medians, strict=True)],
         has_bars=True,
-        lost=[value for value, median, _ in sweep.points if median is None],
+        lost=[places[value] for value, median, _ in sweep.points if median is None],
     )
 
 
-def _varied(axis: str, sweeps: list[Sweep]) -> Axis:
+def _varied(axis: str, sweeps: list[Sweep]) -> tuple[Axis, dict[float, float]]:
+    """The axis, and where on it each value is: side by side where one is 0, which has no place among powers of ten."""
     values = sorted({value for sweep in sweeps for value, _, _ in sweep.points})
-    return Axis(
-        label=formats.axis_title(axis),
-        scale="log" if values[0] > 0.0 and axis not in LINEAR_AXES else "linear",
-        ticks=values if len(values) <= MOST_TICKS else (),
-    )
+    label = formats.axis_title(axis)
+    if values[0] > 0.0:
+        places = {value: value for value in values}
+        return Axis(label=label, scale="log", ticks=values if len(values) <= MOST_TICKS else ()), places
+    spelled = [formats.axis_value(axis, value) for value in values]
+    return Axis(label=label, ticks=range(len(values)), tick_labels=spelled), {v: i for i, v in enumerate(values)}
 
 
 def _bar(

@@ -21,6 +21,7 @@ class Axis:
         format: ``share`` shows 0.5 as 50 %.
         limits: Ends; None: as the data need.
         ticks: Where its numbers are; empty: as they fit.
+        tick_labels: What is at the ticks; empty: the numbers themselves.
     """
 
     label: str
@@ -28,6 +29,7 @@ class Axis:
     format: Format = "number"
     limits: tuple[float, float] | None = None
     ticks: Sequence[float] = ()
+    tick_labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
