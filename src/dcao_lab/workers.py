@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import connection as connections
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class _Worker:
         context = get_context("spawn")  # torch's threads do not survive a fork
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work, root, place, threads))
-        with _interrupts_ignored():  # the process inherits it: Ctrl-C is for the parent to answer
+        with _interrupts_held_back():  # the process inherits it: Ctrl-C is for the parent to answer
             self._process.start()
         theirs.close()  # else the pipe would stay open when the process dies
 
@@ -183,12 +183,22 @@ def _run_one(config: RunConfig, root: Path, place: Place) -> RunResult:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set it, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and reaches no process that starts in it: they inherit this thread's mask.
+
+    Ignoring it meanwhile would lose it, and the person would have to press again. The mask alone would not do: torch's
+    threads do not have it, and Python answers in the main thread what any thread receives.
+    """
+    resource_tracker.ensure_running()  # it clears the mask when it starts
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that is interrupted
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+    if held:
+        signal.raise_signal(signal.SIGINT)

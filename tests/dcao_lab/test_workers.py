@@ -106,3 +106,12 @@ def test_cuda_without_a_gpu_is_one_sentence_before_any_run(store, monkeypatch):
 def test_no_jobs_at_all_are_refused(store):
     with pytest.raises(LabError, match="jobs must be 1 or more, got 0"):
         run_all(RUNS, store, jobs=0)
+
+
+def test_an_interrupt_while_a_process_starts_comes_late_and_is_not_lost():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), workers._interrupts_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        reached.append("the end of the block")
+    assert reached == ["the end of the block"]
