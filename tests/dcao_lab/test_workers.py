@@ -110,8 +110,13 @@ def test_no_jobs_at_all_are_refused(store):
 
 def test_an_interrupt_while_a_process_starts_comes_late_and_is_not_lost():
     reached = []
-    with pytest.raises(KeyboardInterrupt), workers._interrupts_held_back():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
-        reached.append("the end of the block")
+
+    def interrupted():
+        with workers._interrupts_held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            reached.append("the end of the block")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert reached == ["the end of the block"]

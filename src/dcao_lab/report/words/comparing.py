@@ -120,7 +120,7 @@ def _extremes(numbers: Numbers, group: Sequence[ArmComparison]) -> str:
         return ""
     best, worst = max(same, key=lambda c: c.gain), min(same, key=lambda c: c.gain)
     gain = f" Largest gain in accuracy: {_named(numbers, best)}" if best.gain > 0 else ""
-    loss = f"{';' if gain else ' '} largest loss: {_named(numbers, worst)}" if worst.gain < 0 else ""
+    loss = f"{'; largest' if gain else ' Largest'} loss: {_named(numbers, worst)}" if worst.gain < 0 else ""
     return f"{gain}{loss}." if gain or loss else ""
 
 
