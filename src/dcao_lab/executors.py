@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from dcao_lab import jsontext
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import HERE, Place, RunResult
-from dcao_lab.store import RESULT, Claim, RunState, RunStore, StoreError
+from dcao_lab.runner import HERE, Place, RunResult, stored_result
+from dcao_lab.store import Claim, RunState, RunStore, StoreError
 from dcao_lab.workers import LocalWorkers, default_threads
 
 OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
@@ -92,11 +91,6 @@ def run_in_slots(
 def _sweep(store: RunStore) -> None:
     with contextlib.suppress(StoreError):  # leftovers are in nobody's way; an error here would hide the real one
         store.sweep()
-
-
-def stored_result(config: RunConfig, store: RunStore) -> RunResult:
-    """What a finished run came to."""
-    return RunResult.from_dict(jsontext.read(store.folder(config) / RESULT))
 
 
 class _Schedule:

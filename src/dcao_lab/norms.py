@@ -1,5 +1,6 @@
 """How large a training step was: Euclidean norms over all trainable parameters together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,18 +26,18 @@ class StepNorms:
 NO_NORMS = StepNorms()
 
 
-def trainable(model: nn.Module) -> list[Tensor]:
+def trainable(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that training moves."""
     return [param for param in model.parameters() if param.requires_grad]
 
 
 @torch.no_grad()
-def flat_copy(tensors: list[Tensor]) -> Tensor:
+def flat_copy(tensors: Sequence[Tensor]) -> Tensor:
     """All entries in one new vector."""
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def step_norms(params: list[Tensor], before: Tensor | None) -> StepNorms:
+def step_norms(params: Sequence[nn.Parameter], before: Tensor | None) -> StepNorms:
     """Norms of the step that has just ended; ``before`` is the :func:`flat_copy` from before it, if there is one.
 
     One vector each and no loop over the parameters, which takes twice as long on small networks.

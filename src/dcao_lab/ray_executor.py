@@ -14,8 +14,8 @@ import torch
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
-from dcao_lab.executors import OnDone, OnStart, nobody_hears, run_in_slots, stored_result
-from dcao_lab.runner import HERE, Place, run
+from dcao_lab.executors import OnDone, OnStart, nobody_hears, run_in_slots
+from dcao_lab.runner import HERE, Place, run, stored_result
 from dcao_lab.store import CONFIG, MANIFEST, RunStore
 from dcao_lab.workers import Reply, portable
 

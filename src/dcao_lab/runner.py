@@ -37,6 +37,7 @@ __all__ = [
     "load_steps",
     "run",
     "start",
+    "stored_result",
     "summarise",
 ]
 
@@ -84,12 +85,17 @@ def load(config: RunConfig, store: RunStore) -> StoredRun:
     telemetry = folder / names.TELEMETRY
     return StoredRun(
         config=config,
-        result=RunResult.from_dict(jsontext.read(folder / names.RESULT)),
+        result=stored_result(config, store),
         points=tuple(EvaluationPoint(**line, seconds=spent) for line, spent in zip(lines, timing.seconds, strict=True)),
         probes=tuple(dcao.read_jsonl(telemetry)) if telemetry.exists() else (),
         provenance=jsontext.read(folder / names.PROVENANCE),
         timing=timing,
     )
+
+
+def stored_result(config: RunConfig, store: RunStore) -> RunResult:
+    """What a finished run came to."""
+    return RunResult.from_dict(jsontext.read(store.folder(config) / names.RESULT))
 
 
 def load_steps(config: RunConfig, store: RunStore) -> pa.Table:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import dcao
 from dcao_lab.baselines import watch
+from dcao_lab.norms import trainable
 from dcao_lab.run_metrics import number
 from dcao_lab.training import evaluation_mode
 from dcao_lab.workloads import Problem
@@ -50,7 +51,7 @@ def measure_solution(
     def loss_fn() -> Tensor:
         return torch.stack([problem.loss(batch) for batch in fixed]).mean()
 
-    params = [param for param in problem.model.parameters() if param.requires_grad]
+    params = trainable(problem.model)
     with evaluation_mode(problem.model, optimizer):
         hessian = _attempt(lambda: _hessian(loss_fn, params), _NO_HESSIAN, "status")
         preconditioned = _attempt(

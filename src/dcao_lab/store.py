@@ -8,7 +8,6 @@ Processes that share a store claim a run before they do it; the system lets go o
 import contextlib
 import enum
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import IO
 from dcao_lab import jsontext
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
+from dcao_lab.filelocks import locked
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -175,18 +175,11 @@ class RunStore:
     def _claim(self, fingerprint: str) -> Claim | None:
         try:
             (self.root / _CLAIMS).mkdir(exist_ok=True)
-            lock = (self.root / _CLAIMS / f"{fingerprint}.lock").open("ab")
+            return Claim(locked(self.root / _CLAIMS / f"{fingerprint}.lock", wait=False))
+        except BlockingIOError:
+            return None
         except OSError as error:
             raise self._said(error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            return None
-        except OSError as error:  # a file system without locks
-            lock.close()
-            raise self._said(error) from error
-        return Claim(lock)
 
     def _temporary(self, config: RunConfig) -> Path:
         partial = self.root / _PARTIAL

@@ -22,6 +22,7 @@ from dcao_lab.baselines.recipe import Recipe
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.config import Setting
+from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
 TINY = 1e-30  # instead of 0, or of less than 0, which rounding makes of a curvature that cannot be
@@ -40,7 +41,7 @@ class Adler(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, lr: float = 1.0, *, smoothing: float = 0.9, max_step: float = 10.0) -> None:
         if not 0.0 < max_step < float("inf"):
             raise ValueError(f"max_step must be positive and finite, got {max_step}")
-        super().__init__([param for param in model.parameters() if param.requires_grad], {"lr": lr})
+        super().__init__(trainable(model), {"lr": lr})
         self.model = model
         self.ratio = SmoothedRatio(smoothing)
         self.max_step = max_step

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from dcao.operators import LossFn
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.kfac_factors import FactorEstimator, can_be_treated
-from dcao_lab.baselines.recipe import Recipe, trained_parameters
+from dcao_lab.baselines.recipe import Recipe
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
+from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 from dcao_lab.workloads.base import Batch
 
@@ -111,7 +112,7 @@ def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -
         raise LabError("K-FAC needs Linear or Conv2d layers with weights of their own, and this network has none")
     estimator = FactorEstimator(problem.model, problem.criterion, treated, damping=values["damping"], seed=request.seed)
     settings = {name: value for name, value in values.items() if name != "damping"}
-    return KFAC(estimator, trained_parameters(problem), request.lr, **settings)
+    return KFAC(estimator, trainable(problem.model), request.lr, **settings)
 
 
 KFAC_RECIPE = Recipe(

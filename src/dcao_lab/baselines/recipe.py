@@ -61,8 +61,3 @@ class Recipe:
             return self.make(problem, request, values)
 
         return build
-
-
-def trained_parameters(problem: Problem) -> list[torch.nn.Parameter]:
-    """The parameters of the model that training changes."""
-    return [param for param in problem.model.parameters() if param.requires_grad]

@@ -5,24 +5,25 @@ import torch
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST
 from dcao_lab.baselines.hutchinson import HutchinsonOptimizer, gaussian, over_kernels, rademacher
-from dcao_lab.baselines.recipe import Recipe, trained_parameters
+from dcao_lab.baselines.recipe import Recipe
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.baselines.torch_bases import with_betas
 from dcao_lab.config import Setting
+from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
 SOPHIA_EVERY = 10  # the paper's
 
 
 def _adahessian(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
-    inner = pytorch_optimizer().AdaHessian(trained_parameters(problem), lr=request.lr, **with_betas(values))
+    inner = pytorch_optimizer().AdaHessian(trainable(problem.model), lr=request.lr, **with_betas(values))
     every = values["update_period"]
     return HutchinsonOptimizer(inner, draw=rademacher, every=every, seed=request.seed, average=over_kernels)
 
 
 def _sophia(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
-    inner = pytorch_optimizer().SophiaH(trained_parameters(problem), lr=request.lr, **with_betas(values))
+    inner = pytorch_optimizer().SophiaH(trainable(problem.model), lr=request.lr, **with_betas(values))
     return HutchinsonOptimizer(inner, draw=gaussian, every=values["update_period"], seed=request.seed)
 
 

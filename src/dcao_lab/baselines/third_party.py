@@ -6,11 +6,12 @@ from types import ModuleType
 import torch
 
 from dcao_lab.baselines.base import BuildRequest
-from dcao_lab.baselines.recipe import Make, Recipe, trained_parameters
+from dcao_lab.baselines.recipe import Make, Recipe
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.baselines.torch_bases import with_betas
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
+from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
 SMALL_WEIGHT_DECAY = Continuous(low=1e-4, high=1.0, default=1e-2)
@@ -34,7 +35,7 @@ def _of(name: str) -> Make:
 
     def make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
         build: Callable[..., torch.optim.Optimizer] = getattr(pytorch_optimizer(), name)
-        return build(trained_parameters(problem), lr=request.lr, **with_betas(values))
+        return build(trainable(problem.model), lr=request.lr, **with_betas(values))
 
     return make
 

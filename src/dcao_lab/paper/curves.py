@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from dcao_lab.runner import StoredRun
 from dcao_lab.training import EvaluationPoint
 
-SMOOTHING = 9  # probes in the running median of s
 NUM_GRID = 300
 Read = Callable[[EvaluationPoint], float | None]
 
@@ -45,30 +43,11 @@ def band(runs: Sequence[StoredRun], x: Read, y: Read) -> Band:
     )
 
 
-def running_median(values: Sequence[float]) -> list[float]:
-    """The values without their outliers.
-
-    Example:
-        >>> running_median([1.0, 1.0, 9.0, 1.0, 1.0])
-        [1.0, 1.0, 1.0, 1.0, 1.0]
-    """
-    return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
-
-
 def density_grid(spectra: Sequence[Sequence[float]]) -> tuple[list[float], float]:
     """Points that cover all the spectra, and a hundredth of the widest range: no finer detail of it is real."""
     width = max(max(nodes) - min(nodes) for nodes in spectra) / 100.0 or 0.01
     low, high = min(map(min, spectra)), max(map(max, spectra))
     return np.linspace(low - 4 * width, high + 4 * width, NUM_GRID).tolist(), width
-
-
-def smoothed_density(
-    nodes: Sequence[float], weights: Sequence[float], grid: Sequence[float], width: float
-) -> list[float]:
-    """The density on the grid, each node a bell of standard deviation ``width``."""
-    offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
-    bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
-    return (bells @ np.array(weights)).tolist()
 
 
 def _has(column: Sequence[EvaluationPoint], read: Read) -> bool:

@@ -1,16 +1,12 @@
 """Figures of the trained networks: curvature against generalisation, and spectral densities."""
 
-from dcao_lab.paper.curves import density_grid, smoothed_density
+from dcao_lab.paper.curves import density_grid
 from dcao_lab.paper.drawings import Axis, Cloud, Curve, Panel, Scatter
 from dcao_lab.paper.training_figures import Styles
-from dcao_lab.report.analysis.solutions import Solution
+from dcao_lab.report.analysis.solutions import Solution, smoothed_density
+from dcao_lab.report.figures.solutions import MEASURE_TITLES
 from dcao_lab.report.numbers import Numbers
 
-MEASURES = {
-    "sharpness": "sharpness of the solution",
-    "preconditioned_sharpness": "preconditioned sharpness",
-    "trace": "trace of the Hessian",
-}
 SMALLEST_DENSITY = 1e-6
 
 
@@ -21,7 +17,7 @@ def generalisation(numbers: Numbers, styles: Styles, measure: str) -> list[Scatt
         clouds = [_cloud(numbers, styles, task, arm.name, arm.title, measure) for arm in numbers.view.arms(task)]
         clouds = [cloud for cloud in clouds if len(cloud.x)]
         if clouds:
-            x = Axis(label=MEASURES[measure], scale="log")
+            x = Axis(label=MEASURE_TITLES[measure], scale="log")
             y = Axis(label="test \N{MINUS SIGN} training loss")
             scatters.append(Scatter(title=info.title, x=x, y=y, clouds=clouds))
     return scatters

@@ -153,9 +153,7 @@ def _tuned(numbers: Numbers) -> Table:
 
 def _tuning(numbers: Numbers, info: WorkloadInfo, tuned: Tuned) -> Row:
     lr = formats.DASH if tuned.chosen_lr is None else formats.learning_rate(float(f"{tuned.chosen_lr:.3g}"))
-    settings = [
-        f"{name}={f'{value:.3g}' if isinstance(value, float) else value}" for name, value in tuned.chosen.items()
-    ]
+    settings = [f"{name}={_setting(value)}" for name, value in tuned.chosen.items()]
     return (
         escape(numbers.view.study.arm(tuned.arm).title),
         number(lr),

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 import dcao
-from dcao_lab.paper.curves import Read, band, running_median
+from dcao_lab.paper.curves import Read, band
 from dcao_lab.paper.drawings import Axis, Curve, Panel
 from dcao_lab.paper.style import LineStyle, literal
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
+from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
 from dcao_lab.report.analysis.view import Place, spelled
 from dcao_lab.report.figures.stability import raw_product, trace_of
 from dcao_lab.report.numbers import Numbers

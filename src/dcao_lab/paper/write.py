@@ -14,6 +14,7 @@ from dcao_lab.paper.panels import draw_panels
 from dcao_lab.paper.ranks import draw_ranks
 from dcao_lab.paper.saving import save
 from dcao_lab.paper.style import RC, LineStyle, styles
+from dcao_lab.report.analysis.solutions import MEASURES
 from dcao_lab.report.numbers import Numbers, analyse
 from dcao_lab.study import StudyResult
 
@@ -58,7 +59,7 @@ def _figures(numbers: Numbers) -> Iterator[tuple[str, Figure]]:
         yield "gains", draw_bars(charts)
     if (diagram := comparison_figures.rank_diagram(numbers)) is not None:
         yield "critical_difference", draw_ranks(diagram)
-    for measure in solution_figures.MEASURES:
+    for measure in MEASURES:
         if scatters := solution_figures.generalisation(numbers, looks, measure):
             yield f"generalisation_{measure}", draw_scatters(scatters)
 

@@ -1,16 +1,16 @@
 """Who is at work on a database of trials: locks that the system, or the database, lets go of when their holder dies."""
 
 import contextlib
-import fcntl
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from dcao_lab.errors import LabError
+from dcao_lab.filelocks import locked
 
 _EVERYBODY = 0xDCA0  # key of the lock that all share
 _NOTICE_A_LOST_MACHINE = ("tcp_keepalives_idle = 60", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 6")
@@ -64,12 +64,12 @@ class FileLocks:
         self.owner = secrets.token_hex(8)
         self._folder = folder
         with self.exclusive():  # between making the file and locking it nobody may look
-            self._own = _locked(self._file(self.owner), fcntl.LOCK_EX)
+            self._own = locked(self._file(self.owner), wait=True)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Alone among the processes of this machine."""
-        with _locked(self._file("everybody"), fcntl.LOCK_EX):
+        with locked(self._file("everybody"), wait=True):
             yield
 
     def is_alive(self, owner: str) -> bool:
@@ -78,7 +78,7 @@ class FileLocks:
         if owner == self.owner or not path.exists():
             return owner == self.owner
         try:
-            _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB).close()
+            locked(path, wait=False).close()
         except BlockingIOError:
             return True
         path.unlink()
@@ -91,16 +91,6 @@ class FileLocks:
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.lock"
-
-
-def _locked(path: Path, how: int) -> IO[str]:
-    lock = path.open("w")
-    try:
-        fcntl.flock(lock, how)
-    except BlockingIOError:
-        lock.close()
-        raise
-    return lock
 
 
 class PostgresLocks:

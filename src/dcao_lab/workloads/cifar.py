@@ -14,8 +14,11 @@ AutoAugment and label smoothing. Neither is used here, and no accuracy without t
 a guess of what remains, far below it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+
+from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
 from dcao_lab.workloads.vision import VisionWorkload
@@ -80,26 +83,18 @@ CIFAR100 = Cifar(
 def resnet_workload(cifar: Cifar, num_layers: int, target: float, step_cost: float) -> VisionWorkload:
     """Classification of CIFAR by a ResNet for small images."""
     build = partial(build_small_image_resnet, num_layers, cifar.source.num_classes)
-    return VisionWorkload(
-        info=_info(cifar, f"ResNet-{num_layers}", target, step_cost),
-        source=cifar.source,
-        build=build,
-        mean=cifar.mean,
-        std=cifar.std,
-        is_augmented=True,
-    )
+    return _workload(cifar, build, _info(cifar, f"ResNet-{num_layers}", target, step_cost))
 
 
 def vit_workload(cifar: Cifar, target: float) -> VisionWorkload:
     """Classification of CIFAR by a ViT of 7 layers."""
     build = partial(build_vit, cifar.source.num_classes, **VIT_SHAPE)
+    return _workload(cifar, build, _info(cifar, "ViT", target, 6000.0))
+
+
+def _workload(cifar: Cifar, build: Callable[[], nn.Module], info: WorkloadInfo) -> VisionWorkload:
     return VisionWorkload(
-        info=_info(cifar, "ViT", target, 6000.0),
-        source=cifar.source,
-        build=build,
-        mean=cifar.mean,
-        std=cifar.std,
-        is_augmented=True,
+        info=info, source=cifar.source, build=build, mean=cifar.mean, std=cifar.std, is_augmented=True
     )
 
 

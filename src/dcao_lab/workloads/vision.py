@@ -19,7 +19,7 @@ from dcao_lab.workloads.base import (
     require_batch_size,
     shuffled_batches,
 )
-from dcao_lab.workloads.classification import noisy_labels
+from dcao_lab.workloads.classification import moved, noisy_labels
 from dcao_lab.workloads.vision_augment import crop_and_flip, normalised
 from dcao_lab.workloads.vision_data import VisionSource, held_out, load_images
 from dcao_lab.workloads.vision_files import Images
@@ -73,7 +73,7 @@ class VisionWorkload:
             "validation": (images[validation], labels[validation]),
             "test": loaded["test"],
         }
-        return {name: (x.to(request.device), y.to(request.device)) for name, (x, y) in splits.items()}
+        return moved(splits, request)
 
     def _training_batches(self, examples: Images, batch_size: int, seed: int) -> Iterator[Batch]:
         images, labels = examples

@@ -5,8 +5,9 @@ import pytest
 
 import paper_cases
 from dcao_lab.paper import comparison_figures, training_figures
-from dcao_lab.paper.curves import band, density_grid, smoothed_density
+from dcao_lab.paper.curves import band, density_grid
 from dcao_lab.paper.style import styles
+from dcao_lab.report.analysis.solutions import smoothed_density
 from dcao_lab.report.numbers import analyse
 
 TASK, ARM = paper_cases.TASKS[0], paper_cases.ARMS[0]

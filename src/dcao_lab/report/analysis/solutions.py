@@ -1,7 +1,10 @@
 """Curvature of the trained networks beside how they do on data they have not seen."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats
 
 from dcao_lab.report.analysis.view import StudyView, final_metric
@@ -83,6 +86,15 @@ def correlations(found: tuple[Solution, ...]) -> tuple[Correlation, ...]:
         for measure in MEASURES
         for outcome in OUTCOMES
     )
+
+
+def smoothed_density(
+    nodes: Sequence[float], weights: Sequence[float], grid: Sequence[float], width: float
+) -> list[float]:
+    """The density on the grid, each node a bell of standard deviation ``width``."""
+    offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
+    bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
+    return (bells @ np.array(weights)).tolist()
 
 
 def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -> Correlation:

@@ -1,15 +1,19 @@
 """How smoothly the runs of each arm went."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import numpy as np
+from scipy.ndimage import median_filter
 
 import dcao
 from dcao_lab.report.analysis.view import Place, StudyView
 from dcao_lab.runner import StoredRun
 
 EDGE = 2.0
+SMOOTHING = 9  # probes in the running median of s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,16 @@ def largest_ritz_value(record: dcao.StepRecord) -> float | None:
     if record.estimate is None:
         return None
     return record.estimate.ritz_values[0] if record.estimate.ritz_values else record.estimate.sharpness
+
+
+def running_median(values: Sequence[float]) -> list[float]:
+    """The values without their outliers: what it is for is a slow trace with some on either side.
+
+    Example:
+        >>> running_median([1.0, 1.0, 9.0, 1.0, 1.0])
+        [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
 
 
 def _median(values: Iterable[float | None]) -> float | None:

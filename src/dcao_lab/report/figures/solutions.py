@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.solutions import Solution
+from dcao_lab.report.analysis.solutions import Solution, smoothed_density
 from dcao_lab.report.figures.base import Figure, metric_axis, rounded, to_json
 from dcao_lab.report.figures.styles import Styles, grey_first
 from dcao_lab.workloads import WorkloadInfo
@@ -68,5 +68,4 @@ def _smoothed(density: dict[str, list[float]]) -> tuple[list[float], list[float]
     span = float(nodes.max() - nodes.min()) or 1.0
     width = span / 100.0
     grid = np.linspace(nodes.min() - 3 * width, nodes.max() + 3 * width, NUM_GRID)
-    bells = np.exp(-0.5 * ((grid[:, None] - nodes) / width) ** 2) / (width * np.sqrt(2.0 * np.pi))
-    return grid.tolist(), np.maximum(bells @ weights, SMALLEST_SHARE).tolist()
+    return grid.tolist(), np.maximum(smoothed_density(nodes, weights, grid, width), SMALLEST_SHARE).tolist()

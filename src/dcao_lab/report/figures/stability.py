@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import plotly.graph_objects as go
-from scipy.ndimage import median_filter
 
 import dcao
-from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, stability_number
+from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
 from dcao_lab.report.figures.base import Figure, add_edge, log_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
 
-SMOOTHING = 9  # probes in the running median of s
 FEW_ARMS = 6  # so many are drawn with a dot a probe
 
 Read = Callable[[dcao.StepRecord], float | None]
@@ -27,7 +24,7 @@ def stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
         drawn += values
         if len(runs) <= FEW_ARMS:
             _add_probes(figure, steps, values, styles[arm])
-        _add_line(figure, steps, _smoothed(values), styles[arm])
+        _add_line(figure, steps, running_median(values), styles[arm])
     return _against_the_edge(figure, "stability number s", drawn)
 
 
@@ -97,8 +94,3 @@ def _add_line(figure: go.Figure, steps: list[int], values: list[float], style: S
         line=style.line(2),
         **{"mode": "lines", **changes},
     )
-
-
-def _smoothed(values: list[float]) -> list[float]:
-    """The running median; a slow trace with outliers either side is what it is for."""
-    return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []

@@ -1,0 +1,21 @@
+"""Locks on files, which the system lets go of when their holder dies."""
+
+import fcntl
+from pathlib import Path
+from typing import IO
+
+
+def locked(path: Path, *, wait: bool) -> IO[bytes]:
+    """The file, locked until it is closed.
+
+    Raises:
+        BlockingIOError: Somebody else has it, and ``wait`` is not set.
+        OSError: It cannot be opened, or the file system has no locks.
+    """
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
