@@ -57,7 +57,12 @@ def bare(workload: WithoutEvaluation, seed: int) -> None:
     problem = workload.start(StartRequest(seed=seed))
     optimizer = torch.optim.AdamW(problem.model.parameters(), lr=LR)
     total = 0.0
-    for _ in range(NUM_STEPS):
+    for step in range(NUM_STEPS):
+        if step % workload.info.eval_every == 0:  # as any loop would; what is evaluated is a constant on both sides
+            problem.model.eval()
+            with torch.no_grad():
+                problem.evaluate("validation"), problem.evaluate("test")
+            problem.model.train()
         batch = next(problem.batches)
         optimizer.zero_grad()
         loss = problem.loss(batch)

@@ -69,6 +69,10 @@ class TrainingPlan:
     budget: float | None = None
     schedule: Schedule = constant
 
+    def is_over(self, num_steps: float, gradient_evaluations: float) -> bool:
+        """Whether the steps or the budget are spent."""
+        return num_steps >= self.num_steps or (self.budget is not None and gradient_evaluations >= self.budget)
+
     def share_done(self, num_steps: float, gradient_evaluations: float) -> float:
         """How much of the run is done, by its steps or by its budget, whichever is spent first.
 
@@ -88,16 +92,17 @@ def train(
     Ends early once the loss has been nan or inf for ten steps in a row. ``log`` takes every step.
     """
     log = TrainingLog() if log is None else log
-    progress = _Progress(plan, log, probe_cost(optimizer))
+    progress = _Progress(plan, log, optimizer)
     set_lrs, params = _lr_setter(optimizer, plan, progress), trainable(problem.model)
+    step = minimizer(optimizer)
     yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
     while not progress.is_done:
         set_lrs()
         batch = next(problem.batches)
         before = flat_copy(params) if progress.expects_evaluation else None
         started = time.perf_counter()
-        loss = minimize(optimizer, partial(problem.loss, batch), batch).item()
-        progress.note(loss, training_lr(optimizer), probe_cost(optimizer), time.perf_counter() - started)
+        loss = step(partial(problem.loss, batch), batch).item()
+        progress.note(loss, time.perf_counter() - started)
         if progress.is_done or log.num_steps % plan.eval_every == 0:
             norms = step_norms(params, before)
             yield _evaluate(
@@ -106,18 +111,27 @@ def train(
 
 
 def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> Tensor:
-    """One training step; the loss before it.
+    """One training step of any optimizer; the loss before it."""
+    return minimizer(optimizer)(loss_fn, batch).detach()
+
+
+def minimizer(optimizer: torch.optim.Optimizer) -> Callable[[Callable[[], Tensor], Batch | None], Tensor]:
+    """How this optimizer takes one training step, found out once: ``step(loss_fn, batch)`` returns the loss before it.
 
     An optimizer that has ``minimize`` is given the loss itself, and ``batch`` as well if it says ``needs_batch``.
     """
-    if hasattr(optimizer, "minimize"):
-        needs_batch = getattr(optimizer, "needs_batch", False)
-        return optimizer.minimize(loss_fn, batch) if needs_batch else optimizer.minimize(loss_fn)
+    own = getattr(optimizer, "minimize", None)
+    if own is None:
+        return partial(_backward_and_step, optimizer)
+    return own if getattr(optimizer, "needs_batch", False) else lambda loss_fn, batch: own(loss_fn)
+
+
+def _backward_and_step(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None) -> Tensor:
     optimizer.zero_grad()
     loss = loss_fn()
     loss.backward()
     optimizer.step()
-    return loss.detach()
+    return loss
 
 
 def probe_cost(optimizer: torch.optim.Optimizer) -> float:
@@ -146,34 +160,44 @@ def evaluation_mode(model: nn.Module, optimizer: torch.optim.Optimizer) -> Itera
 
 
 class _Progress:
-    """How far a run is: what its plan, its log and its probes come to."""
+    """How far a run is: what its plan, its log and its probes come to.
 
-    def __init__(self, plan: TrainingPlan, log: TrainingLog, probe_cost: float) -> None:
-        self.plan, self.log = plan, log
-        self.gradient_evaluations = probe_cost
+    Everything here happens at every step, between steps that may take a millisecond: what does not change is looked up
+    once (``benchmarks/lab_overhead.py`` measures what is left).
+    """
+
+    def __init__(self, plan: TrainingPlan, log: TrainingLog, optimizer: torch.optim.Optimizer) -> None:
+        self.plan, self.log, self.optimizer = plan, log, optimizer
+        self.gradient_evaluations = probe_cost(optimizer)
         self.is_done = False
+        self._probes = hasattr(optimizer, "probe_cost")
         self._dearest_step = 1.0
         self._lost_in_a_row = 0
         self._num_evaluated = 0  # steps before the last evaluation
 
-    def note(self, loss: float, lr: float, probe_cost: float, seconds: float) -> None:
-        spent = self.log.num_steps + 1 + probe_cost
-        self.log.note(loss=loss, lr=lr, gradient_evaluations=spent, seconds=seconds)
-        self._dearest_step = max(self._dearest_step, spent - self.gradient_evaluations)
+    def note(self, loss: float, seconds: float) -> None:
+        log, num_steps = self.log, self.log.num_steps + 1
+        spent = num_steps + probe_cost(self.optimizer) if self._probes else float(num_steps)
+        log.note(loss, training_lr(self.optimizer), spent, seconds)
+        if self._probes:
+            self._dearest_step = max(self._dearest_step, spent - self.gradient_evaluations)
         self.gradient_evaluations = spent
         self._lost_in_a_row = 0 if math.isfinite(loss) else self._lost_in_a_row + 1
-        self.is_done = self._lost_in_a_row >= PATIENCE or self.share_done() >= 1.0
+        self.is_done = self._lost_in_a_row >= PATIENCE or self.plan.is_over(num_steps, spent)
 
-    def share_done(self, more_steps: float = 0.0, more_evaluations: float = 0.0) -> float:
-        return self.plan.share_done(self.log.num_steps + more_steps, self.gradient_evaluations + more_evaluations)
+    @property
+    def share_after_next(self) -> float:
+        """Share of the run that is done once the coming step is, probes in it left out."""
+        return self.plan.share_done(self.log.num_steps + 1, self.gradient_evaluations + 1.0)
 
     @property
     def expects_evaluation(self) -> bool:
         """Whether the coming step may end in an evaluation: for certain, or if it costs what the dearest has cost."""
+        coming = self.log.num_steps + 1
         return (
-            (self.log.num_steps + 1) % self.plan.eval_every == 0
+            coming % self.plan.eval_every == 0
             or self._lost_in_a_row == PATIENCE - 1
-            or self.share_done(1.0, self._dearest_step) >= 1.0
+            or self.plan.is_over(coming, self.gradient_evaluations + self._dearest_step)
         )
 
     def take_mean_loss(self) -> float | None:
@@ -192,7 +216,7 @@ def _lr_setter(optimizer: torch.optim.Optimizer, plan: TrainingPlan, progress: _
     initial_lrs = [group["lr"] for group in optimizer.param_groups]
 
     def set_lrs() -> None:
-        factor = plan.schedule(min(1.0, progress.share_done(1.0, 1.0)))
+        factor = plan.schedule(min(1.0, progress.share_after_next))
         for group, lr in zip(optimizer.param_groups, initial_lrs, strict=True):
             group["lr"] = factor * lr
 

@@ -40,7 +40,7 @@ class TrainingLog:
         """Training steps done."""
         return len(self.loss)
 
-    def note(self, *, loss: float, lr: float, gradient_evaluations: float, seconds: float) -> None:
+    def note(self, loss: float, lr: float, gradient_evaluations: float, seconds: float) -> None:
         """Write down one step."""
         self.loss.append(loss)
         self.lr.append(lr)

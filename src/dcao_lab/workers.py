@@ -27,13 +27,14 @@ Work = Callable[[RunConfig, Path, Place], RunResult]
 
 
 def default_threads(jobs: int) -> int:
-    """A process's share of the machine's cores.
+    """A process's share of the cores that this one may use.
 
     Example:
         >>> default_threads(jobs=10_000)
         1
     """
-    return max(1, (os.cpu_count() or 1) // jobs)
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, mine // jobs)
 
 
 def device_of_slot(device: str, slot: int, num_gpus: int) -> str:
