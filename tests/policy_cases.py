@@ -40,6 +40,8 @@ POLICY_CASES = [
     PolicyCase("momentum_anchored", policies.momentum(0.05)),
     PolicyCase("weight_decay", policies.weight_decay(0.05, anchor=0.0)),
     PolicyCase("weight_decay_anchored", policies.weight_decay(0.05)),
+    PolicyCase("ceiling", policies.ceiling()),
+    PolicyCase("ceiling_with_an_end", policies.ceiling(total_steps=1000)),
     PolicyCase("smoothed", policies.smoothed(policies.learning_rate(1.5))),
     PolicyCase(
         "composed",

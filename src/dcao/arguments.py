@@ -15,8 +15,8 @@ from dcao.probe_batch import ProbeLoader
 from dcao.probe_loop import Timing
 from dcao.schedules import Schedule
 
-DEFAULT_EVERY = 10
-"""Steps between probes: a tenth of a gradient evaluation a step with the default measure."""
+DEFAULT_TARGET = 8.0
+"""Largest s of the default policy; :func:`dcao.policies.ceiling` says why."""
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -56,15 +56,16 @@ def _require_methods(name: str, value: object, methods: tuple[str, ...], *, hint
         raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")
 
 
-def choose_policy(base: Optimizer, policy: Policy | None, target: float) -> Policy:
+def choose_policy(base: Optimizer, policy: Policy | None, target: float, total_steps: int | None) -> Policy:
     """The caller's policy, or the default one."""
     if policy is not None:
-        if target != 1.5:
-            warnings.warn("target has no effect beside policy; give it to the policy", UserWarning, stacklevel=4)
+        for name, is_set in (("target", target != DEFAULT_TARGET), ("total_steps", total_steps is not None)):
+            if is_set:
+                warnings.warn(f"{name} has no effect beside policy; give it to the policy", UserWarning, stacklevel=4)
         return policy
     if isinstance(base, LBFGS):
         return policies.fixed()  # it chooses its own step: pass through
-    return policies.smoothed(policies.learning_rate(target))
+    return policies.ceiling(target, total_steps=total_steps)
 
 
 def choose_timing(
@@ -78,7 +79,7 @@ def choose_timing(
     """When to probe."""
     if every is not None and overhead is not None:
         raise ValueError(f"give every or overhead, not both, got every={every!r} and overhead={overhead!r}")
-    schedule: Schedule | None = schedules.every(DEFAULT_EVERY) if adapts else None
+    schedule: Schedule | None = schedules.thinning() if adapts else None
     if overhead is not None:
         schedule = schedules.overhead(overhead)
     elif every is not None:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.optimizer_models import OptimizerModel
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State, between
 
 Group = dict[str, Any]
 
@@ -102,6 +102,15 @@ class Controller:
             self.policy_state = self.policy.init(observation.hyperparameters)
         decision, self.policy_state = self.policy.propose(observation, self.policy_state)
         return decision
+
+    def move_on(self, optimizer: Optimizer, step: int) -> None:
+        """Write what the policy has planned for a step without a probe, if it plans ahead."""
+        if self.policy_state is None:
+            return
+        now = self.hyperparameters(optimizer)
+        wanted = between(self.policy, step, now, self.policy_state)
+        if wanted.lr != now.lr:
+            self.scale_lr(optimizer, wanted.lr / now.lr)
 
     def apply(self, optimizer: Optimizer, decision: Decision) -> Decision:
         """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
@@ -192,8 +201,7 @@ class Controller:
 
     def _write_lrs(self, optimizer: Optimizer, lrs: list[float]) -> None:
         _set_lrs(optimizer, lrs)
-        # Read back: a tensor lr (capturable) is rounded to its own dtype.
-        self.written = [float(group["lr"]) for group in optimizer.param_groups]
+        self.written = [_as_stored(group["lr"], lr) for group, lr in zip(optimizer.param_groups, lrs, strict=True)]
 
     def _momentum(self, group: Group) -> float | None:
         if self.model is None or self.model.momentum_key is None:
@@ -250,6 +258,11 @@ def find_scheduler(optimizer: Optimizer) -> bool:
 def _describe(policy: Policy) -> str:
     """A policy and its settings; not where in memory it is."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(policy))
+
+
+def _as_stored(holder: float | Tensor, lr: float) -> float:
+    """``lr`` as it reads from the group: a tensor lr (capturable) rounds to its dtype, here without waiting for it."""
+    return float(torch.tensor(lr, dtype=holder.dtype)) if isinstance(holder, Tensor) else lr
 
 
 def _set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:

@@ -34,6 +34,8 @@ class CurvatureEstimate:
         load_signal: Part of the ``batch`` stability number that successive batches share; in the load it counts
             ``(1 - b) / (1 + b)`` times, because momentum b averages over the oscillation.
         load_noise: The rest of it, which differs from batch to batch and counts in full.
+        relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
+            the present lr, ``w`` all parameters probed; measured where ``load`` or ``batch`` is.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.
@@ -55,6 +57,7 @@ class CurvatureEstimate:
     batch: float | None = None
     load_signal: float | None = None
     load_noise: float | None = None
+    relative_step: float | None = None
     status: LanczosStatus | None = None
     num_matvecs: int = 0
     cost: float = 0.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,12 +27,14 @@ class Directional:
         total: Stability number ``batch``, which takes no account of momentum; ``inf`` where the gradient one step away
             is not finite.
         signal: Part of it that successive batches share.
+        length: ``||d_B||``, the mean over the batches.
         trust: 0 where the number means nothing, else 1.
         reason: Why it is not trusted.
     """
 
     total: float
     signal: float
+    length: float = 0.0
     trust: float = 1.0
     reason: str = ""
 
@@ -68,16 +70,17 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
         >>> g = torch.tensor([1.0, 2.0])  # of a quadratic with curvature 3, with lr 0.5
         >>> one = StepVectors(gradient=g, displacement=0.5 * g, past=0.5 * g, product=lambda v: 3.0 * v, weight=1.0)
         >>> directional([one])
-        Directional(total=1.5, signal=1.5, trust=1.0, reason='')
+        Directional(total=1.5, signal=1.5, length=1.118..., trust=1.0, reason='')
     """
-    slope = curvature = signal = 0.0
+    slope = curvature = signal = length = 0.0
     for index, batch in enumerate(batches):
+        length += float(torch.linalg.vector_norm(batch.displacement)) / len(batches)
         product = batch.product(batch.displacement)
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         slope += batch.weight * dot(batch.gradient, batch.displacement)
         curvature += batch.weight * dot(batch.displacement, product)
         signal += batch.weight * dot(past, product) if past is not None else 0.0
-    return _judge(slope, curvature, signal)
+    return replace(_judge(slope, curvature, signal), length=length)
 
 
 def dot(left: Tensor, right: Tensor) -> float:

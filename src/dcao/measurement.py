@@ -93,6 +93,7 @@ class Measurement:
             batch=along.total / step_size if along is not None and step_size > 0.0 else None,
             load_signal=along.signal if along is not None else None,
             load_noise=along.noise if along is not None else None,
+            relative_step=self._relative_step(along),
             status=reported.status if reported is not None else None,
             num_matvecs=self.num_matvecs,
             cost=self.evaluations + sum(operator.gradient_evaluations for operator in self.operators),
@@ -143,6 +144,12 @@ class Measurement:
             limit = self.geometry.dynamics.curvature_limit
             numbers["preconditioned"] = stability_number(preconditioned_sharpness, limit)
         return numbers
+
+    def _relative_step(self, along: Directional | None) -> float | None:
+        if along is None or not 0.0 < along.length < math.inf:
+            return None
+        weights = float(torch.linalg.vector_norm(flatten(self.params, dtype=self.geometry.dtype)))
+        return along.length / weights if 0.0 < weights < math.inf else None
 
     def _loss(self) -> float:
         total = sum(batch.weight for batch in self.batches)

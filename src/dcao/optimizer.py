@@ -10,6 +10,7 @@ from torch.optim import LBFGS, Optimizer
 
 from dcao import policies
 from dcao.arguments import (
+    DEFAULT_TARGET,
     check_base,
     check_probe_batch,
     check_settings,
@@ -57,13 +58,15 @@ class DCAO(Optimizer):
             step, signal and noise apart; 1 gradient evaluation a probe), ``"batch"`` (the same without momentum),
             ``"preconditioned"`` (largest eigenvalue of ``P^-1/2 H P^-1/2``) or ``"hessian"`` (the proposal's
             ``lr * lambda_max``; meaningful for SGD alone).
-        target: s that the default policy holds. Default 1.5: measured in the prototype, three quarters of the edge.
-        every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default 10; never
-            with ``policies.fixed()``.
+        target: Largest s that the default policy allows (:func:`dcao.policies.ceiling` says why it is 8).
+        total_steps: Training steps of the run, where they are known: the default policy then brings lr to 0 over the
+            last 30 % of them, which is worth as much as a schedule.
+        every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default:
+            :func:`dcao.schedules.thinning`; never with ``policies.fixed()``.
         overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows; it does
             not settle.
-        policy: Decides on hyperparameters. Default: the proposal's learning-rate rule at ``target``, on a median of 3
-            probes; momentum and weight decay stay. ``policies.fixed()`` changes nothing.
+        policy: Decides on hyperparameters. Default: :func:`dcao.policies.ceiling`, which starts small whatever lr is
+            given; momentum and weight decay stay. ``policies.fixed()`` changes nothing.
         recorder: Takes a :class:`StepRecord` a probe.
         k: Eigenpairs of a spectrum. The measures ``"hessian"`` and ``"preconditioned"`` follow the largest alone.
         num_lanczos_steps: Products of a Lanczos run at most, and then each run for the largest of the Hessian is for
@@ -83,10 +86,11 @@ class DCAO(Optimizer):
         basis_dtype: Dtype of the Lanczos basis, for example ``torch.bfloat16`` for a large model; default the vectors'.
         basis_device: Device of the Lanczos basis, for example ``"cpu"``; default the parameters'.
         momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
-        settle: Before the first update probe until the lr rule no longer cuts (60 probes at most), and in the first 200
-            steps at every one while it is at its clip.
+        settle: With a policy of yours: before the first update probe until the lr rule no longer cuts (60 probes at
+            most), and in the first 200 steps at every one while it is at its clip.
         guard: Skip a step whose loss or gradients are not finite, and halve the lr (3 times in a row at most, and not
-            with ``fixed``). Default: on, unless the policy is ``fixed``. Reads one number back from the device a step.
+            with ``fixed``); skip one whose gradient is 100 times longer than any of the last 50. Default: on, unless
+            the policy is ``fixed``. Reads one number back from the device a step.
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
             back after 3 skipped steps in a row. Default: none.
         governor: Under a scheduler, never exceed its lr.
@@ -111,7 +115,8 @@ class DCAO(Optimizer):
         base: Optimizer,
         *,
         measure: Measure = "load",
-        target: float = 1.5,
+        target: float = DEFAULT_TARGET,
+        total_steps: int | None = None,
         every: int | Schedule | None = None,
         overhead: float | None = None,
         policy: Policy | None = None,
@@ -140,9 +145,10 @@ class DCAO(Optimizer):
         self.base = base
         super().__init__(base.param_groups, base.defaults)
         self._share_base_groups()
-        self.policy = choose_policy(base, policy, target)
+        self.policy = choose_policy(base, policy, target, total_steps)
         self._adapts = not isinstance(self.policy, Fixed)
-        timing = choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settle)
+        settles = settle and policy is not None  # the default policy starts small by itself
+        timing = choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settles)
         settings = ProbeSettings(
             measure=require_measure(measure),
             k=k,

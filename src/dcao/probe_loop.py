@@ -131,6 +131,7 @@ class ProbeLoop:
     def probe_if_due(self, optimizer: Optimizer, training: TrainingBatch | None) -> None:
         """Probe before an update; before the first one, until the lr rule no longer cuts."""
         if not self.is_due():
+            self.controller.move_on(optimizer, self.num_steps)
             return
         loss = None if training is None else training.loss_value()
         started = time.perf_counter()
@@ -254,7 +255,13 @@ class ProbeLoop:
         """Ask the policy, carry out its answer, record both."""
         before = self.controller.hyperparameters(optimizer)
         s = None if estimate.s is None or estimate.s != estimate.s else estimate.s
-        observation = Observation(step=self.num_steps, s=s, trust=estimate.trust, hyperparameters=before)
+        observation = Observation(
+            step=self.num_steps,
+            s=s,
+            trust=estimate.trust,
+            hyperparameters=before,
+            relative_step=estimate.relative_step,
+        )
         decision = self.controller.decide(observation)
         carried_out = self.controller.apply(optimizer, decision)
         self.cost += estimate.cost

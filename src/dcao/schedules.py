@@ -39,6 +39,24 @@ def overhead(share: float) -> Schedule:
     return Overhead(share)
 
 
+def thinning(*stages: tuple[int, int], then: int = 30) -> Schedule:
+    """Schedule that probes often at first and seldom later.
+
+    The default probes 12 times in the first 60 steps, in which lr rises, 34 times in 500 and 84 times in 2000: 8.7 % of
+    all evaluations in 200 steps, 6.4 % in 500 and 4.0 % in 2000.
+
+    Args:
+        stages: Pairs ``(until, interval)``: up to step ``until``, every ``interval`` steps. Default
+            ``(60, 5), (500, 20)``.
+        then: Interval afterwards.
+
+    Example:
+        >>> [step for step in range(140) if thinning()(step, 0.0)]
+        [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 80, 100, 120]
+    """
+    return Thinning(stages=stages or ((60, 5), (500, 20)), then=then)
+
+
 @dataclass(frozen=True)
 class Every:
     """See :func:`every`."""
@@ -68,3 +86,26 @@ class Overhead:
     def __call__(self, step: int, cost: float) -> bool:
         """Whether the share still holds after a probe now."""
         return step == 0 or cost <= self.share * (step + cost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinning:
+    """See :func:`thinning`."""
+
+    stages: tuple[tuple[int, int], ...]
+    then: int
+
+    def __post_init__(self) -> None:
+        for until, interval in self.stages:
+            require_whole("until", until, "step")
+            require_whole("interval", interval, "step")
+        require_whole("then", self.then, "step")
+
+    def __call__(self, step: int, cost: float) -> bool:
+        """Whether ``step`` is on the grid of its stage, which starts where the one before ends."""
+        begin = 0
+        for until, interval in self.stages:
+            if step < until:
+                return (step - begin) % interval == 0
+            begin = until
+        return (step - begin) % self.then == 0

@@ -211,7 +211,9 @@ def watching(**settings: Any) -> dict[str, Any]:
 
 
 def adapting(**settings: Any) -> dict[str, Any]:
-    """Settings under which the lr really moves."""
+    """Settings under which the lr really moves: by the proposal's rule, if a target for it is named."""
+    if "target" in settings:
+        settings["policy"] = policies.smoothed(policies.learning_rate(settings.pop("target")))
     return {"every": 2, "k": 1, "num_lanczos_steps": 4, **settings}
 
 

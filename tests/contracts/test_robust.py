@@ -29,7 +29,8 @@ def probed_steps(recorder: MemoryRecorder) -> list[int]:
 
 def test_an_s_far_over_the_edge_is_checked_at_the_next_step_and_a_blow_up_is_cut_at_every_step():
     weight, recorder = one_weight(), MemoryRecorder()
-    optimizer = DCAO(torch.optim.SGD([weight], lr=1e-3), every=10, recorder=recorder, target=1.0)
+    rule = policies.smoothed(policies.learning_rate(1.0))
+    optimizer = DCAO(torch.optim.SGD([weight], lr=1e-3), every=10, recorder=recorder, policy=rule)
     blow_up = {220: 2 * ALARM, 221: 2 * ALARM, 222: 2 * ALARM, 240: 2 * ALARM}  # long after the beginning
     with_estimates(optimizer, blow_up)
     for _ in range(245):
@@ -73,7 +74,7 @@ def test_a_recorder_that_fails_warns_and_training_goes_on():
 
 def test_a_probe_by_hand_before_the_first_step_searches_as_minimize_does():
     weight = one_weight()
-    optimizer = DCAO(torch.optim.SGD([weight], lr=100.0))
+    optimizer = DCAO(torch.optim.SGD([weight], lr=100.0), policy=policies.learning_rate(1.5))
     optimizer.probe(lambda: weight.square().sum())  # curvature 2: s = 2 lr
     assert 2.0 * optimizer.param_groups[0]["lr"] == pytest.approx(1.5, rel=1e-6)
 

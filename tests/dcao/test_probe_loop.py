@@ -179,10 +179,12 @@ def test_one_step_is_probed_once():
 # --- settling, on a quadratic of curvature 2 without momentum: s is 2 * lr
 
 CURVATURE, TARGET = 2.0, 1.5
+PROPOSAL = policies.smoothed(policies.learning_rate(TARGET))
 
 
 def settling_run(lr: float, num_steps: int, **options) -> tuple[DCAO, MemoryRecorder, list[float]]:
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
+    options = {"policy": PROPOSAL, "every": 10, **options}
     optimizer = DCAO(optim.SGD([weight], lr=lr), recorder=recorder, hvp="exact", **options)
     losses = [float(optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())) for _ in range(num_steps)]
     return optimizer, recorder, losses
@@ -213,7 +215,7 @@ def test_every_step_is_probed_while_the_rule_is_at_its_clip_and_every_tenth_afte
 def test_an_lr_that_cannot_move_is_settled():
     # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no; probing faster gains nothing.
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=1e-2), recorder=recorder, hvp="exact")
+    optimizer = DCAO(optim.SGD([weight], lr=1e-2), policy=PROPOSAL, every=10, recorder=recorder, hvp="exact")
     optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     for _ in range(30):
         optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
@@ -224,7 +226,7 @@ def test_an_lr_that_cannot_move_is_settled():
 
 def test_settling_ends_where_no_probe_is_ever_trusted():
     weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=0.1), recorder=recorder)
+    optimizer = DCAO(optim.SGD([weight], lr=0.1), policy=PROPOSAL, every=10, recorder=recorder)
     for _ in range(SETTLING_STEPS + 25):
         optimizer.minimize(lambda: (0.0 * weight).sum())
     assert steps_probed(recorder) == [*range(SETTLING_STEPS), SETTLING_STEPS, SETTLING_STEPS + 10, SETTLING_STEPS + 20]
@@ -293,7 +295,7 @@ def test_what_a_probe_raises_is_a_reason_in_the_log_and_holds_the_lr():
             raise RuntimeError("out of memory, say")
         return problem.loss()
 
-    optimizer = DCAO(sgd(problem), every=5, settle=False, recorder=recorder)
+    optimizer = DCAO(sgd(problem), policy=PROPOSAL, every=5, settle=False, recorder=recorder)
     before = [p.detach().clone() for p in problem.params]
     optimizer.minimize(fails_when_probed)
     (record,) = recorder.records
@@ -325,7 +327,9 @@ def test_a_probe_that_is_due_with_nothing_to_probe_is_refused():
 
 def test_a_loss_that_blows_up_one_step_away_cuts_the_lr():
     weight, recorder = nn.Parameter(torch.tensor([0.5], dtype=torch.float64)), MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=1.0), settle=False, every=1, step_length="step", recorder=recorder)
+    optimizer = DCAO(
+        optim.SGD([weight], lr=1.0), policy=PROPOSAL, settle=False, every=1, step_length="step", recorder=recorder
+    )
     optimizer.minimize(lambda: weight.sqrt().sum())
     (record,) = recorder.records
     assert record.estimate.s == math.inf
@@ -369,7 +373,7 @@ def test_a_probe_loader_that_fails_in_mid_training_is_a_reason_in_the_log():
     recorder = MemoryRecorder()
     loader = ProbeLoader(Flaky(), lambda batch: (batch * weight**2).sum(), num_batches=2)
     base = torch.optim.SGD([weight], lr=0.1)
-    optimizer = DCAO(base, every=2, settle=False, probe_batch=loader, recorder=recorder)
+    optimizer = DCAO(base, policy=PROPOSAL, every=2, settle=False, probe_batch=loader, recorder=recorder)
     for _ in range(3):
         optimizer.minimize(lambda: weight.square().sum())
     assert recorder.records[0].estimate.reason == ""

@@ -178,7 +178,7 @@ POLICIES = {
     "composed": full_rules(),
     "smoothed_composed": policies.smoothed(full_rules()),
 }
-DEFAULT = policies.smoothed(policies.learning_rate(1.5))
+DEFAULT = policies.ceiling()
 
 
 def real_run(path: Path, policy: policies.Policy | None, num_steps: int = 40) -> None:

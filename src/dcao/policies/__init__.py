@@ -2,6 +2,7 @@
 
 from dcao.policies.anchored import momentum, weight_decay
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+from dcao.policies.ceiling import ceiling
 from dcao.policies.compose import compose, smoothed
 from dcao.policies.fixed import fixed
 from dcao.policies.learning_rate import learning_rate
@@ -12,6 +13,7 @@ __all__ = [
     "Observation",
     "Policy",
     "State",
+    "ceiling",
     "compose",
     "fixed",
     "learning_rate",

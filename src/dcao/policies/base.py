@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,12 +37,15 @@ class Observation:
         s: Stability number at the present hyperparameters; the edge is at 2. None: it could not be measured.
         trust: How far to trust ``s``: 0 (not at all) to 1.
         hyperparameters: Present values.
+        relative_step: Length of the displacement that one batch's gradient leads to over that of the weights; None:
+            it was not measured.
     """
 
     step: int
     s: float | None
     trust: float
     hyperparameters: Hyperparameters
+    relative_step: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +64,28 @@ class Decision:
     clipped: bool = False
 
 
+Plan = Callable[[int, Hyperparameters, State], Hyperparameters]
+
+
 class Policy(Protocol):
-    """Pure: the same observation and state give the same decision."""
+    """Pure: the same observation and state give the same decision.
+
+    A policy that moves hyperparameters between probes as well has a third method,
+    ``between(step, hyperparameters, state) -> Hyperparameters``: what trains at a later step, a function of the state
+    that the last decision has left.
+    """
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """State before the first decision; ValueError where the present values are out of the policy's bounds."""
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """Decision for the coming steps, and the next state."""
+
+
+def between(policy: Policy, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
+    """What ``policy`` has planned for a step without a probe; the present values if it does not plan."""
+    plan: Plan | None = getattr(policy, "between", None)
+    return hyperparameters if plan is None else plan(step, hyperparameters, state)
 
 
 def reason_to_hold(observation: Observation, min_trust: float = MIN_TRUST) -> str | None:

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State
+from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State, between
 
 
 def compose(*policies: Policy) -> Composed:
@@ -73,6 +73,12 @@ class Composed:
         final = Decision(hyperparameters=observation.hyperparameters, reason="; ".join(reasons), clipped=clipped)
         return final, {"parts": parts}
 
+    def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
+        """What those that plan have planned, in turn."""
+        for policy, part in zip(self.policies, state["parts"], strict=True):
+            hyperparameters = between(policy, step, hyperparameters, part)
+        return hyperparameters
+
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothed:
@@ -98,3 +104,7 @@ class Smoothed:
             note = f"; median of {len(curvatures)}, this probe {observation.s:.3g}"
             decision = replace(decision, reason=decision.reason + note)
         return decision, {"curvatures": curvatures, "inner": inner}
+
+    def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
+        """What the inner policy has planned."""
+        return between(self.policy, step, hyperparameters, state["inner"])

@@ -1,0 +1,211 @@
+"""The default rule: from a small first step, whatever lr is given, up to a ceiling that the probes put there."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+
+from dcao.policies.base import (
+    MIN_TRUST,
+    Decision,
+    Hyperparameters,
+    Observation,
+    State,
+    reason_to_hold,
+    require_bounds,
+    require_min_trust,
+    require_target,
+)
+
+STEPS_AHEAD = 10
+"""The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
+
+
+def ceiling(
+    target: float = 8.0,
+    *,
+    total_steps: int | None = None,
+    max_relative_step: float = 0.1,
+    first_relative_step: float = 1e-3,
+    growth: float = 1.1,
+    gamma_down: float = 0.8,
+    gamma_arrival: float = 0.5,
+    decay: float = 0.3,
+    window: int = 3,
+    min_lr: float = 1e-10,
+    max_lr: float = 1e3,
+    min_trust: float = MIN_TRUST,
+) -> Ceiling:
+    """Start small, rise until a probe objects, then stay under the ceiling; decay at the end, if it is known.
+
+    With ``l = ||d|| / ||w||``, the length of the displacement that one batch's gradient leads to over that of the
+    weights, both s and l are proportional to lr, so a probe allows ``lr * min(target / s, max_relative_step / l)``.
+    The ceiling is that number for the last probes together: the median of s, whose estimates have outliers, and the
+    root mean square of l, which has none and whose largest values do the damage.
+
+    1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter.
+    2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
+    3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
+       of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
+       valley that flattens it allows any.
+    4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0.
+
+    Args:
+        target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the
+            rule would shrink lr without end, so what it stops is what lies clearly above.
+        total_steps: Training steps of the run; None: no decay.
+        max_relative_step: Largest l. Default 0.1: the best constant lrs had 0.03 to 0.2 early in training.
+        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage.
+        growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
+        gamma_down: Smallest factor of one probe. Default from the proposal.
+        gamma_arrival: The same for the probe that ends the rise, which sees what has come up over several steps.
+        decay: Share of the run, at its end, over which lr goes to 0.
+        window: Probes that the ceiling is from. Default 3: the smallest that survives an outlier.
+        min_lr: Bound on lr, so low that only float noise is below it.
+        max_lr: Bound on lr.
+        min_trust: An estimate trusted less is not acted on.
+
+    Example:
+        >>> rule = ceiling()
+        >>> given = Hyperparameters(lr=10.0)
+        >>> seen = Observation(step=0, s=500.0, trust=1.0, hyperparameters=given, relative_step=4.0)
+        >>> decision, state = rule.propose(seen, rule.init(given))
+        >>> decision.hyperparameters.lr, round(rule.between(1, decision.hyperparameters, state).lr, 6)
+        (0.0025, 0.00275)
+    """
+    return Ceiling(
+        target=target,
+        total_steps=total_steps,
+        max_relative_step=max_relative_step,
+        first_relative_step=first_relative_step,
+        growth=growth,
+        gamma_down=gamma_down,
+        gamma_arrival=gamma_arrival,
+        decay=decay,
+        window=window,
+        min_lr=min_lr,
+        max_lr=max_lr,
+        min_trust=min_trust,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """See :func:`ceiling`. It goes on from the lr that it finds, so that others may scale it in between."""
+
+    target: float
+    total_steps: int | None
+    max_relative_step: float
+    first_relative_step: float
+    growth: float
+    gamma_down: float
+    gamma_arrival: float
+    decay: float
+    window: int
+    min_lr: float
+    max_lr: float
+    min_trust: float
+
+    def __post_init__(self) -> None:
+        require_target(self.target)
+        require_min_trust(self.min_trust)
+        require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
+        _require(self.total_steps is None or self.total_steps >= 1, "total_steps", self.total_steps, "at least 1")
+        for name in ("max_relative_step", "first_relative_step"):
+            _require(getattr(self, name) > 0.0, name, getattr(self, name), "positive")
+        _require(1.0 <= self.growth < math.inf, "growth", self.growth, "at least 1 and finite")
+        for name in ("gamma_down", "gamma_arrival"):
+            _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
+        _require(0.0 <= self.decay <= 1.0, "decay", self.decay, "a share between 0 and 1")
+        _require(self.window >= 1, "window", self.window, "at least 1 probe")
+
+    def init(self, hyperparameters: Hyperparameters) -> State:
+        """Nothing measured yet."""
+        return {"step": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
+
+    def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
+        """The ceiling from this probe and the last ones, and lr under it."""
+        now, step = observation.hyperparameters, observation.step
+        held = _reason_to_hold(observation, self.min_trust)
+        if held is not None:
+            return Decision(hyperparameters=self.between(step, now, state), reason=f"lr {held}"), state
+        first = state["step"] is None
+        level = self._first_level(observation) if first else self._level(step, now.lr, state)
+        state = self._seen(observation, state)
+        allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:])
+        highest = self._allowed(state["curvatures"], state["lengths"])
+        arrives = not state["arrived"] and level > min(allowed, highest)
+        if arrives:
+            level = max(min(level, allowed, highest), self.gamma_arrival * level)
+        elif level > highest:
+            level = max(highest, self.gamma_down * level)
+        state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
+        lr = self._inside(level * self._decayed(step))
+        phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
+        limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
+        return Decision(
+            hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
+        ), state
+
+    def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
+        """What trains at a step without a probe."""
+        if state["step"] in (None, step) or not hyperparameters.lr > 0.0:
+            return hyperparameters
+        level = self._level(step, hyperparameters.lr, state)
+        return replace(hyperparameters, lr=self._inside(level * self._decayed(step)))
+
+    def _inside(self, lr: float) -> float:
+        return min(max(lr, self.min_lr), self.max_lr)
+
+    def _first_level(self, observation: Observation) -> float:
+        lr, length = observation.hyperparameters.lr, observation.relative_step
+        return lr * self.first_relative_step / length if length else lr
+
+    def _level(self, step: int, lr: float, state: State) -> float:
+        """Lr at this step without the decay: that of the step before, risen once."""
+        if state["step"] == step:  # probed again
+            return lr / self._decayed(step)
+        level = lr / self._decayed(step - 1)
+        rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
+        if state["arrived"]:
+            rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
+        highest = math.inf if state["ceiling"] is None else state["ceiling"]
+        return min(level * rise, max(level, highest))
+
+    def _seen(self, observation: Observation, state: State) -> State:
+        """The state with this probe among the last ones, per unit of lr."""
+        lr, last = observation.hyperparameters.lr, slice(-self.window, None)
+        assert observation.s is not None
+        lengths = state["lengths"]
+        if observation.relative_step is not None:
+            lengths = [*lengths, observation.relative_step / lr][last]
+        curvatures = [*state["curvatures"], observation.s / lr][last]
+        return {**state, "step": observation.step, "curvatures": curvatures, "lengths": lengths}
+
+    def _allowed(self, curvatures: list[float], lengths: list[float]) -> float:
+        """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
+        curvature = statistics.median(curvatures)
+        by_curvature = self.target / curvature if curvature > 0.0 else math.inf
+        length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
+        return min(by_curvature, self.max_relative_step / length if length > 0.0 else math.inf)
+
+    def _decayed(self, step: int) -> float:
+        """1, and in the last part of the run the share of that part which is left."""
+        if self.total_steps is None or self.decay == 0.0:
+            return 1.0
+        left = max(self.total_steps - step, 1)
+        return min(1.0, left / max(self.decay * self.total_steps, 1.0))
+
+
+def _reason_to_hold(observation: Observation, min_trust: float) -> str | None:
+    """As for every rule, but that curvature at or below zero is no reason here: it sets no limit."""
+    s = observation.s
+    if s is not None and s <= 0.0:
+        observation = replace(observation, s=1.0)
+    return reason_to_hold(observation, min_trust)
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {rule}, got {value!r}")

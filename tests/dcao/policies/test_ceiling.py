@@ -1,0 +1,196 @@
+"""The default rule, number by number, and in closed loop on a quadratic and on a network from nine decades of lr."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn, optim
+
+from dcao import DCAO, MemoryRecorder, policies
+from dcao.policies import Hyperparameters, Observation
+from dcao.policies.ceiling import STEPS_AHEAD
+
+HERE = Hyperparameters(lr=0.5, momentum=0.9, weight_decay=0.01)
+
+
+def at(step: int, lr: float, s: float | None, relative_step: float | None = None, trust: float = 1.0) -> Observation:
+    here = Hyperparameters(lr=lr, momentum=0.9, weight_decay=0.01)
+    return Observation(step=step, s=s, trust=trust, hyperparameters=here, relative_step=relative_step)
+
+
+def started(rule, lr: float = 1.0, s: float = 1.0, relative_step: float = 0.01):
+    """State and lr after a first probe at step 0."""
+    decision, state = rule.propose(at(0, lr, s, relative_step), rule.init(HERE))
+    return decision.hyperparameters.lr, state
+
+
+@pytest.mark.parametrize("lr", [10.0**exponent for exponent in range(-7, 2)])
+def test_the_first_step_has_the_same_length_whatever_lr_is_given(lr):
+    # s and the relative step are proportional to lr: curvature 5, length 0.2 per unit of lr
+    first, _ = started(policies.ceiling(first_relative_step=1e-3), lr, 5.0 * lr, 0.2 * lr)
+    assert first == pytest.approx(1e-3 / 0.2, rel=1e-12)
+
+
+def test_without_a_relative_step_it_starts_from_the_lr_that_is_given():
+    decision, state = (rule := policies.ceiling()).propose(at(0, 0.5, 1.0), rule.init(HERE))
+    assert decision.hyperparameters == HERE
+    assert rule.between(1, HERE, state).lr == pytest.approx(0.5 * 1.1)
+
+
+def test_lr_rises_by_its_growth_a_step_for_ten_steps_without_a_probe_and_then_waits():
+    rule = policies.ceiling(target=1e9, max_relative_step=1e9, growth=1.2)
+    lr, state = started(rule)
+    for step in range(1, STEPS_AHEAD + 6):
+        lr = rule.between(step, Hyperparameters(lr=lr), state).lr
+        assert lr == pytest.approx(0.1 * 1.2 ** min(step, STEPS_AHEAD))
+
+
+# What one probe at step 5 makes of lr 1 on the way up, worked by hand: risen once to 1.1; allowed is
+# min(8 / s, 0.1 / l) times the lr of the probe, and at least half of 1.1 is kept.
+ENDS_OF_A_RISE = [
+    ("nothing objects", 1.0, 0.01, 1.1, "rise"),
+    ("curvature objects", 10.0, 0.01, 0.8, "arrived"),
+    ("the relative step objects", 1.0, 0.16, 0.625, "arrived"),
+    ("both object, far above", 100.0, 0.5, 0.55, "arrived"),
+    ("the loss is not finite one step away", math.inf, 0.01, 0.55, "arrived"),
+    ("negative curvature sets no limit", -50.0, 0.01, 1.1, "rise"),
+]
+
+
+@pytest.mark.parametrize(("name", "s", "length", "lr", "phase"), ENDS_OF_A_RISE, ids=[row[0] for row in ENDS_OF_A_RISE])
+def test_one_probe_ends_the_rise(name, s, length, lr, phase):
+    rule = policies.ceiling()
+    _, state = started(rule)
+    decision, _ = rule.propose(at(5, 1.0, s, length), {**state, "curvatures": [], "lengths": []})
+    assert decision.hyperparameters.lr == pytest.approx(lr, rel=1e-12)
+    assert decision.reason.startswith(f"{phase}: lr 1 -> {lr:.3g}; this probe allows ")
+
+
+def arrived(rule, lr: float = 1.0, step: int = 10, s: float = 8.0, length: float = 0.01):
+    """State of a run whose last three probes saw s at lr."""
+    window = {"curvatures": [s / lr] * 3, "lengths": [length / lr] * 3}
+    return {**rule.init(HERE), **window, "step": step, "ceiling": 8.0 / s * lr, "arrived": True}
+
+
+def test_under_the_ceiling_an_outlier_moves_nothing_and_two_cut_by_gamma_down():
+    rule = policies.ceiling()
+    once, state = rule.propose(at(30, 1.0, 800.0, 0.01), arrived(rule))
+    assert once.hyperparameters.lr == pytest.approx(1.0)
+    twice, _ = rule.propose(at(50, 1.0, 800.0, 0.01), state)
+    assert twice.hyperparameters.lr == pytest.approx(0.8)
+
+
+def test_under_the_ceiling_lr_rises_no_faster_than_the_number_of_steps():
+    rule = policies.ceiling()
+    state, lr = arrived(rule, step=20, s=1e-6), 1.0
+    for step in range(21, 100):
+        lr = rule.between(step, Hyperparameters(lr=lr), state).lr
+    assert lr == pytest.approx(100 / 21, rel=1e-9)  # the product of (step + 1) / step
+
+
+def test_lr_stops_at_the_ceiling():
+    rule = policies.ceiling()
+    lr = rule.between(11, Hyperparameters(lr=0.99), arrived(rule)).lr
+    assert lr == 1.0
+    assert rule.between(12, Hyperparameters(lr=lr), arrived(rule)).lr == 1.0
+
+
+def test_the_decay_is_a_straight_line_over_the_last_part_and_reaches_0_after_the_last_step():
+    rule = policies.ceiling(total_steps=100, decay=0.4)
+    state, lr, course = arrived(rule), 1.0, []
+    for step in range(11, 130):
+        lr = rule.between(step, Hyperparameters(lr=lr), state).lr
+        course.append(lr)
+    expected = [min(1.0, max(100 - step, 1) / 40) for step in range(11, 130)]
+    assert course == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_others_make_of_lr_in_between_is_what_it_goes_on_from():
+    rule = policies.ceiling()
+    state = arrived(rule, s=1.0)
+    assert rule.between(11, Hyperparameters(lr=0.5), state).lr == pytest.approx(0.5 * 12 / 11)
+    decision, _ = rule.propose(at(11, 0.5, 0.5, 0.005), state)
+    assert decision.hyperparameters.lr == pytest.approx(0.5 * 12 / 11)
+
+
+def test_a_second_probe_of_the_same_step_does_not_rise_again():
+    rule = policies.ceiling()
+    lr, state = started(rule)
+    decision, _ = rule.propose(at(0, lr, lr, 0.01 * lr), state)
+    assert decision.hyperparameters.lr == pytest.approx(lr)
+    assert rule.between(0, Hyperparameters(lr=lr), state).lr == lr
+
+
+WRONG = [
+    ({"target": 0.0}, r"target must be positive and finite, got 0.0"),
+    ({"total_steps": 0}, r"total_steps must be at least 1, got 0"),
+    ({"max_relative_step": -1.0}, r"max_relative_step must be positive, got -1.0"),
+    ({"first_relative_step": math.nan}, r"first_relative_step must be positive, got nan"),
+    ({"growth": 0.9}, r"growth must be at least 1 and finite, got 0.9"),
+    ({"gamma_down": 0.0}, r"gamma_down must be in \(0, 1\], got 0.0"),
+    ({"gamma_arrival": 1.5}, r"gamma_arrival must be in \(0, 1\], got 1.5"),
+    ({"decay": 1.5}, r"decay must be a share between 0 and 1, got 1.5"),
+    ({"window": 0}, r"window must be at least 1 probe, got 0"),
+    ({"min_lr": 1.0, "max_lr": 0.1}, r"bounds of lr must satisfy"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG, ids=[next(iter(settings)) for settings, _ in WRONG])
+def test_a_wrong_setting_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        policies.ceiling(**settings)
+
+
+# --- in closed loop
+
+
+def quadratic_run(lr: float, num_steps: int, **options):
+    """SGD with momentum on curvatures 1 and 100, from (1, 1) to (3, 3)."""
+    weight, curvatures = nn.Parameter(torch.ones(2, dtype=torch.float64)), torch.tensor([1.0, 100.0])
+    recorder = MemoryRecorder()
+    optimizer = DCAO(optim.SGD([weight], lr=lr, momentum=0.9), recorder=recorder, hvp="exact", **options)
+    for _ in range(num_steps):
+        loss = optimizer.minimize(lambda: 0.5 * (curvatures * (weight - 3.0).square()).sum())
+    return float(loss), recorder, optimizer
+
+
+@pytest.mark.parametrize("lr", [1e-7, 1e-2, 10.0])
+def test_on_a_quadratic_every_start_gives_the_same_run(lr):
+    loss, recorder, _ = quadratic_run(lr, 300)
+    reference, expected, _ = quadratic_run(1e-3, 300)
+    assert loss < 1e-4
+    assert loss == pytest.approx(reference, rel=1e-3)
+    # float noise alone: the first lr is lr * 1e-3 / l
+    assert recorder.records[0].after.lr == pytest.approx(expected.records[0].after.lr, rel=1e-9)
+
+
+def test_the_last_steps_of_a_known_length_are_short():
+    _, _, whole = quadratic_run(1e-3, 200)
+    _, _, ended = quadratic_run(1e-3, 200, total_steps=200)
+    assert ended.param_groups[0]["lr"] == pytest.approx(whole.param_groups[0]["lr"] / 60, rel=0.5)
+
+
+def test_a_checkpoint_between_probes_goes_on_bit_for_bit():
+    torch.manual_seed(0)
+    x, y = torch.randn(32, 4), torch.randn(32, 1)
+
+    def make():
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        return model, DCAO(optim.AdamW(model.parameters(), lr=10.0), total_steps=60)
+
+    def train(model, optimizer, num_steps):
+        for _ in range(num_steps):
+            optimizer.minimize(lambda: (model(x) - y).square().mean())
+
+    model, optimizer = make()
+    train(model, optimizer, 60)
+    first, before = make()
+    train(first, before, 33)
+    second, after = make()
+    second.load_state_dict(first.state_dict())
+    after.load_state_dict(before.state_dict())
+    train(second, after, 27)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), second.parameters(), strict=True))
