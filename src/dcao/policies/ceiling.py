@@ -27,7 +27,7 @@ def ceiling(
     *,
     total_steps: int | None = None,
     max_relative_step: float = 0.1,
-    first_relative_step: float = 1e-3,
+    first_relative_step: float | None = 1e-3,
     growth: float = 1.1,
     gamma_down: float = 0.8,
     gamma_arrival: float = 0.5,
@@ -56,7 +56,8 @@ def ceiling(
             rule would shrink lr without end, so what it stops is what lies clearly above.
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l. Default 0.1: the best constant lrs had 0.03 to 0.2 early in training.
-        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage.
+        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start from the lr
+            that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
         gamma_down: Smallest factor of one probe. Default from the proposal.
         gamma_arrival: The same for the probe that ends the rise, which sees what has come up over several steps.
@@ -97,7 +98,7 @@ class Ceiling:
     target: float
     total_steps: int | None
     max_relative_step: float
-    first_relative_step: float
+    first_relative_step: float | None
     growth: float
     gamma_down: float
     gamma_arrival: float
@@ -113,7 +114,8 @@ class Ceiling:
         require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
         _require(self.total_steps is None or self.total_steps >= 1, "total_steps", self.total_steps, "at least 1")
         for name in ("max_relative_step", "first_relative_step"):
-            _require(getattr(self, name) > 0.0, name, getattr(self, name), "positive")
+            value = getattr(self, name)
+            _require(value is None or value > 0.0, name, value, "positive")
         _require(1.0 <= self.growth < math.inf, "growth", self.growth, "at least 1 and finite")
         for name in ("gamma_down", "gamma_arrival"):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
@@ -160,7 +162,7 @@ class Ceiling:
 
     def _first_level(self, observation: Observation) -> float:
         lr, length = observation.hyperparameters.lr, observation.relative_step
-        return lr * self.first_relative_step / length if length else lr
+        return lr * self.first_relative_step / length if length and self.first_relative_step else lr
 
     def _level(self, step: int, lr: float, state: State) -> float:
         """Lr at this step without the decay: that of the step before, risen once."""
