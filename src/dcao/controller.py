@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dcao.isolation import living
 from dcao.optimizer_models import OptimizerModel
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State, between
 
@@ -251,8 +251,8 @@ def find_scheduler(optimizer: Optimizer) -> bool:
     ``ReduceLROnPlateau`` leaves no mark on the groups; its first cut would be of an lr of DCAO's.
     """
     groups = optimizer.param_groups
-    alive = [each for each in gc.get_objects() if issubclass(type(each), LRScheduler)]
-    return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in alive)
+    schedulers = living(LRScheduler)
+    return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in schedulers)
 
 
 def _describe(policy: Policy) -> str:

@@ -122,6 +122,31 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
+def living(kind: type[T]) -> list[T]:
+    """Every instance of ``kind`` among the garbage collector's objects; each type is asked once.
+
+    By type(), not isinstance(): an isinstance check may run code of proxies (mocks, lazy modules).
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> any(each is layer for each in living(nn.Linear))
+        True
+    """
+    is_kind = _IsKind(kind)
+    return [each for each in gc.get_objects() if is_kind[type(each)]]
+
+
+class _IsKind(dict[type, bool]):
+    """Answers that are worked out once: ``issubclass`` takes longer than finding an answer again."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __missing__(self, asked: type) -> bool:
+        self[asked] = issubclass(asked, self.kind)
+        return self[asked]
+
+
 def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
     """Every module of the model or models that hold ``params``, found without a reference to the model.
 
@@ -134,8 +159,7 @@ def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
         ['BatchNorm1d', 'Linear', 'Sequential']
     """
     wanted = {id(p) for p in params}
-    # type(), not isinstance(): an isinstance check may run code of proxies (mocks, lazy modules).
-    alive = [m for m in gc.get_objects() if issubclass(type(m), nn.Module) and "_modules" in m.__dict__]
+    alive = [module for module in living(nn.Module) if "_modules" in module.__dict__]
     parents: dict[int, list[nn.Module]] = {}
     for module in alive:
         for child in module._modules.values():
