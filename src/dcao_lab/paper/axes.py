@@ -10,6 +10,8 @@ from dcao_lab.paper.drawings import Axis
 from dcao_lab.paper.style import literal
 
 _LETTERS_HIGH = 22  # as many as a panel is high
+_NARROW = 25  # letters; a narrower panel has room for fewer numbers
+_MOST_TICKS, _FEW_TICKS = 5, 4
 _FEW_DECADES = 1.7  # fewer than this need ticks at 2 and 5 as well
 
 
@@ -18,11 +20,11 @@ def set_up(axes: Axes, title: str, x: Axis, y: Axis, *, letters: int = 30) -> No
     axes.set_title(wrapped(literal(title), letters))
     axes.set_xlabel(wrapped(x.label, letters))
     axes.set_ylabel(wrapped(y.label, _LETTERS_HIGH))
-    _set_up_axis(axes, "x", x)
-    _set_up_axis(axes, "y", y)
+    _set_up_axis(axes, "x", x, most_ticks=_MOST_TICKS if letters >= _NARROW else _FEW_TICKS)
+    _set_up_axis(axes, "y", y, most_ticks=_MOST_TICKS)
 
 
-def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
+def _set_up_axis(axes: Axes, which: str, axis: Axis, *, most_ticks: int) -> None:
     getattr(axes, f"set_{which}scale")(axis.scale)
     if axis.limits is not None:
         getattr(axes, f"set_{which}lim")(*axis.limits)
@@ -33,7 +35,7 @@ def _set_up_axis(axes: Axes, which: str, axis: Axis) -> None:
     elif axis.scale == "log":
         _logarithmic(ticks, *getattr(axes, f"get_{which}lim")())
     else:
-        ticks.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        ticks.set_major_locator(MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10]))
     if axis.format == "share":
         ticks.set_major_formatter(PercentFormatter(xmax=1.0))
 

@@ -1,15 +1,14 @@
-"""Figures that compare arms: robustness, gains, time to target, profiles and ranks."""
+"""Figures that compare arms: robustness, time to target, profiles and ranks; of many arms the leading ones."""
 
 import math
 
-from dcao_lab.paper.drawings import Axis, Bar, BarChart, Curve, Panel, RankDiagram
-from dcao_lab.paper.style import literal
+from dcao_lab.paper.drawings import Axis, Curve, Panel, RankDiagram, Sheet
 from dcao_lab.paper.training_figures import Styles, metric_axis, within_reach
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.comparisons import ArmComparison
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.targets import Reaching
 from dcao_lab.report.numbers import Numbers
+from dcao_lab.report.words import crowding
 from dcao_lab.statistics import PerformanceProfile
 
 MOST_TICKS = 6
@@ -20,11 +19,12 @@ def varied_axes(numbers: Numbers) -> list[str]:
     return list(dict.fromkeys(sweep.axis for sweep in numbers.sweeps if sweep.source == "variations"))
 
 
-def robustness(numbers: Numbers, styles: Styles, axis: str) -> list[Panel]:
+def robustness(numbers: Numbers, styles: Styles, axis: str) -> Sheet:
     """Final metric along an axis: median and range over seeds; a cross where the median run diverged."""
     panels = []
     for task, info in numbers.view.infos.items():
-        chosen = [s for s in numbers.sweeps if (s.task, s.axis, s.source) == (task, axis, "variations")]
+        own = [s for s in numbers.sweeps if (s.task, s.axis, s.source) == (task, axis, "variations")]
+        chosen = [s for s in own if s.arm in numbers.leading]
         if not chosen:
             continue
         x, places = _varied(axis, chosen)
@@ -32,57 +32,34 @@ def robustness(numbers: Numbers, styles: Styles, axis: str) -> list[Panel]:
         y = within_reach(metric_axis(info), [value for curve in curves for value in curve.y])
         worst = "bottom" if info.higher_is_better else "top"
         panels.append(Panel(title=info.title, x=x, y=y, curves=curves, worst=worst))
-    return panels
+    note = f"Lines: medians over seeds; bars: the range of the runs that did not diverge. {crowding.on_paper(numbers)}"
+    return Sheet(panels=panels, note=note)
 
 
-def gains(numbers: Numbers) -> dict[str, list[ArmComparison]]:
-    """The comparisons with references under the workloads' own conditions, by task."""
-    found: dict[str, list[ArmComparison]] = {}
-    for comparison in numbers.comparisons:
-        if "reference" in comparison.kinds and comparison.variation is None and comparison.gain is not None:
-            found.setdefault(comparison.task, []).append(comparison)
-    return found
-
-
-def gain_charts(numbers: Numbers, styles: Styles) -> list[BarChart]:
-    """What each arm gains over its reference, with the interval; right of zero is better."""
-    charts = []
-    for task, found in gains(numbers).items():
-        info = numbers.view.infos[task]
-        scale = 100.0 if info.metric == "accuracy" else 1.0
-        sign = scale if info.higher_is_better else -scale
-        rivals = {comparison.other for comparison in found}
-        over = f" over {numbers.view.study.arm(found[0].other).title}" if len(rivals) == 1 else ""
-        x = Axis(label=literal(f"gain{over} in {formats.difference_unit(info)}"))
-        bars = [_bar(numbers, comparison, scale, sign, styles, is_named=not over) for comparison in found]
-        charts.append(BarChart(title=info.title, x=x, bars=bars))
-    return charts
-
-
-def times_to_target(numbers: Numbers, styles: Styles) -> list[Panel]:
+def times_to_target(numbers: Numbers, styles: Styles) -> Sheet:
     """Share of the runs that have reached the target (Kaplan and Meier); a tick where a run ended without it."""
     panels = []
     for task, info in numbers.view.infos.items():
-        chosen = [reaching for reaching in numbers.reachings.values() if reaching.task == task]
+        chosen = [r for r in numbers.reachings.values() if r.task == task and r.arm in numbers.leading]
         if any(any(reaching.times.reached) for reaching in chosen):
             ordered = sorted(chosen, key=lambda reaching: list(styles).index(reaching.arm))
             curves = [_reaching(numbers.view.study.arm(r.arm).title, r, styles) for r in ordered]
             title = f"{info.title}: {formats.metric(info, info.target)}"
             y = Axis(label="runs at the target", format="share", limits=(-0.03, 1.05))
             panels.append(Panel(title=title, x=Axis(label="gradient evaluations"), y=y, curves=curves))
-    return panels
+    return Sheet(panels=panels, note=crowding.on_paper(numbers))
 
 
-def profiles(numbers: Numbers, styles: Styles) -> list[Panel]:
+def profiles(numbers: Numbers, styles: Styles) -> Sheet:
     """Share of the workloads on which an arm needs at most so many times the evaluations of the fastest."""
     if numbers.overall is None or not any(map(_has_finite, numbers.overall.profiles.values())):
-        return []
-    found = numbers.overall.profiles
+        return Sheet(panels=())
+    found = {arm: own for arm, own in numbers.overall.profiles.items() if arm in numbers.leading}
     end = max(profile.r_max for profile in found.values())
     curves = [_profile(numbers.view.study.arm(arm).title, profile, end, styles[arm]) for arm, profile in found.items()]
     x = Axis(label="times the fastest arm's evaluations", limits=(0.9, end + 0.1))
     y = Axis(label="share of workloads", format="share", limits=(-0.03, 1.05))
-    return [Panel(title="", x=x, y=y, curves=curves)]
+    return Sheet(panels=[Panel(title="", x=x, y=y, curves=curves)], note=crowding.on_paper(numbers))
 
 
 def rank_diagram(numbers: Numbers) -> RankDiagram | None:
@@ -123,16 +100,6 @@ def _varied(axis: str, sweeps: list[Sweep]) -> tuple[Axis, dict[float, float]]:
         return Axis(label=label, scale="log", ticks=values if len(values) <= MOST_TICKS else ()), places
     spelled = [formats.axis_value(axis, value) for value in values]
     return Axis(label=label, ticks=range(len(values)), tick_labels=spelled), {v: i for i, v in enumerate(values)}
-
-
-def _bar(
-    numbers: Numbers, comparison: ArmComparison, scale: float, sign: float, styles: Styles, *, is_named: bool
-) -> Bar:
-    interval = comparison.found.interval
-    ends = (None, None) if interval.low is None else sorted((sign * interval.low, sign * interval.high))
-    arm = numbers.view.study.arm(comparison.arm)
-    label = f"{arm.title} over {numbers.view.study.arm(comparison.other).title}" if is_named else arm.title
-    return Bar(label=label, value=scale * comparison.gain, low=ends[0], high=ends[1], style=styles[arm.name])
 
 
 def _reaching(title: str, reaching: Reaching, styles: Styles) -> Curve:

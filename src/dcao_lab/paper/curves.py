@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcao_lab.report.analysis.spread import spread_shares
 from dcao_lab.runner import StoredRun
 from dcao_lab.training import EvaluationPoint
 
@@ -19,9 +20,9 @@ class Band:
 
     Attributes:
         x: Where they stood, medians over the runs.
-        low: First quartile over the runs.
+        low: Lower end of the spread: of few runs the smallest value, of more the first quartile.
         median: Their median.
-        high: Third quartile.
+        high: Its upper end.
     """
 
     x: tuple[float, ...]
@@ -31,10 +32,11 @@ class Band:
 
 
 def band(runs: Sequence[StoredRun], x: Read, y: Read) -> Band:
-    """Quartiles over the runs at each evaluation that all of them have."""
+    """Median and spread over the runs at each evaluation that all of them have."""
     columns = [column for column in zip(*(run.points for run in runs), strict=False) if _has(column, y)]
     rows = [[value if (value := y(point)) is not None else math.nan for point in column] for column in columns]
-    low, median, high = (tuple(_quantile(row, share) for row in rows) for share in (0.25, 0.5, 0.75))
+    first, last = spread_shares(len(runs))
+    low, median, high = (tuple(_quantile(row, share) for row in rows) for share in (first, 0.5, last))
     return Band(
         x=tuple(float(np.median([x(point) for point in column])) for column in columns),
         low=low,

@@ -9,6 +9,7 @@ from dcao_lab.paper.style import LineStyle
 Scale = Literal["linear", "log"]
 End = Literal["bottom", "top"]
 Format = Literal["number", "share"]
+Direction = Literal["up", "down", "left", "right"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,27 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A figure of panels.
+
+    Attributes:
+        panels: Row by row.
+        columns: How many stand beside each other; None: as many as can.
+        note: What has to be known to read them, below them.
+    """
+
+    panels: Sequence[Panel]
+    columns: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     """A bar of a chart: the distance from zero to a value, and its interval.
 
     Attributes:
         label: What it stands for.
-        value: Its length, with a sign.
+        value: Its length, with a sign; nan: there is no bar.
         low: Lower end of the interval; None: no interval.
         high: Upper end.
         style: Colour.
@@ -123,6 +139,21 @@ class BarChart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BarSheet:
+    """A figure of charts.
+
+    Attributes:
+        charts: Row by row.
+        columns: How many stand beside each other; None: as many as can.
+        note: What has to be known to read them, below them.
+    """
+
+    charts: Sequence[BarChart]
+    columns: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cloud:
     """Points of a scatter plot that belong together.
 
@@ -131,12 +162,14 @@ class Cloud:
         style: Their colour and marker.
         x: Where they are.
         y: What they are.
+        marks: Places on the edge with a triangle for a point beyond it, and which way it points.
     """
 
     label: str
     style: LineStyle
     x: Sequence[float]
     y: Sequence[float]
+    marks: Sequence[tuple[float, float, Direction]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The legend of a figure: below its panels, in as many columns as fit."""
+"""The legend of a figure, and a note: below its panels, in as many columns as fit."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,32 @@ from dcao_lab.paper.axes import wrapped
 from dcao_lab.paper.style import literal
 
 _LETTERS_AN_INCH = 12  # of a name that has a line to itself, its sample included
+_NOTE_SIZE = 6.5
+_NOTE_LETTERS_AN_INCH = 18
 _PADDING = 0.06  # inches
 
 
-def add_legend(figure: Figure, entries: Iterable[tuple[str, Artist]]) -> None:
-    """Add the legend and make the figure higher by as much, so that the panels keep their size."""
+def add_legend(figure: Figure, entries: Iterable[tuple[str, Artist]], note: str = "") -> None:
+    """Add the legend and make the figure higher by as much, so that the panels keep their size.
+
+    The note is the legend's title: matplotlib's layout makes room for a legend below the panels, not for a text.
+    """
     unique: dict[str, Artist] = {}
     for name, artist in entries:
         unique.setdefault(name, artist)
     letters = int(_LETTERS_AN_INCH * figure.get_figwidth())
-    for columns in range(len(unique), 0, -1):
+    title = wrapped(literal(note), int(_NOTE_LETTERS_AN_INCH * figure.get_figwidth()))
+    if not unique and not note:
+        return
+    for columns in range(max(1, len(unique)), 0, -1):
         legend = figure.legend(
             list(unique.values()),
             [wrapped(literal(name), letters) for name in unique],
             loc="outside lower center",
             ncols=columns,
+            title=title or None,
+            title_fontsize=_NOTE_SIZE,
+            alignment="left",
             columnspacing=1.2,
             borderpad=0.1,
             borderaxespad=0.1,

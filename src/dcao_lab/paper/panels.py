@@ -13,23 +13,26 @@ from dcao_lab.paper.saving import new_figure
 from dcao_lab.paper.style import EDGE_COLOR, ONE_COLUMN, TWO_COLUMNS, literal
 
 PANEL_HEIGHT = 1.75
+_MANY_COLUMNS = 4
 _MARKERS_A_CURVE = 8
 _LOST_AT = {"bottom": 0.02, "top": 0.98}  # share of the height
 
 
-def draw_panels(panels: Sequence[Panel]) -> Figure:
+def draw_panels(panels: Sequence[Panel], *, columns: int | None = None, note: str = "") -> Figure:
     """The figure of the panels: one is a column wide, several are two."""
-    columns = num_columns(len(panels))
+    columns = columns or num_columns(len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(ONE_COLUMN if columns == 1 else TWO_COLUMNS, rows * PANEL_HEIGHT)
-    entries = []
+    entries, is_roomy = [], columns < _MANY_COLUMNS
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
-        entries += _draw(axes, panel)
+        entries += _draw(axes, panel, letters=30 if is_roomy else 19)
+        if not is_roomy and index % columns:
+            axes.set_ylabel("")  # as that of the first panel of the row
     if any(curve.lost for panel in panels for curve in panel.curves):
         entries.append(("diverged", Line2D([], [], color="black", marker="x", linestyle="none", markersize=4)))
     figure.align_labels()
-    add_legend(figure, entries)
+    add_legend(figure, entries, note)
     return figure
 
 
@@ -43,7 +46,7 @@ def num_columns(num_panels: int) -> int:
     return 2 if num_panels == 4 else min(num_panels, 3)
 
 
-def _draw(axes: Axes, panel: Panel) -> list[tuple[str, Line2D]]:
+def _draw(axes: Axes, panel: Panel, *, letters: int) -> list[tuple[str, Line2D]]:
     entries = [
         (curve.label, _draw_curve(axes, curve, offset, panel.worst)) for offset, curve in enumerate(panel.curves)
     ]
@@ -61,7 +64,7 @@ def _draw(axes: Axes, panel: Panel) -> list[tuple[str, Line2D]]:
             fontsize=6.5,
             bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5},
         )
-    set_up(axes, panel.title, panel.x, panel.y)
+    set_up(axes, panel.title, panel.x, panel.y, letters=letters)
     return entries
 
 

@@ -1,9 +1,10 @@
 """How the paper's figures look: sizes, fonts, and the line that stands for an arm."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, replace
 
 from dcao_lab.baselines import get_baseline
+from dcao_lab.report.analysis.colors import color_numbers
 from dcao_lab.study import Arm
 
 ONE_COLUMN = 3.25  # inches, of a two-column paper
@@ -65,7 +66,7 @@ class LineStyle:
     width: float = 1.3
 
 
-def styles(arms: Sequence[Arm], highlighted: Set[str]) -> dict[str, LineStyle]:
+def styles(arms: Sequence[Arm], highlighted: Set[str], leading: Collection[str] = ()) -> dict[str, LineStyle]:
     """The style of each arm by its name, the same in every figure of a study; those not ``highlighted`` are thin.
 
     Where there is one bare and one steered arm of each optimizer, they share its colour.
@@ -73,9 +74,10 @@ def styles(arms: Sequence[Arm], highlighted: Set[str]) -> dict[str, LineStyle]:
     kinds = [(get_baseline(arm.optimizer).family, get_baseline(arm.optimizer).is_wrapped) for arm in arms]
     has_pairs = len(set(kinds)) == len(kinds)
     families = list(dict.fromkeys(family for family, _ in kinds))
+    numbers = color_numbers(arms, leading, len(COLORS))
     return {
         arm.name: replace(
-            _style(index, families.index(family) if has_pairs else index, is_wrapped),
+            _style(index, families.index(family) if has_pairs else numbers[arm.name], is_wrapped),
             width=1.3 if arm.name in highlighted else 0.7,
         )
         for index, (arm, (family, is_wrapped)) in enumerate(zip(arms, kinds, strict=True))
@@ -83,7 +85,6 @@ def styles(arms: Sequence[Arm], highlighted: Set[str]) -> dict[str, LineStyle]:
 
 
 def _style(index: int, color: int, is_wrapped: bool) -> LineStyle:
-    # 7 colours and 10 markers have no common divisor: 70 arms before two look alike
     return LineStyle(
         color=COLORS[color % len(COLORS)],
         dash=SOLID if is_wrapped else DASHES[index % len(DASHES)],

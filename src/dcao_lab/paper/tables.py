@@ -8,6 +8,7 @@ from dcao_lab.report.analysis.comparisons import ArmComparison
 from dcao_lab.report.analysis.costs import Cost
 from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.robustness import Sweep
+from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.tuning import Tuned
 from dcao_lab.report.analysis.view import ranking, spelled
 from dcao_lab.report.numbers import Numbers
@@ -25,16 +26,18 @@ def tables(numbers: Numbers) -> Iterator[Table]:
 
 
 def _results(numbers: Numbers) -> Table:
-    groups = []
+    groups, nums_runs = [], []
     for task, info in numbers.view.infos.items():
         own = {p.arm: r for p, r in numbers.results.items() if p.task == task and p.variation is None}
+        nums_runs += [len(result.values) for result in own.values()]
         rows = [_result(info, arm.title, own[arm.name]) for arm in numbers.view.arms(task) if arm.name in own]
         groups.append(_named(info, rows))
     return Table(
         name="results",
-        caption="Final test metric: median over seeds [quartiles]; the best median of a workload in bold; "
+        caption=f"Final test metric: median over seeds [{spread_words(nums_runs) or 'one seed'}]; the best median of a "
+        "workload in bold; "
         "a diverged run counts as worse than every other.",
-        columns=("Workload", "Arm", "Median", "Quartiles", "Seeds", "Diverged"),
+        columns=("Workload", "Arm", "Median", "Spread", "Seeds", "Diverged"),
         alignment="llrrrr",
         groups=tuple(groups),
     )
@@ -45,7 +48,7 @@ def _result(info: WorkloadInfo, title: str, result: Result) -> Row:
     return (
         escape(title),
         bold(median) if result.rank == 1 and result.median is not None else median,
-        _interval(*(formats.metric(info, value) for value in _ascending(info, result.quartiles))),
+        _interval(*(formats.metric(info, value) for value in _ascending(info, result.ends))),
         str(len(result.values)),
         str(result.num_diverged),
     )
@@ -208,6 +211,6 @@ def _interval(low: str, high: str) -> str:
     return number(low) if low == high == formats.DASH else f"[{number(low)}, {number(high)}]"
 
 
-def _ascending(info: WorkloadInfo, quartiles: Sequence[float | None]) -> Sequence[float | None]:
-    """The worse and the better quartile as the smaller and the larger."""
-    return quartiles if info.higher_is_better else quartiles[::-1]
+def _ascending(info: WorkloadInfo, ends: Sequence[float | None]) -> Sequence[float | None]:
+    """The worse and the better end as the smaller and the larger."""
+    return ends if info.higher_is_better else ends[::-1]

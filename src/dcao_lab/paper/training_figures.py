@@ -1,4 +1,4 @@
-"""Figures of what happened during training: learning curves, s and the sharpness against the edge."""
+"""Learning curves."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -6,33 +6,31 @@ from dataclasses import replace
 
 import numpy as np
 
-import dcao
 from dcao_lab.paper.curves import Read, band
-from dcao_lab.paper.drawings import Axis, Curve, Panel
+from dcao_lab.paper.drawings import Axis, Curve, Panel, Sheet
 from dcao_lab.paper.style import LineStyle, literal
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
-from dcao_lab.report.analysis.view import Place, spelled
-from dcao_lab.report.figures.stability import raw_product, trace_of
+from dcao_lab.report.analysis.conditions import conditions
+from dcao_lab.report.analysis.spread import spread_words
+from dcao_lab.report.analysis.view import Place
 from dcao_lab.report.numbers import Numbers
+from dcao_lab.report.words import crowding
 from dcao_lab.runner import StoredRun
-from dcao_lab.study import Variation
 
 Styles = dict[str, LineStyle]
 EVALUATIONS = Axis(label="gradient evaluations")
 STEPS = Axis(label="step")
 _STRETCH = 100.0  # an axis goes at most so far beyond 90 % of its values
-FEW_ARMS = 8  # so many have bands; of more, bands hide the lines
 
 
-def training_losses(numbers: Numbers, styles: Styles) -> list[Panel]:
-    """Training loss over steps: median and quartiles over seeds."""
+def training_losses(numbers: Numbers, styles: Styles) -> Sheet:
+    """Training loss over steps: median and spread over seeds."""
     axes = {task: Axis(label="training loss", scale="log") for task in numbers.view.tasks}
     return _learning_curves(numbers, styles, STEPS, lambda point: point.step, lambda _: _train_loss, axes)
 
 
-def validation_metrics(numbers: Numbers, styles: Styles) -> list[Panel]:
-    """Validation metric over gradient evaluations, probes included: median and quartiles over seeds."""
+def validation_metrics(numbers: Numbers, styles: Styles) -> Sheet:
+    """Validation metric over gradient evaluations, probes included: median and spread over seeds."""
     axes = {task: metric_axis(info, "validation") for task, info in numbers.view.infos.items()}
 
     def read_of(task: str) -> Read:
@@ -40,21 +38,6 @@ def validation_metrics(numbers: Numbers, styles: Styles) -> list[Panel]:
         return lambda point: point.metrics.get(name)
 
     return _learning_curves(numbers, styles, EVALUATIONS, lambda point: point.gradient_evaluations, read_of, axes)
-
-
-def stability(numbers: Numbers, styles: Styles) -> list[Panel]:
-    """The stability number of watched runs: a dot a probe, a line their running median."""
-    return _traces(numbers, styles, "stability number $s$", stability_number, is_smooth=True, edge=EDGE)
-
-
-def raw_stability(numbers: Numbers, styles: Styles) -> list[Panel]:
-    """Learning rate times the largest Ritz value, of watched runs."""
-    return _traces(numbers, styles, r"$\eta\,\lambda_{\max}$", raw_product, is_smooth=False, edge=EDGE)
-
-
-def sharpness(numbers: Numbers, styles: Styles) -> list[Panel]:
-    """The largest Ritz value of the loss Hessian, of watched runs."""
-    return _traces(numbers, styles, r"$\lambda_{\max}$", largest_ritz_value, is_smooth=False, edge=None)
 
 
 def metric_axis(info, split: str = "test") -> Axis:
@@ -85,26 +68,34 @@ def _train_loss(point) -> float | None:
 
 def _learning_curves(
     numbers: Numbers, styles: Styles, x_axis: Axis, x: Read, read_of: Callable[[str], Read], axes: dict[str, Axis]
-) -> list[Panel]:
-    panels = []
+) -> Sheet:
+    """A panel for each task and for each of its conditions, of a study of many arms with the leading ones."""
+    panels, most_conditions = [], 1
     for task, info in numbers.view.infos.items():
-        arms = [arm for arm in numbers.view.arms(task) if Place(task=task, arm=arm.name) in numbers.view.finals]
-        curves = [
-            _learning_curve(arm.title, styles[arm.name], numbers.view.finals[Place(task=task, arm=arm.name)],
-                            x, read_of(task), has_band=len(arms) <= FEW_ARMS)
-            for arm in arms
-        ]  # fmt: skip
-        drawn = [value for curve in curves for value in curve.y if math.isfinite(value)]
-        if drawn:
-            panels.append(Panel(title=info.title, x=x_axis, y=within_reach(axes[task], drawn), curves=curves))
-    return panels
+        found = conditions(numbers.view, task, numbers.view.finals)
+        most_conditions = max(most_conditions, len(found))
+        for variation in found:
+            places = {arm: Place(task=task, arm=arm, variation=variation) for arm in numbers.leading}
+            curves = [
+                _learning_curve(numbers.view.study.arm(arm).title, styles[arm], runs, x, read_of(task))
+                for arm, place in places.items()
+                if (runs := numbers.view.finals.get(place))
+            ]
+            drawn = [value for curve in curves for value in curve.y if math.isfinite(value)]
+            if drawn:
+                title = ", ".join(filter(None, (info.title, formats.variation(variation))))
+                panels.append(Panel(title=title, x=x_axis, y=within_reach(axes[task], drawn), curves=curves))
+    return Sheet(panels=panels, columns=most_conditions if most_conditions > 1 else None, note=_note(numbers))
 
 
-def _learning_curve(
-    title: str, style: LineStyle, runs: Sequence[StoredRun], x: Read, y: Read, *, has_band: bool
-) -> Curve:
+def _note(numbers: Numbers) -> str:
+    spread = spread_words(len(runs) for runs in numbers.view.finals.values())
+    return " ".join(filter(None, (f"Lines: medians; bands: {spread}." if spread else "", crowding.on_paper(numbers))))
+
+
+def _learning_curve(title: str, style: LineStyle, runs: Sequence[StoredRun], x: Read, y: Read) -> Curve:
     found = band(runs, x, y)
-    is_wide = has_band and len(runs) > 1
+    is_wide = len(runs) > 1
     return Curve(
         label=title,
         style=style,
@@ -112,51 +103,4 @@ def _learning_curve(
         y=found.median,
         low=found.low if is_wide else None,
         high=found.high if is_wide else None,
-    )
-
-
-def _traces(
-    numbers: Numbers,
-    styles: Styles,
-    label: str,
-    read: Callable[[dcao.StepRecord], float | None],
-    *,
-    is_smooth: bool,
-    edge: float | None,
-) -> list[Panel]:
-    """A panel for each task and condition, with the first seed of each arm."""
-    panels = []
-    for task, variation in _watched(numbers):
-        curves = [
-            _trace(arm.title, styles[arm.name], runs[0], read, is_smooth)
-            for arm in numbers.view.arms(task)
-            if (runs := numbers.view.watched.get(Place(task=task, arm=arm.name, variation=variation)))
-        ]
-        curves = [curve for curve in curves if len(curve.y)]
-        drawn = [value for curve in curves for value in curve.y]
-        axis = within_reach(Axis(label=label, scale="log"), drawn, keep=() if edge is None else (edge, 1.5 * edge))
-        title = ", ".join(filter(None, (numbers.view.infos[task].title, spelled(variation))))
-        if curves:
-            panels.append(Panel(title=title, x=STEPS, y=axis, curves=curves, edge=edge, edge_label=f"edge at {EDGE:g}"))
-    return panels
-
-
-def _watched(numbers: Numbers) -> list[tuple[str, Variation | None]]:
-    present = {(place.task, place.variation) for place in numbers.view.watched}
-    return [
-        (task, variation)
-        for task in numbers.view.tasks
-        for variation in (None, *numbers.view.study.variations)
-        if (task, variation) in present
-    ]
-
-
-def _trace(title: str, style: LineStyle, run: StoredRun, read, is_smooth: bool) -> Curve:
-    steps, values = trace_of(run, read)
-    return Curve(
-        label=title,
-        style=style,
-        x=steps,
-        y=running_median(values) if is_smooth else values,
-        faint=values if is_smooth else None,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from dcao_lab.paper import comparison_figures, solution_figures, tables, training_figures
+from dcao_lab.paper import comparison_figures, solution_figures, tables, trace_figures, training_figures
 from dcao_lab.paper.charts import draw_bars, draw_scatters
-from dcao_lab.paper.drawings import Panel
+from dcao_lab.paper.drawings import Sheet
+from dcao_lab.paper.gain_figures import gain_sheets
 from dcao_lab.paper.latex import to_latex
 from dcao_lab.paper.panels import draw_panels
 from dcao_lab.paper.ranks import draw_ranks
@@ -51,27 +52,27 @@ def _write_tables(numbers: Numbers, out: Path) -> list[Path]:
 def _figures(numbers: Numbers) -> Iterator[tuple[str, Figure]]:
     """One at a time, so that one is in memory at a time."""
     highlighted = {name for name, look in numbers.styles.items() if look.is_highlighted}
-    looks = styles(numbers.view.study.arms, highlighted)
-    for name, panels in _panels(numbers, looks):
-        if panels:
-            yield name, draw_panels(panels)
-    if charts := comparison_figures.gain_charts(numbers, looks):
-        yield "gains", draw_bars(charts)
+    looks = styles(numbers.view.study.arms, highlighted, numbers.leading)
+    for name, sheet in _sheets(numbers, looks):
+        if sheet.panels:
+            yield name, draw_panels(sheet.panels, columns=sheet.columns, note=sheet.note)
+    for name, bars in gain_sheets(numbers, looks):
+        yield name, draw_bars(bars.charts, columns=bars.columns, note=bars.note)
     if (diagram := comparison_figures.rank_diagram(numbers)) is not None:
         yield "critical_difference", draw_ranks(diagram)
     for measure in MEASURES:
         if scatters := solution_figures.generalisation(numbers, looks, measure):
-            yield f"generalisation_{measure}", draw_scatters(scatters)
+            yield f"generalisation_{measure}", draw_scatters(scatters, note=solution_figures.note(scatters))
 
 
-def _panels(numbers: Numbers, looks: Styles) -> Iterator[tuple[str, list[Panel]]]:
+def _sheets(numbers: Numbers, looks: Styles) -> Iterator[tuple[str, Sheet]]:
     yield "training_loss", training_figures.training_losses(numbers, looks)
     yield "validation_metric", training_figures.validation_metrics(numbers, looks)
     for axis in comparison_figures.varied_axes(numbers):
         yield f"robustness_{axis}", comparison_figures.robustness(numbers, looks, axis)
-    yield "stability", training_figures.stability(numbers, looks)
-    yield "raw_stability", training_figures.raw_stability(numbers, looks)
-    yield "sharpness", training_figures.sharpness(numbers, looks)
+    yield "stability", trace_figures.stability(numbers, looks)
+    yield "raw_stability", trace_figures.raw_stability(numbers, looks)
+    yield "sharpness", trace_figures.sharpness(numbers, looks)
     yield "profiles", comparison_figures.profiles(numbers, looks)
     yield "time_to_target", comparison_figures.times_to_target(numbers, looks)
     yield "spectral_densities", solution_figures.densities(numbers, looks)

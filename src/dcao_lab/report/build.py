@@ -12,6 +12,7 @@ from plotly.utils import PlotlyJSONEncoder
 from dcao_lab import jsontext
 from dcao_lab.errors import LabError
 from dcao_lab.report import formats
+from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, spelled
 from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.numbers import Numbers, analyse
@@ -77,6 +78,10 @@ def build_context(result: StudyResult) -> Context:
         "lead": _lead(result, numbers),
         "headlines": headlines(numbers),
         "legend": [_legend(numbers.styles[arm.name]) for arm in study.arms],
+        "spread": spread_words(
+            len(found.values) for place, found in numbers.results.items() if place.variation is None
+        ),
+        "crowd": _crowd(numbers),
         "overview": overview(numbers),
         "tasks": [_task(numbers, task, number) for number, task in enumerate(numbers.view.tasks)],
         "closing": closing(numbers),
@@ -106,6 +111,13 @@ def _lead(result: StudyResult, numbers: Numbers) -> str:
 def _legend(style: Style) -> Context:
     dash = None if style.dash == "solid" else style.dash.replace("px", "").replace(",", " ")
     return {"arm": style.arm, "title": style.title, "color": style.color, "dash": dash, "strong": style.is_highlighted}
+
+
+def _crowd(numbers: Numbers) -> Context | None:
+    """Which arms crowded figures show at first, of how many; None where that is all."""
+    leading, total = len(numbers.leading), len(numbers.view.study.arms)
+    legend = [_legend(numbers.styles[name]) for name in numbers.leading]
+    return {"leading": str(leading), "all": str(total), "legend": legend} if leading < total else None
 
 
 def _task(numbers: Numbers, task: str, number: int) -> Context:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
 from dcao_lab.report.analysis.costs import Cost, costs
+from dcao_lab.report.analysis.leading import leading
 from dcao_lab.report.analysis.overall import Overall, overall
 from dcao_lab.report.analysis.results import Results, results
 from dcao_lab.report.analysis.robustness import Sweep, sweeps
@@ -23,6 +24,7 @@ class Numbers:
     Attributes:
         view: The runs by place.
         styles: How each arm is drawn.
+        leading: Names of the arms that a crowded figure shows.
         results: Where the runs ended, by place.
         comparisons: Arms against each other.
         reachings: Times to the target, by place.
@@ -37,6 +39,7 @@ class Numbers:
 
     view: StudyView
     styles: Styles
+    leading: tuple[str, ...]
     results: Results
     comparisons: tuple[ArmComparison, ...]
     reachings: dict[Place, Reaching]
@@ -53,11 +56,13 @@ def analyse(result: StudyResult) -> Numbers:
     """The numbers of ``result``."""
     seen = view(result)
     ended = results(seen)
+    shown = leading(seen, ended)
     reached = reachings(seen)
     solved = solutions(seen)
     return Numbers(
         view=seen,
-        styles=styles(result.study),
+        styles=styles(result.study, shown),
+        leading=shown,
         results=ended,
         comparisons=comparisons(seen, ended),
         reachings=reached,

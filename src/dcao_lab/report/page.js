@@ -3,6 +3,7 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const drawn = new Set();
   const hiddenArms = new Set();
+  let everyone = false; // whether crowded figures show all arms
   const clocks = new Map(); // what the learning curves of a workload are over, by its id
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const element = (id) => document.getElementById(id);
@@ -26,10 +27,14 @@
     return clock && figure.data.some((trace) => trace.meta && trace.meta.clocks) ? clock : null;
   }
 
+  function isShown(meta) {
+    return !hiddenArms.has(meta.arm) && (everyone || !meta.is_extra);
+  }
+
   function shown(figure, id) {
     const clock = clockOf(figure, id);
     return figure.data.map((trace) => {
-      const copy = { ...trace, visible: !(trace.meta && hiddenArms.has(trace.meta.arm)) };
+      const copy = { ...trace, visible: isShown(trace.meta || {}) };
       if (clock) copy.x = trace.meta.clocks[clock];
       return copy;
     });
@@ -72,6 +77,13 @@
     clocks.set(checked.name.replace("clock-", ""), checked.value);
   });
 
+  const crowd = element("crowd");
+  if (crowd) {
+    const ask = () => { everyone = crowd.querySelector("input:checked").value === "all"; redraw(); };
+    crowd.addEventListener("change", ask);
+    ask(); // a reload keeps the choice
+  }
+
   function toggle(arm) {
     const hide = !hiddenArms.has(arm);
     if (hide) hiddenArms.add(arm); else hiddenArms.delete(arm);
@@ -97,7 +109,7 @@
     const figure = figures[id];
     const x = clockOf(figure, id) || title(figure.layout.xaxis, "x");
     const rows = [["trace", x, title(figure.layout.yaxis, "y"), "interval from", "interval to"]];
-    for (const trace of shown(figure, id)) {
+    for (const trace of shown(figure, id).filter((one) => !(one.meta && one.meta.is_mark))) {
       const bars = trace.error_x;
       trace.x.forEach((value, i) => {
         const interval = bars ? [value - bars.arrayminus[i], value + bars.array[i]] : ["", ""];

@@ -10,6 +10,7 @@ from dcao_lab.report.analysis.overall import overall
 from dcao_lab.report.analysis.results import results, worst_score
 from dcao_lab.report.analysis.robustness import sweeps
 from dcao_lab.report.analysis.solutions import correlations, solutions
+from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.targets import reachings
 from dcao_lab.report.analysis.tuning import tunings
 from dcao_lab.report.analysis.view import Place, view
@@ -20,22 +21,46 @@ MLP = "digits_mlp"
 
 
 @pytest.mark.parametrize(
-    ("values", "median", "quartiles", "num_diverged"),
+    ("values", "median", "ends", "num_diverged"),
     [
-        ([0.1, 0.9, 0.5], 0.5, (pytest.approx(0.3), pytest.approx(0.7)), 0),
-        ([0.2, 0.4], pytest.approx(0.3), (pytest.approx(0.25), pytest.approx(0.35)), 0),
-        ([None, 0.9, 0.5], 0.5, (None, pytest.approx(0.7)), 1),
-        ([None, None, 0.5], None, (None, None), 2),
-        ([None, 0.5], None, (None, None), 1),
+        ([0.1, 0.9, 0.5], 0.5, (0.1, 0.9), 0),
+        ([0.2, 0.4], pytest.approx(0.3), (0.2, 0.4), 0),
+        ([None, 0.9, 0.5], 0.5, (None, 0.9), 1),
+        ([None, None, 0.5], None, (None, 0.5), 2),
+        ([None, 0.5], None, (None, 0.5), 1),
+        ([None, None, None], None, (None, None), 3),
         ([None, 0.2, 0.4, 0.6, 0.8], 0.4, (0.2, 0.6), 1),
+        ([None, None, 0.4, 0.6, 0.8], 0.4, (None, 0.6), 2),
     ],
     ids=str,
 )
-def test_a_diverged_run_counts_as_worse_than_every_other(values, median, quartiles, num_diverged):
+def test_a_diverged_run_counts_as_worse_than_every_other(values, median, ends, num_diverged):
     seen = view(result_of(study(ADAMW), finals(ADAMW, values)))
     found = results(seen)[Place(task=MLP, arm="adamw")]
     assert (found.median, found.num_diverged) == (median, num_diverged)
-    assert found.quartiles == quartiles
+    assert found.ends == ends
+
+
+@pytest.mark.parametrize(("num_runs", "spread", "ends"), [(4, "range", (0.0, 3.0)), (5, "quartiles", (1.0, 3.0))])
+def test_of_fewer_than_five_runs_the_range_is_shown(num_runs, spread, ends):
+    found = results(view(result_of(study(ADAMW), finals(ADAMW, [float(i) for i in range(num_runs)]))))
+    result = found[Place(task=MLP, arm="adamw")]
+    assert (result.spread, result.ends) == (spread, ends)
+
+
+@pytest.mark.parametrize(
+    ("nums_runs", "words"),
+    [
+        ([1], ""),
+        ([3, 1], "the range over seeds"),
+        ([5], "the quartiles over seeds"),
+        ([3, 5], "fewer than 5 the range"),
+    ],
+    ids=str,
+)
+def test_the_spread_is_called_what_it_is(nums_runs, words):
+    assert words in spread_words(nums_runs)
+    assert bool(spread_words(nums_runs)) == bool(words)
 
 
 def test_ranks_are_by_median_and_ties_share_the_better_one():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crowded_studies import MANY, ablation
 from dcao_lab.report import write_study_report
 from lab_runs import HOSTILE
 from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
@@ -152,6 +153,17 @@ def test_many_arms_fit_on_a_phone(open_page, tmp_path):
     page.locator(".plot").first.scroll_into_view_if_needed()
     page.locator(".plot .main-svg").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.complaints == []
+
+
+def test_arms_that_a_crowded_figure_keeps_back_are_a_click_away(open_page, tmp_path):
+    page = open_page(write_study_report(ablation(), tmp_path)[0])
+    plot = page.locator("#t0-loss-0")
+    plot.scroll_into_view_if_needed()
+    plot.locator(".main-svg").first.wait_for()
+    assert plot.locator(".scatterlayer .trace").count() == 16  # eight arms, a median and a band each
+    page.locator("#crowd span", has_text=f"all {len(MANY)} arms").click()
+    assert plot.locator(".scatterlayer .trace").count() == len(MANY) + 8
     assert page.complaints == []
 
 

@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 import pyarrow.parquet as pq
 import pytest
 
+from crowded_studies import MANY, RATES, ablation
 from dcao_lab.errors import LabError
 from dcao_lab.report import write_study_report
+from dcao_lab.report.analysis.leading import MOST_LEADING
 from dcao_lab.study import StudyResult, Variation
 from lab_runs import HOSTILE
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, with_hostile_names
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 
@@ -139,6 +141,60 @@ def test_a_study_of_variations_makes_a_table_and_a_figure_an_axis(tmp_path):
     (section,) = [s for s in data_of(page)["tasks"][0]["sections"] if s["key"] == "sweep"]
     assert [panel["title"] for panel in section["figures"]] == ["initial learning rate", "batch size"]
     assert section["tables"][0]["rows"][0][1] == {"text": "diverged", "detail": "1 of 2 diverged", "shade": 0}
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    return write_study_report(ablation(), tmp_path_factory.mktemp("crowded"))[0]
+
+
+def section_of(page, key):
+    return next(section for section in data_of(page)["tasks"][0]["sections"] if section["key"] == key)
+
+
+def test_an_ablation_has_a_bar_an_arm_for_each_condition(crowded):
+    section = section_of(crowded, "gain")
+    assert section["columns"] == len(RATES)
+    bars = [trace for panel in section["figures"] for trace in panel["figure"]["data"]]
+    assert {trace["type"] for trace in bars} == {"bar"}
+    assert len(bars) == len(RATES) * (len(MANY) - 1)  # of all arms but the one without a reference
+    titles = [panel["title"] for panel in section["figures"]]
+    for rate in ("1e-5", "1e-3", "1e-1"):
+        assert f"rules: against DCAO(AdamW), initial learning rate {rate}" in titles
+
+
+def test_crowded_curves_keep_arms_back_and_say_which(crowded):
+    section = section_of(crowded, "curves")
+    for panel in section["figures"]:
+        traces = panel["figure"]["data"]
+        assert len({t["meta"]["arm"] for t in traces if not t["meta"].get("is_extra")}) == MOST_LEADING
+        assert {t["meta"]["arm"] for t in traces} == {arm.name for arm in MANY}
+    assert f"Shown at first are {MOST_LEADING} of {len(MANY)} arms" in section["caption"]
+
+
+def test_the_band_of_three_seeds_is_called_a_range(crowded, tmp_path):
+    assert "a band shows the range over seeds" in section_of(crowded, "curves")["caption"]
+    few, _ = write_study_report(result_of(study(ADAMW), finals(ADAMW, [0.7, 0.8, 0.9])), tmp_path)
+    assert "small: the range over seeds" in text_of(few)
+    assert data_of(few)["tasks"][0]["table"]["rows"][0][1]["detail"] == "70.0\N{EN DASH}90.0\N{NO-BREAK SPACE}%"
+
+
+def test_a_network_far_out_is_a_mark_at_the_edge_and_counted(tmp_path):
+    gaps = [0.1 + 0.01 * seed for seed in range(10)] + [40_000.0]
+    runs = []
+    for seed, gap in enumerate(gaps):
+        plan = planned(ADAMW, seed)
+        solution = {"sharpness": 1.0 + seed, "preconditioned_sharpness": None, "trace": 5.0, "density": None}
+        runs.append((plan, stored(plan.config, 0.9, generalisation_gap=gap, solution=solution)))
+    page, _ = write_study_report(result_of(study(ADAMW, seeds=tuple(range(len(gaps)))), runs), tmp_path)
+    panel = section_of(page, "solutions")["figures"][0]
+    points, marks = panel["figure"]["data"]
+    assert panel["title"].endswith("(11 networks), 1 out of view")
+    assert 10 ** panel["figure"]["layout"]["yaxis"]["range"][1] < 10.0
+    assert points["y"][-1] == 40_000.0  # what the data button writes
+    assert marks["meta"]["is_mark"]
+    assert marks["marker"]["symbol"] == ["triangle-up"]
+    assert marks["text"] == ["out of view: (11, 4e+04)"]
 
 
 def test_runs_that_all_diverged_make_a_page_too(tmp_path):

@@ -6,6 +6,7 @@ from statistics import median
 
 import numpy as np
 
+from dcao_lab.report.analysis.spread import Spread, spread, spread_shares
 from dcao_lab.report.analysis.view import Place, StudyView, final_metric, ranking
 from dcao_lab.runner import StoredRun
 from dcao_lab.statistics import Interval, bootstrap_interval
@@ -20,7 +21,8 @@ class Result:
         place: Task, arm and conditions.
         values: Final test metric by seed; None where the run diverged.
         median: Their median, a diverged run counted as worse than every other; None when the median run is one.
-        quartiles: Worse and better quartile, the same way.
+        spread: What the ends are: of the range of few runs, or the quartiles of more.
+        ends: The worse and the better one, a diverged run counted the same way.
         interval: Bootstrap interval of the median; none where a run diverged.
         num_diverged: Runs that diverged.
         rank: 1 for the best median of the same task and conditions; ties share the better rank.
@@ -29,7 +31,8 @@ class Result:
     place: Place
     values: dict[int, float | None]
     median: float | None
-    quartiles: tuple[float | None, float | None]
+    spread: Spread
+    ends: tuple[float | None, float | None]
     interval: Interval
     num_diverged: int
     rank: int = 0
@@ -52,7 +55,8 @@ def result_of(place: Place, runs: Sequence[StoredRun], info: WorkloadInfo) -> Re
         place=place,
         values=values,
         median=median_with_losses(list(values.values()), info),
-        quartiles=_quartiles(list(values.values()), info),
+        spread=spread(len(values)),
+        ends=_ends(list(values.values()), info),
         interval=_interval(finite, len(values) - len(finite)),
         num_diverged=len(values) - len(finite),
     )
@@ -84,10 +88,10 @@ def scores(result: Result, worst: float | None) -> dict[int, float]:
     return {seed: value for seed, value in filled.items() if value is not None}
 
 
-def _quartiles(values: list[float | None], info: WorkloadInfo) -> tuple[float | None, float | None]:
+def _ends(values: list[float | None], info: WorkloadInfo) -> tuple[float | None, float | None]:
     ordered = np.array(sorted(map(ranking(info), values)))
-    with np.errstate(invalid="ignore"):  # halfway to minus infinity is nan: no quartile
-        found = np.quantile(ordered, [0.25, 0.75]).tolist()
+    with np.errstate(invalid="ignore"):  # on the way to minus infinity is nan: there is no end
+        found = np.quantile(ordered, spread_shares(len(values))).tolist()
     sign = 1.0 if info.higher_is_better else -1.0
     worse, better = (sign * value if np.isfinite(value) else None for value in found)
     return worse, better

@@ -1,13 +1,14 @@
 """Curvature of the trained networks beside how they do on data they have not seen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from dcao_lab.report.analysis.view import StudyView, final_metric
+from dcao_lab.report.analysis.window import Point
 
 MEASURES = ("sharpness", "preconditioned_sharpness", "trace")
 OUTCOMES = ("generalisation_gap", "test_metric")
@@ -86,6 +87,12 @@ def correlations(found: tuple[Solution, ...]) -> tuple[Correlation, ...]:
         for measure in MEASURES
         for outcome in OUTCOMES
     )
+
+
+def points(found: Iterable[Solution], measure: str, outcome: str) -> list[Point]:
+    """Curvature and outcome of the networks that have both; a curvature of zero has no place on a logarithmic scale."""
+    pairs = [(solution.measures[measure], solution.outcomes[outcome]) for solution in found]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and x > 0.0 and math.isfinite(y)]
 
 
 def smoothed_density(

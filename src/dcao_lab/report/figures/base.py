@@ -1,13 +1,15 @@
 """What every figure shares: a layout without colours of its own, and fewer points than there are."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 EDGE_COLOR = "#d03545"
+REACH = 2.0  # powers of ten
+MOST_DECADES = 8  # so many have a digit each
 MAX_POINTS = 200  # a trace of thousands of probes looks the same and makes the page heavy
 
 Figure = dict[str, Any]
@@ -27,6 +29,14 @@ def to_json(figure: go.Figure) -> Figure:
         yaxis_exponentformat="e",
     )
     return figure.to_plotly_json()
+
+
+def with_extras(figure: Figure, leading: Collection[str]) -> Figure:
+    """The figure with the arms that are not ``leading`` kept back until the page's button asks for all."""
+    for trace in figure["data"]:
+        if trace["meta"]["arm"] not in leading:
+            trace["meta"]["is_extra"] = True
+    return figure
 
 
 def thinned(items: Iterable[Any], most: int = MAX_POINTS) -> list[Any]:
@@ -52,15 +62,16 @@ def rounded(values: Iterable[float | None]) -> list[float | None]:
     return [None if v is None or not math.isfinite(v) else float(f"{v:.4g}") for v in values]
 
 
-def add_edge(figure: go.Figure, *, is_log: bool = True) -> None:
-    """The edge of stability at 2."""
+def add_edge(figure: go.Figure) -> None:
+    """The edge of stability at 2; its name is above the figure, where it hides no trace."""
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=2, y1=2, line={"color": EDGE_COLOR, "width": 2})
     figure.add_annotation(
         text="edge at 2",
         xref="paper",
         x=0.99,
         xanchor="right",
-        y=math.log10(2) if is_log else 2,
+        yref="paper",
+        y=1,
         yanchor="bottom",
         showarrow=False,
         font={"color": EDGE_COLOR},
@@ -68,21 +79,22 @@ def add_edge(figure: go.Figure, *, is_log: bool = True) -> None:
 
 
 def log_range(values: Iterable[float | None], *, keep: Sequence[float] = ()) -> list[float] | None:
-    """A range of a logarithmic axis, in powers of ten, that no outlier stretches beyond what can be read."""
+    """A range of a logarithmic axis, in powers of ten: at most two beyond 90 % of the values, whatever a few do."""
     positive = [v for v in values if v is not None and 0.0 < v < math.inf]
     if not positive:
         return None
-    low, high = np.log10(np.quantile(positive, [0.01, 0.99]))
+    usual_low, usual_high = np.quantile(np.log10(positive), [0.05, 0.95])
+    low, high = max(math.log10(min(positive)), usual_low - REACH), min(math.log10(max(positive)), usual_high + REACH)
     low, high = min([low, *np.log10(keep)]), max([high, *np.log10(keep)])
     margin = max(0.05 * (high - low), 0.1)
     return [float(low - margin), float(high + margin)]
 
 
 def log_axis(values: Iterable[float | None], *, keep: Sequence[float] = ()) -> dict[str, Any]:
-    """A logarithmic axis over :func:`log_range`, with digits at 1, 2 and 5 where it is short."""
+    """A logarithmic axis over :func:`log_range`, with digits at 1, 2 and 5 where it is short, few where long."""
     limits = log_range(values, keep=keep)
-    is_short = limits is not None and limits[1] - limits[0] < 3
-    return {"type": "log", "range": limits, "dtick": "D2" if is_short else 1}
+    decades = 0.0 if limits is None else limits[1] - limits[0]
+    return {"type": "log", "range": limits, "dtick": "D2" if decades < 3 else 1 + int(decades) // MOST_DECADES}
 
 
 def metric_axis(metric: str) -> dict[str, Any]:

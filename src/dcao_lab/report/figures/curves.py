@@ -1,14 +1,15 @@
 """Learning curves: over steps, gradient evaluations, seconds or epochs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dcao_lab.report import formats
-from dcao_lab.report.figures.base import Figure, log_axis, metric_axis, rounded, thinned, to_json
+from dcao_lab.report.analysis.spread import spread, spread_shares
+from dcao_lab.report.figures.base import Figure, log_axis, metric_axis, rounded, thinned, to_json, with_extras
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
 from dcao_lab.training import EvaluationPoint
@@ -24,31 +25,32 @@ CLOCKS: dict[str, tuple[str, Callable[[EvaluationPoint], float]]] = {
 }
 
 Read = Callable[[EvaluationPoint], float | None]
+Runs = Mapping[str, tuple[StoredRun, ...]]
 
 
-def train_loss(runs: Mapping[str, tuple[StoredRun, ...]], styles: Styles) -> Figure:
+def train_loss(runs: Runs, styles: Styles, leading: Collection[str]) -> Figure:
     """Training loss of each arm."""
-    figure = _curves(runs, styles, lambda point: point.train_loss)
+    figure = _curves(runs, styles, leading, lambda point: point.train_loss)
     drawn = [value for trace in figure.data for value in trace.y]
     figure.update_yaxes(title="training loss", **log_axis(drawn))
-    return _with_clocks(figure)
+    return with_extras(_with_clocks(figure), leading)
 
 
-def validation_metric(runs: Mapping[str, tuple[StoredRun, ...]], styles: Styles, info: WorkloadInfo) -> Figure:
+def validation_metric(runs: Runs, styles: Styles, leading: Collection[str], info: WorkloadInfo) -> Figure:
     """Validation metric of each arm."""
-    figure = _curves(runs, styles, lambda point: point.metrics.get(f"validation_{info.metric}"))
+    figure = _curves(runs, styles, leading, lambda point: point.metrics.get(f"validation_{info.metric}"))
     figure.update_yaxes(title=formats.metric_title(info, "validation"), **metric_axis(info.metric))
-    return _with_clocks(figure)
+    return with_extras(_with_clocks(figure), leading)
 
 
-def _curves(runs: Mapping[str, tuple[StoredRun, ...]], styles: Styles, read: Read) -> go.Figure:
+def _curves(runs: Runs, styles: Styles, leading: Collection[str], read: Read) -> go.Figure:
     figure = go.Figure()
     for arm, own in runs.items():
         style = styles[arm]
         if len(runs) <= FEW_ARMS:
             for run in own if len(own) > 1 else ():
                 _add_run(figure, run, style, read)
-        elif style.is_highlighted and len(own) > 1:
+        elif arm in leading and len(own) > 1:
             _add_band(figure, own, style, read)
         _add_median(figure, own, style, read)
     return figure
@@ -74,16 +76,16 @@ def _add_median(figure: go.Figure, runs: tuple[StoredRun, ...], style: Style, re
 
 
 def _add_band(figure: go.Figure, runs: tuple[StoredRun, ...], style: Style, read: Read) -> None:
-    """Between the quartiles, as one closed line."""
+    """Between the ends of the spread, as one closed line."""
     clocks, values = _over_seeds(runs, read)
-    low, high = _quantile(values, 0.25), _quantile(values, 0.75)
+    low, high = (_quantile(values, share) for share in spread_shares(len(runs)))
     kept = [i for i, pair in enumerate(zip(low, high, strict=True)) if None not in pair]
     _add_line(
         figure,
         {name: [xs[i] for i in kept] + [xs[i] for i in reversed(kept)] for name, xs in clocks.items()},
         [low[i] for i in kept] + [high[i] for i in reversed(kept)],
         style,
-        name=f"{style.title}, quartiles",
+        name=f"{style.title}, {spread(len(runs))}",
         fill="toself",
         fillcolor=style.color,
         line={"width": 0, "color": style.color},

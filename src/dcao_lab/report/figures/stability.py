@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 import dcao
 from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
-from dcao_lab.report.figures.base import Figure, add_edge, log_axis, rounded, thinned, to_json
+from dcao_lab.report.figures.base import EDGE_COLOR, Figure, add_edge, log_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
 
@@ -47,6 +47,7 @@ def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
         steps, values = trace_of(run, largest_ritz_value)
         drawn += values
         _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+        drawn += _add_own_edge(figure, run, styles[arm])
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="largest Ritz value", **log_axis(drawn))
     return to_json(figure)
@@ -56,6 +57,14 @@ def raw_product(record: dcao.StepRecord) -> float | None:
     """Learning rate before the decision times the largest Ritz value."""
     value = largest_ritz_value(record)
     return None if value is None else record.before.lr * value
+
+
+def own_edge(run: StoredRun) -> tuple[list[int], list[float]]:
+    """Where the largest Ritz value meets the edge of plain SGD, over the steps; of other optimizers it has none."""
+    if run.config.optimizer != "sgd":
+        return [], []
+    before = [(record.step, record.before) for record in thinned(run.probes)]
+    return [step for step, _ in before], [EDGE * (1.0 + at.momentum) / at.lr for _, at in before]
 
 
 def trace_of(run: StoredRun, read: Read) -> tuple[list[int], list[float]]:
@@ -69,7 +78,9 @@ def _against_the_edge(figure: go.Figure, title: str, drawn: list[float]) -> Figu
     add_edge(figure)
     figure.update_xaxes(title="step")
     figure.update_yaxes(title=title, **log_axis(drawn, keep=(EDGE,)))
-    return to_json(figure)
+    drawing = to_json(figure)
+    drawing["layout"]["margin"]["t"] = 22  # for the name of the edge
+    return drawing
 
 
 def _add_probes(figure: go.Figure, steps: list[int], values: list[float], style: Style) -> None:
@@ -83,6 +94,20 @@ def _add_probes(figure: go.Figure, steps: list[int], values: list[float], style:
         opacity=0.25,
         hoverinfo="skip",
     )
+
+
+def _add_own_edge(figure: go.Figure, run: StoredRun, style: Style) -> list[float]:
+    steps, values = own_edge(run)
+    if values:
+        figure.add_scatter(
+            x=steps,
+            y=rounded(values),
+            mode="lines",
+            name=f"edge of {style.title}",
+            meta={"arm": style.arm},
+            line={"color": EDGE_COLOR, "width": 2, "dash": "dot"},
+        )
+    return values
 
 
 def _add_line(figure: go.Figure, steps: list[int], values: list[float], style: Style, **changes: object) -> None:

@@ -1,11 +1,12 @@
 """Colours, dashes and symbols of a study's arms."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from dcao_lab.baselines import get_baseline
+from dcao_lab.report.analysis.colors import color_numbers
 from dcao_lab.study.config import Arm, StudyConfig
 
 FAMILY_COLORS = {"adamw": "#2f7de1", "sgd": "#d9631e"}
@@ -68,13 +69,13 @@ def grey_first(arms: Iterable[str], styles: Styles) -> list[str]:
     return sorted(arms, key=lambda arm: styles[arm].is_highlighted)
 
 
-def styles(study: StudyConfig) -> Styles:
-    """The style of each arm: colour is the bare optimizer underneath, or else the arm or its group.
+def styles(study: StudyConfig, leading: Collection[str]) -> Styles:
+    """The style of each arm: colour is the bare optimizer underneath, or else the arm.
 
     What DCAO steers and what it is compared with are highlighted; in a study of few arms, all are.
     """
     chosen = _highlighted(study)
-    colors = _colors(chosen)
+    colors = _colors(chosen, leading)
     seen: Counter[str] = Counter()
     found = {}
     for arm in study.arms:
@@ -101,13 +102,11 @@ def _highlighted(study: StudyConfig) -> list[Arm]:
     return [arm for arm in study.arms if arm.name in wrapped | references]
 
 
-def _colors(arms: list[Arm]) -> dict[str, str]:
+def _colors(arms: list[Arm], leading: Collection[str]) -> dict[str, str]:
     families = Counter((get_baseline(a.optimizer).family, get_baseline(a.optimizer).is_wrapped) for a in arms)
     if max(families.values(), default=0) <= 1:  # one bare and one steered of each: they share a colour
         return _by_key({arm.name: get_baseline(arm.optimizer).family for arm in arms})
-    if len(arms) <= MOST_COLORS:
-        return {arm.name: PALETTE[i] for i, arm in enumerate(arms)}
-    return _by_key({arm.name: arm.group or get_baseline(arm.optimizer).family for arm in arms})
+    return {name: PALETTE[number] for name, number in color_numbers(arms, leading, len(PALETTE)).items()}
 
 
 def _by_key(keys: dict[str, str]) -> dict[str, str]:

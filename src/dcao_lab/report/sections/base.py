@@ -16,9 +16,12 @@ def section(
     figures: Sequence[Context] = (),
     tables: Sequence[Context | None] = (),
     clocks: Sequence[str] = (),
-    is_wide: bool = False,
+    columns: int = 4,
 ) -> Context:
-    """A section as the page takes it; figures without a point and tables without a row are left out."""
+    """A section as the page takes it; figures without a point and tables without a row are left out.
+
+    Of the figures at most ``columns`` stand beside each other; fewer where the page is narrow.
+    """
     return {
         "key": key,
         "heading": heading,
@@ -26,7 +29,7 @@ def section(
         "figures": [panel for panel in figures if _has_points(panel["figure"])],
         "tables": [table for table in tables if table is not None and table["rows"]],
         "clocks": list(clocks),
-        "is_wide": is_wide,
+        "columns": columns,
     }
 
 

@@ -2,6 +2,7 @@
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.results import Result
+from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, ranking
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.tables.base import NUM_SHADES, Context, cell, table
@@ -41,7 +42,10 @@ def sweep_results(numbers: Numbers, task: str, axis: str) -> Context:
         if any((arm.name, value) in found for value in values)
     ]
     columns = [formats.axis_title(axis), *(formats.axis_value(axis, value) for value in values), "near the best"]
-    return table(f"{info.title}: {formats.metric_title(info)} by {formats.axis_title(axis)}", columns, rows)
+    spread = spread_words(len(result.values) for result in found.values())
+    note = f"Medians over seeds; small: {spread}." if spread else ""
+    label = f"{info.title}: {formats.metric_title(info)} by {formats.axis_title(axis)}"
+    return table(label, columns, rows, note=note)
 
 
 def _row(numbers: Numbers, result: Result, info: WorkloadInfo, shade: dict[float | None, int]) -> list[object]:
@@ -61,8 +65,8 @@ def _median_cell(result: Result | None, info: WorkloadInfo, shade: dict[float | 
     if result is None:
         return cell(formats.DASH)
     text = "diverged" if result.median is None else formats.metric(info, result.median)
-    spread = [formats.metric(info, value) for value in sorted(v for v in result.quartiles if v is not None)]
-    details = [formats.span(*spread)] if len(spread) == 2 and spread[0] != spread[1] else []
+    ends = [formats.metric(info, value) for value in sorted(v for v in result.ends if v is not None)]
+    details = [formats.span(*ends)] if len(ends) == 2 and ends[0] != ends[1] else []
     if result.num_diverged:
         details.append(f"{result.num_diverged} of {len(result.values)} diverged")
     return cell(text, "; ".join(details), shade[result.median])

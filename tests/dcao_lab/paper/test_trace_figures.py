@@ -1,0 +1,58 @@
+"""The traces of s and the sharpness on paper."""
+
+import dataclasses
+
+import paper_cases
+from dcao_lab.paper import trace_figures
+from dcao_lab.paper.style import styles
+from dcao_lab.report.figures.stability import own_edge
+from dcao_lab.report.numbers import analyse
+from dcao_lab.study import Arm
+from report_studies import planned, result_of, stored, study
+
+PROBES = tuple(paper_cases.record(step, 1.0, 10.0) for step in range(3))
+
+
+def family(number):
+    bare = Arm(name=f"sgd {number}", title=f"SGD {number}", optimizer="sgd", group=f"family {number}")
+    return bare, dataclasses.replace(bare, name=f"dcao {number}", optimizer="dcao:sgd", reference=bare.name)
+
+
+def watched(arms):
+    plans = [planned(arm, 0, phase="watched") for arm in arms]
+    return analyse(
+        result_of(
+            study(*arms), [(plan, dataclasses.replace(stored(plan.config, 0.9), probes=PROBES)) for plan in plans]
+        )
+    )
+
+
+def test_families_of_arms_have_panels_of_their_own_beside_each_other():
+    arms = [arm for number in range(4) for arm in family(number)]
+    sheet = trace_figures.stability(watched(arms), styles(arms, set()))
+    assert [panel.title for panel in sheet.panels] == [f"Digits MLP, family {number}" for number in range(4)]
+    assert sheet.columns == 4
+    assert {panel.edge for panel in sheet.panels} == {2.0}
+    for panel in sheet.panels:
+        colors = [curve.style.color for curve in panel.curves]
+        assert len(set(colors)) == len(colors) == 2
+
+
+def test_of_many_arms_without_families_the_leading_ones_are_drawn_and_the_figure_says_so():
+    arms = [Arm(name=f"a{number}", title=f"A {number}", optimizer="sgd") for number in range(12)]
+    sheet = trace_figures.raw_stability(watched(arms), styles(arms, set()))
+    assert [len(panel.curves) for panel in sheet.panels] == [8]
+    assert sheet.note.startswith("Shown are 8 of 12 arms")
+
+
+def test_the_largest_ritz_value_of_sgd_alone_has_an_edge():
+    arms = family(0)
+    (panel,) = trace_figures.sharpness(watched(arms), styles(arms, set())).panels
+    edges = [curve for curve in panel.curves if curve.label.startswith("edge of SGD alone")]
+    assert [list(curve.y) for curve in edges] == [[2 * (1 + 0.9) / 0.1] * 3]  # momentum 0.9, lr 0.1
+    assert panel.y.limits[1] > 38.0
+
+
+def test_the_edge_of_another_optimizer_is_not_known_from_its_learning_rate():
+    adamw = planned(Arm(name="adamw", title="AdamW", optimizer="adamw"), 0)
+    assert own_edge(dataclasses.replace(stored(adamw.config, 0.9), probes=PROBES)) == ([], [])

@@ -1,0 +1,76 @@
+"""What figures of many arms show: the leading ones, families, the conditions side by side, colours that differ."""
+
+import pytest
+
+from crowded_studies import MANY, ablation, families_study
+from dcao_lab.report.analysis.colors import color_numbers
+from dcao_lab.report.analysis.comparisons import comparisons
+from dcao_lab.report.analysis.gains import MOST_CONDITIONS, gains
+from dcao_lab.report.analysis.groups import families, parts
+from dcao_lab.report.analysis.leading import MOST_LEADING, leading
+from dcao_lab.report.analysis.results import results
+from dcao_lab.report.analysis.view import view
+from dcao_lab.study import Variation
+from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+
+
+def leading_of(result):
+    seen = view(result)
+    return leading(seen, results(seen))
+
+
+def test_of_few_arms_all_are_shown():
+    result = result_of(study(ADAMW, SGD), finals(ADAMW, [0.9]), finals(SGD, [0.8]))
+    assert leading_of(result) == ("adamw", "sgd")
+
+
+def test_of_many_the_references_the_best_dcao_and_the_best_are_shown():
+    shown = leading_of(ablation())
+    assert len(shown) == MOST_LEADING < len(MANY)
+    assert {"adamw", "dcao:adamw"} <= set(shown)  # what others are compared with
+    assert "dcao-19" in shown  # the best of what is compared with dcao:adamw
+    assert "literal" not in shown  # another DCAO arm has the same reference
+    assert shown == tuple(arm.name for arm in MANY if arm.name in shown)  # in the study's order
+
+
+def test_an_arm_that_ends_like_another_takes_no_place():
+    shown = leading_of(ablation(is_doubled=True))
+    assert not {"dcao-19", "dcao-19 again"} <= set(shown)
+
+
+def test_families_are_split_where_every_reference_is_at_home():
+    config = families_study()
+    names = [arm.name for arm in config.arms]
+    assert families(config, names, most=3) == {
+        "slow": ["adamw slow", "dcao slow"],
+        "fast": ["adamw fast", "dcao fast"],
+    }
+    assert families(config, names, most=4) == {"": names}
+
+
+def test_groups_whose_references_are_elsewhere_are_no_families():
+    names = [arm.name for arm in MANY]
+    config = ablation().study
+    assert families(config, names, most=3) == {"": names}
+    assert parts(config, names, most=3)["literal"] == ["adamw", "literal"]  # with its reference
+
+
+@pytest.mark.parametrize("num_conditions", [1, MOST_CONDITIONS, MOST_CONDITIONS + 1])
+def test_bars_are_for_conditions_that_fit_side_by_side(num_conditions):
+    variations = tuple(Variation(axis="lr", value=10.0**-i) for i in range(num_conditions))
+    groups = [
+        finals(arm, [value] * 3, variation=v, lr=v.value)
+        for v in variations
+        for arm, value in ((ADAMW, 0.5), (DCAO_ADAMW, 0.6))
+    ]
+    seen = view(result_of(study(ADAMW, DCAO_ADAMW, variations=variations), *groups))
+    found = gains(comparisons(seen, results(seen)), "digits_mlp")
+    assert list(found) == (list(variations) if num_conditions <= MOST_CONDITIONS else [])
+
+
+def test_leading_arms_and_arms_of_a_group_have_colours_of_their_own():
+    shown = leading_of(ablation())
+    found = color_numbers(MANY, shown, num_colors=8)
+    assert len({found[name] for name in shown}) == len(shown)
+    rules = [arm.name for arm in MANY if arm.group == "rules"]
+    assert len({found[name] for name in rules}) == len(rules)
