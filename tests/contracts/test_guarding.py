@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from contract_cases import (
+    BATCHES,
     DCAO_WAYS,
     FEW_CASES,
     NAMED_CASES,
@@ -21,6 +23,7 @@ from contract_cases import (
     watching,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
 from dcao import DCAO, MemoryRecorder, policies
@@ -198,3 +201,83 @@ def test_a_closure_may_return_a_loss_of_any_kind(loss):
     optimizer.step(closure)
     assert optimizer.num_skipped == 1
     assert weight.tolist() == [1.0, 1.0]
+
+
+class Outsized(Run):
+    """A run whose inputs are some times too large at chosen steps."""
+
+    bad_steps: frozenset[int] = frozenset()
+    factor = 1e4
+
+    def loss(self) -> Tensor:
+        if self.num_done not in self.bad_steps:
+            return super().loss()
+        inputs, targets = BATCHES[self.num_done % len(BATCHES)]
+        return F.cross_entropy(self.model(self.factor * inputs), targets)
+
+
+def outsized(run: Run, *bad_steps: int, factor: float = 1e4) -> Outsized:
+    spoilt = Outsized(run.model, run.optimizer, run.way)
+    spoilt.bad_steps, spoilt.factor = frozenset(bad_steps), factor
+    return spoilt
+
+
+def plain_run(**options) -> Run:
+    """A model without BatchNorm, which would hide the size of its inputs."""
+    seed_everything()
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))  # linear: a large input is a large gradient
+    optimizer = DCAO(torch.optim.AdamW(model.parameters(), lr=1e-3), policy=HELD, every=50, **options)
+    return Run(model, optimizer, "minimize")
+
+
+def test_a_gradient_far_longer_than_any_before_is_skipped_and_the_lr_stays():
+    recorder = MemoryRecorder()
+    run = outsized(plain_run(recorder=recorder), 20).advance(20)
+    before = snapshot(run)["tensors"]
+    run.advance(1)
+    after = snapshot(run)["tensors"]
+    assert_same_tensors(  # parameters and Adam's second moment, which would take thousands of steps to forget it
+        {name: t for name, t in after.items() if not name.endswith(".grad")},
+        {name: t for name, t in before.items() if not name.endswith(".grad")},
+    )
+    assert run.optimizer.num_skipped == 1
+    assert run.optimizer.effective_lrs == [1e-3]
+    (skip,) = [record for record in recorder.records if record.observation is None]
+    assert re.fullmatch(
+        r"guard: gradient of length \S+, 100 times the longest of the last 20 or more; step skipped \(1 in a row\)",
+        skip.decision.reason,
+    )
+
+
+@pytest.mark.parametrize(("factor", "num_skipped"), [(1e4, 1), (3.0, 0)])
+def test_what_is_only_somewhat_longer_is_trained_on(factor, num_skipped):
+    assert outsized(plain_run(), 20, factor=factor).advance(25).optimizer.num_skipped == num_skipped
+
+
+def test_the_first_few_steps_are_not_judged_and_the_fourth_in_a_row_is_the_new_measure():
+    assert outsized(plain_run(), 3).advance(5).optimizer.num_skipped == 0
+    run = outsized(plain_run(), *range(20, 30)).advance(30)
+    assert run.optimizer.num_skipped == 3  # the training has changed
+
+
+def test_a_checkpoint_keeps_what_the_guard_compares_with():
+    first = plain_run().advance(20)
+    second = plain_run()
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    assert second.optimizer.guard._norms == first.optimizer.guard._norms
+    assert len(second.optimizer.guard._norms) == 20
+
+
+@pytest.mark.parametrize("step", [12, 17])
+def test_batchnorm_statistics_are_put_back_after_a_batch_whose_size_it_hides_from_the_gradient(step):
+    seed_everything()
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+    run = outsized(
+        Run(model, DCAO(torch.optim.AdamW(model.parameters(), lr=1e-3), policy=HELD, every=50), "minimize"), step
+    )
+    run.advance(step)
+    variance = float(model[1].running_var.max())
+    run.advance(1)
+    assert float(model[1].running_var.max()) > 1e5 * variance
+    run.advance(10)  # until the next copy
+    assert float(model[1].running_var.max()) < 10.0 * variance
