@@ -1,16 +1,18 @@
 """What keeps a run alive: steps on garbage are skipped, and a run that blew up can go back.
 
-Garbage are numbers that are not finite, and a gradient far longer than any of the last ones: one batch of inputs in
-another unit would throw SGD off, and leave Adam a second moment that holds it still for thousands of steps.
+Garbage are numbers that are not finite, and a gradient far longer or a loss far higher than any of the last ones: one
+batch of inputs in another unit would throw SGD off, and leave Adam a second moment that holds it still for thousands
+of steps. Several such batches in a row are a run that blew up.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,8 @@ SKIP_FACTOR = 0.5
 
 PATIENCE = 3
 """Skipped steps in a row after which a run goes back to its snapshot, and no longer cuts the lr: one or two may be bad
-batches, and a run that gets nothing but nan is not saved by a smaller step."""
+batches, and a run that gets nothing but nan is not saved by a smaller step. Without a snapshot the next outlier passes:
+it is the training that has changed."""
 
 BUFFERS_EVERY = 10
 """Steps between the copies of buffers (BatchNorm statistics) that mend them after a bad batch."""
@@ -33,8 +36,15 @@ OUTLIER = 100.0
 """A gradient so many times longer than the longest of the last :data:`MEMORY` is garbage. In 18 unharmed runs
 on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3."""
 
+SPREADS = 3.0
+"""A loss above the first one, and above the highest of the last :data:`MEMORY` by so many times their spread, is
+garbage or a blow-up."""
+
 MEMORY = 50
-"""Steps whose gradient norms are remembered; no judgement before a tenth of them are."""
+"""Steps whose losses and gradient norms are remembered; no judgement before a tenth of them are."""
+
+SNAPSHOT_EVERY = 25
+"""Steps between snapshots by default: what a blow-up costs at most, besides those it takes to notice it."""
 
 JUMP = 1e3
 """Between two copies no buffer's largest entry grows by such a factor unless a batch was garbage: inputs 1e4 times too
@@ -43,10 +53,11 @@ large move BatchNorm's variance by 1e7, and its normalisation hides them from th
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """Why a step is skipped, and the factor on lr that answers it."""
+    """Why a step is skipped, the factor on lr that answers it, and whether the run has gone back to a snapshot."""
 
     reason: str
     factor: float
+    went_back: bool = False
 
 
 class Guard:
@@ -54,10 +65,12 @@ class Guard:
 
     Args:
         enabled: Whether steps are checked at all.
-        snapshot_every: Steps between snapshots; None for none.
+        snapshot_every: Steps between snapshots; ``"auto"``: :data:`SNAPSHOT_EVERY` where the guard is on; None: none.
     """
 
-    def __init__(self, *, enabled: bool, snapshot_every: int | None) -> None:
+    def __init__(self, *, enabled: bool, snapshot_every: int | Literal["auto"] | None) -> None:
+        if snapshot_every == "auto":
+            snapshot_every = SNAPSHOT_EVERY if enabled else None
         if snapshot_every is not None:
             require_whole("snapshot_every", snapshot_every, "step")
         if snapshot_every is not None and not enabled:
@@ -70,6 +83,8 @@ class Guard:
         self.num_skipped = 0
         self.num_restored = 0
         self._in_a_row = 0
+        self._first_loss: float | None = None
+        self._losses: deque[float] = deque(maxlen=MEMORY)
         self._norms: deque[float] = deque(maxlen=MEMORY)
         self._modules: Sequence[nn.Module] | None = None  # those that the good buffers are of
         self._good_buffers: list[SavedBuffer] = []
@@ -86,16 +101,20 @@ class Guard:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None
-        norm = gradient_norm(loss, [p.grad for p in params_of(optimizer) if p.grad is not None])
-        if math.isfinite(norm) and not self._is_outlier(norm):
+        value, norm = loss_and_norm(loss, [p.grad for p in params_of(optimizer) if p.grad is not None])
+        trouble = self._trouble(value, norm)
+        if trouble is None:
             self._in_a_row = 0
+            self._remember(optimizer, modules, step, value)
             self._norms.append(norm)
-            self._remember(optimizer, modules, step)
+            if value is not None:
+                self._first_loss = value if self._first_loss is None else self._first_loss
+                self._losses.append(value)
             return None
         self.num_skipped += 1
         self._in_a_row += 1
         _mend(self._good_buffers)
-        return self._answer(optimizer) if not math.isfinite(norm) else self._answer_to_outlier(norm)
+        return self._answer(optimizer, trouble, is_finite=math.isfinite(norm) and math.isfinite(value or 0.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Counters; snapshots are not part of a checkpoint, which is one itself."""
@@ -103,6 +122,8 @@ class Guard:
             "num_skipped": self.num_skipped,
             "num_restored": self.num_restored,
             "in_a_row": self._in_a_row,
+            "first_loss": self._first_loss,
+            "losses": list(self._losses),
             "norms": list(self._norms),
         }
 
@@ -111,16 +132,22 @@ class Guard:
         self.start_afresh()
         self.num_skipped, self.num_restored = state["num_skipped"], state["num_restored"]
         self._in_a_row = state["in_a_row"]
+        self._first_loss = state["first_loss"]
+        self._losses.extend(state["losses"])
         self._norms.extend(state["norms"])
 
     def __getstate__(self) -> dict[str, Any]:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
         return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
 
-    def _remember(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
+    def _remember(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int, loss: float | None) -> None:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
-        if self.snapshot_every is not None and step % self.snapshot_every == 0:
+        if self.snapshot_every is None:
+            return
+        due = self._snapshot is None or step - self._snapshot.step >= self.snapshot_every
+        # A loss above the median may be the first of a blow-up, which is not what to go back to.
+        if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
             self._snapshot = Snapshot(optimizer, modules, step)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
@@ -128,24 +155,32 @@ class Guard:
             _mend(self._good_buffers)
         self._modules, self._good_buffers = modules, _save_buffers(modules)
 
-    def _is_outlier(self, norm: float) -> bool:
-        """Not more than ``PATIENCE`` in a row: then it is the training that has changed."""
-        is_judged = len(self._norms) >= MEMORY // 10 and self._in_a_row < PATIENCE
-        return is_judged and norm > OUTLIER * max(self._norms)
+    def _trouble(self, loss: float | None, norm: float) -> str | None:
+        """What is wrong with a step, in words."""
+        if not (math.isfinite(norm) and math.isfinite(loss or 0.0)):
+            return "loss or gradients are not finite"
+        is_judged = len(self._norms) >= MEMORY // 10 and self._in_a_row < PATIENCE  # then a step is taken again
+        if is_judged and norm > OUTLIER * max(self._norms):
+            return f"gradient of length {norm:.3g}, over {OUTLIER:g} times the longest of the last {len(self._norms)}"
+        if is_judged and loss is not None and self._is_high(loss):
+            return f"loss {loss:.3g}, far over the first one and the last {len(self._losses)}"
+        return None
 
-    def _answer_to_outlier(self, norm: float) -> Skip:
-        reason = f"guard: gradient of length {norm:.3g}, {OUTLIER:g} times the longest of the last {len(self._norms)}"
-        return Skip(reason=f"{reason} or more; step skipped ({self._in_a_row} in a row)", factor=1.0)
+    def _is_high(self, loss: float) -> bool:
+        if len(self._losses) < MEMORY // 10 or self._first_loss is None:
+            return False
+        highest = max(self._losses)
+        return loss > max(self._first_loss, highest + SPREADS * (highest - min(self._losses)))
 
-    def _answer(self, optimizer: Optimizer) -> Skip:
-        reason = f"guard: loss or gradients are not finite; step skipped ({self._in_a_row} in a row)"
-        factor = SKIP_FACTOR if self._in_a_row <= PATIENCE else 1.0
-        if self._in_a_row == PATIENCE and self._snapshot is not None:
-            self._snapshot.restore(optimizer)
-            self.num_restored += 1
-            self._in_a_row = 0
-            reason += f"; back to the snapshot of step {self._snapshot.step}"
-        return Skip(reason=reason, factor=factor)
+    def _answer(self, optimizer: Optimizer, trouble: str, *, is_finite: bool) -> Skip:
+        reason = f"guard: {trouble}; step skipped ({self._in_a_row} in a row)"
+        factor = SKIP_FACTOR if self._in_a_row <= PATIENCE and not is_finite else 1.0
+        if self._in_a_row != PATIENCE or self._snapshot is None:
+            return Skip(reason=reason, factor=factor)
+        self._snapshot.restore(optimizer)
+        self.num_restored += 1
+        reason += f"; back to the snapshot of step {self._snapshot.step}"
+        return Skip(reason=reason, factor=SKIP_FACTOR, went_back=True)
 
 
 class Snapshot:
@@ -170,21 +205,24 @@ class Snapshot:
 
 
 @torch.no_grad()
-def gradient_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> float:
-    """Euclidean norm of all gradients together; not finite if one of them or the loss is not. One number is read back.
+def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple[float | None, float]:
+    """The loss as a number, and the Euclidean norm of all gradients together; the device is waited for once.
 
     Example:
-        >>> gradient_norm(1.0, [torch.tensor([3.0]), torch.tensor([4.0])]), gradient_norm(math.inf, [torch.ones(2)])
-        (5.0, nan)
+        >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
+        (1.5, 5.0)
     """
     entries = [g.coalesce().values() if g.is_sparse else g for g in grads]
-    norms = [loss.reshape(()) * 0.0] if isinstance(loss, Tensor) else []
+    norms: list[Tensor] = []
     for is_narrow in (True, False):  # squares of half precision overflow
         same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]
         norms += torch._foreach_norm(same, dtype=torch.float32 if is_narrow else None) if same else []
     norms = [norm.to(norms[0].device) for norm in norms]
-    length = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0  # stack takes the widest dtype
-    return length if loss is None or isinstance(loss, Tensor) else length + 0.0 * float(loss)
+    norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())  # stack takes the widest dtype
+    if not isinstance(loss, Tensor):
+        return None if loss is None else float(loss), float(norm)
+    both: list[float] = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
+    return both[0], both[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,10 +89,11 @@ class DCAO(Optimizer):
         settle: With a policy of yours: before the first update probe until the lr rule no longer cuts (60 probes at
             most), and in the first 200 steps at every one while it is at its clip.
         guard: Skip a step whose loss or gradients are not finite, and halve the lr (3 times in a row at most, and not
-            with ``fixed``); skip one whose gradient is 100 times longer than any of the last 50. Default: on, unless
-            the policy is ``fixed``. Reads one number back from the device a step.
+            with ``fixed``); skip one whose gradient is 100 times longer than any of the last 50, or whose loss is far
+            above all of them and the first. Default: on, unless the policy is ``fixed``. It waits for the device once a
+            step.
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
-            back after 3 skipped steps in a row. Default: none.
+            back after 3 skipped steps in a row, with a smaller lr. Default: 25 where the guard is on. None: no copies.
         governor: Under a scheduler, never exceed its lr.
         compensate: When momentum changes, hold the length of the step (lr / (1 - momentum), bias corrections).
         seed: Of the random start vectors; the global random streams are never used.
@@ -135,7 +136,7 @@ class DCAO(Optimizer):
         momentum_aware: bool = False,
         settle: bool = True,
         guard: bool | None = None,
-        snapshot_every: int | None = None,
+        snapshot_every: int | Literal["auto"] | None = "auto",
         governor: bool = True,
         compensate: bool = True,
         seed: int = 0,
@@ -397,14 +398,17 @@ class DCAO(Optimizer):
         """Whether the guard lets this step pass; if not, the lr has been answered and the skip recorded."""
         if not self.guard.enabled:
             return True
-        loss = None if batch is None else batch.loss
-        skip = self.guard.check(self.base, self._modules(), loss, self.loop.num_steps)
+        seen = None if batch is None else batch.loss
+        skip = self.guard.check(self.base, self._modules(), seen, self.loop.num_steps)
         if skip is None:
             return True
         before = self.controller.hyperparameters(self.base)
         if self._adapts:
             self.controller.scale_lr(self.base, skip.factor)
-        self.loop.record_skip(self.base, before, skip.reason, None if batch is None else batch.loss_value())
+        loss = None if batch is None else batch.loss_value()
+        self.loop.record_skip(self.base, before, skip.reason, loss)
+        if skip.went_back and self._adapts:
+            self.loop.report_blow_up(self.base, loss)
         return False
 
     def _own_state(self) -> dict[str, Any]:

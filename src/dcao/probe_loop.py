@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -152,6 +153,19 @@ class ProbeLoop:
             optimizer, lambda: self._measure(optimizer, [batch], spectrum=spectrum), loss=None
         )
 
+    def report_blow_up(self, optimizer: Optimizer, loss: float | None) -> None:
+        """Tell the policy that a run has blown up: as a probe that saw an infinite s."""
+        estimate = CurvatureEstimate(
+            step=self.num_steps,
+            measure=self.probe.settings.measure,
+            loss=loss,
+            s=math.inf,
+            trust=1.0,
+            reason="the run blew up and has gone back",
+        )
+        self._took_spectrum = True  # it cost nothing, which is not what a probe costs
+        self._act(optimizer, estimate, loss=loss, started=time.perf_counter())
+
     def record_skip(self, optimizer: Optimizer, before: Hyperparameters, reason: str, loss: float | None) -> None:
         """Record a step that the guard has skipped."""
         decision = Decision(hyperparameters=self.controller.hyperparameters(optimizer), reason=reason)
@@ -267,7 +281,7 @@ class ProbeLoop:
         self.cost += estimate.cost
         if not self._took_spectrum:
             self._last_cost = estimate.cost
-        self._scheduled_cost += self._last_cost
+        self._scheduled_cost += min(self._last_cost, estimate.cost)  # of a spectrum, what a probe alone would cost
         self._probed_at = self.num_steps
         if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
             moved = (
