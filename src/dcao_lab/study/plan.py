@@ -92,7 +92,7 @@ def _config(task: Task, arm: Arm, point: Point, seed: int) -> RunConfig:
 
 
 def _initial_lr(arm: Arm) -> Setting:
-    return get_baseline(arm.optimizer).space["lr"].default if arm.lr is None else arm.lr
+    return get_baseline(arm.optimizer).lr if arm.lr is None else arm.lr
 
 
 def _varied(config: RunConfig, variation: Variation) -> RunConfig:

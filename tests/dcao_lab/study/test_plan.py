@@ -26,14 +26,15 @@ def test_trials_train_with_a_seed_of_their_own_and_first_with_the_defaults():
     assert {run.phase for run in runs} == {"trial"}
 
 
-def test_a_study_without_tuning_has_no_trials_and_starts_from_the_arms_or_the_spaces_lr():
+def test_a_study_without_tuning_has_no_trials_and_starts_from_the_arms_or_the_optimizers_lr():
     arms = (
         Arm(name="own", title="own", optimizer="adamw", lr=0.5),
         Arm(name="default", title="default", optimizer="adamw"),
+        Arm(name="wrapped", title="wrapped", optimizer="dcao:sgd"),
     )
     study = tiny_study(tuning=None, arms=arms)
     assert trials(study) == []
-    assert [run.config.lr for run in finals(study, {})[:2]] == [0.5, 1e-3]
+    assert [run.config.lr for run in finals(study, {})[:3]] == [0.5, 1e-3, 0.1]
     assert all(run.config.settings == () for run in finals(study, {}))
 
 
