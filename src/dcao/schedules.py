@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from dcao.checks import require_whole
 
+__all__ = ["Schedule", "every", "overhead", "thinning"]
+
 Schedule = Callable[[int, float], bool]
 """``schedule(step, cost) -> bool``: is a probe due before optimizer step ``step`` (0 is the first)? ``cost`` is what
 probes will have cost in gradient evaluations once this one is done (it is taken to cost as much as the last one)."""

@@ -201,7 +201,7 @@ def expected_steps(config: RunConfig) -> int:
     """Training steps that the run will probably make: what its budget allows, by the rule of its optimizer."""
     if config.budget is None:
         return config.num_steps
-    return max(1, min(config.num_steps, round(config.budget / get_baseline(config.optimizer).evaluations_per_step)))
+    return min(config.num_steps, get_baseline(config.optimizer).steps_within(config.budget))
 
 
 def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:

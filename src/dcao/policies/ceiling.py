@@ -56,8 +56,8 @@ def ceiling(
             rule would shrink lr without end, so what it stops is what lies clearly above.
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l. Default 0.1: the best constant lrs had 0.03 to 0.2 early in training.
-        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start
-            from the lr that is given.
+        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start from
+            the lr that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
         gamma_down: Smallest factor of one probe. Default from the proposal.
         gamma_arrival: The same for the probe that ends the rise, which sees what has come up over several steps.

@@ -52,8 +52,10 @@ class Baseline:
         is_wrapped: Whether DCAO steers it.
         build: Makes it for a problem.
         space: What a search may vary.
+        lr: Initial learning rate where none is given and none is searched.
         evaluations_per_step: Gradient evaluations a step, as a rule; a run counts its own.
         source: Paper and code that it is taken from.
+        probes: When one evaluation more is due, where that is not the same at every step; None: it is.
     """
 
     name: str
@@ -62,5 +64,17 @@ class Baseline:
     is_wrapped: bool
     build: Build
     space: SearchSpace
+    lr: float
     evaluations_per_step: float
     source: str
+    probes: dcao.schedules.Schedule | None = None
+
+    def steps_within(self, budget: float) -> int:
+        """Training steps that spend ``budget`` gradient evaluations, as a rule; the last may exceed it."""
+        if self.probes is None:
+            return max(1, round(budget / self.evaluations_per_step))
+        step, probed = 0, 0.0
+        while step * self.evaluations_per_step + probed < budget:
+            probed += self.probes(step, probed + 1.0)
+            step += 1
+        return step

@@ -1,69 +1,95 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 
 import dcao
-from dcao_lab.baselines.base import Baseline, Build, BuildRequest
-from dcao_lab.baselines.settings import complete
+from dcao_lab.baselines.base import Baseline, BuildRequest
+from dcao_lab.baselines.dcao_policies import make_policy
+from dcao_lab.baselines.dcao_settings import (
+    CEILING_DEFAULTS,
+    PROPOSAL,
+    in_numbers,
+    known_settings,
+    library_defaults,
+    moved,
+)
+from dcao_lab.baselines.settings import Settings, complete
 from dcao_lab.baselines.space import Continuous
-from dcao_lab.baselines.target_schedule import scheduled_target
-from dcao_lab.baselines.torch_bases import TOP_K, WATCH_EVERY, TorchBase, probing
+from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
 WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
-RULES = ("lr", "momentum", "weight_decay")
+PROBING = ("measure", "k", "every")  # settings that say what is measured and when, whatever is made of it
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
-ONE_EPOCH = "epoch"  # ``every`` of a probe once a pass over the data
-
-POLICY_DEFAULTS: dict[str, Setting] = {
-    "rules": "lr",
-    "target": 1.5,
-    "gamma_down": 0.8,
-    "gamma_up": 1.1,
-    "alpha_beta": 0.05,
-    "alpha_wd": 0.05,
-    "target_schedule": "constant",
-}
-PROBE_DEFAULTS: dict[str, Setting] = {"measure": "load", "every": WATCH_EVERY, "k": TOP_K}
 LITERAL_DEFAULTS: dict[str, Setting] = {
     "every": LITERAL_EVERY,
     "k": TOP_K,
-    **{name: POLICY_DEFAULTS[name] for name in ("target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd")},
+    **library_defaults(dcao.DCAO.literal, "target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd"),
 }
-TARGET = Continuous(low=0.5, high=1.9, default=1.5, is_log=False)
-LITERAL_TARGET = Continuous(low=1.0, high=1.8, default=1.5, is_log=False)  # the proposal's range
+CEILING_SPACE = {
+    "target": Continuous(low=2.0, high=32.0, default=CEILING_DEFAULTS["target"]),
+    "max_relative_step": Continuous(low=0.03, high=0.3, default=CEILING_DEFAULTS["max_relative_step"]),
+}
+LITERAL_TARGET = Continuous(low=1.0, high=1.8, default=LITERAL_DEFAULTS["target"], is_log=False)  # the proposal's range
 
 
 def steered(base: TorchBase) -> Baseline:
-    """The optimizer inside DCAO: as we recommend it where no setting is given."""
+    """The optimizer inside DCAO: as we recommend it where no setting is given.
+
+    As hard to tune as its base: the two limits take the place of the lr, which has no effect, and of the momentum.
+    """
 
     def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-        settings = _in_steps(request.settings, problem)
-        values = complete(title, settings, {**base.defaults, **POLICY_DEFAULTS, **PROBE_DEFAULTS})
+        settings = in_numbers(request.settings, problem)
+        known = {**base.defaults, **known_settings(settings)}
+        rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
+        values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
         optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
-        return dcao.DCAO(optimizer, **{**probing(request), **_options(request, values)})
+        options = _options(set(settings) - set(base.defaults), values, request.num_steps)
+        return dcao.DCAO(optimizer, **{**probing(request), **options})
 
     title = f"DCAO({base.title})"
-    return _baseline(base, "dcao", title, build, target=TARGET, source="this repository: dcao.DCAO")
+    return Baseline(
+        name=f"dcao:{base.name}",
+        title=title,
+        family=base.name,
+        is_wrapped=True,
+        build=build,
+        space={"weight_decay": base.space["weight_decay"], **CEILING_SPACE},
+        lr=base.space["lr"].default,
+        evaluations_per_step=1.0,
+        source="this repository: dcao.DCAO",
+        probes=dcao.schedules.thinning(),  # what DCAO probes by; its own measure costs one evaluation a probe
+    )
 
 
 def literal(base: TorchBase) -> Baseline:
-    """The optimizer inside the proposal's algorithm to the letter: raw eta * lambda_max."""
+    """The optimizer inside the proposal's algorithm to the letter: raw eta * lambda_max.
+
+    As hard to tune as its base: the target takes the place of the momentum.
+    """
 
     def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-        values = complete(title, _in_steps(request.settings, problem), {**base.defaults, **LITERAL_DEFAULTS})
+        values = complete(title, in_numbers(request.settings, problem), {**base.defaults, **LITERAL_DEFAULTS})
         optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
         options = _only(values, LITERAL_DEFAULTS)
         return dcao.DCAO.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
 
     title = f"literal DCAO({base.title})"
-    source = "the proposal, section 3.2; dcao.DCAO.literal"
-    return _baseline(base, "dcao-literal", title, build, target=LITERAL_TARGET, source=source)
+    own = {name: base.space[name] for name in ("lr", "weight_decay")}
+    return Baseline(
+        name=f"dcao-literal:{base.name}",
+        title=title,
+        family=base.name,
+        is_wrapped=True,
+        build=build,
+        space={**own, "target": LITERAL_TARGET},
+        lr=base.space["lr"].default,
+        evaluations_per_step=1.2,
+        source="the proposal, section 3.2; dcao.DCAO.literal",
+    )
 
 
 def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCAO:
@@ -80,83 +106,26 @@ def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCA
     return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
 
 
-def make_policy(values: dict[str, Setting], num_steps: int) -> dcao.Policy:
-    """The rules that ``values`` name, all fed with the median of three probes; what no rule is named for stays.
-
-    ``target_schedule`` moves the target of the lr rule; the other two rules rest at ``target`` throughout.
-
-    Example:
-        >>> make_policy({**POLICY_DEFAULTS, "rules": "none"}, num_steps=100)
-        Fixed()
-    """
-    rules = _rules(values["rules"])
-    if not rules:
-        return dcao.policies.fixed()
-    make: dict[str, Callable[[], dcao.Policy]] = {
-        "lr": lambda: _lr_rule(values, num_steps),
-        "momentum": lambda: dcao.policies.momentum(values["alpha_beta"], target=values["target"]),
-        "weight_decay": lambda: dcao.policies.weight_decay(values["alpha_wd"], target=values["target"]),
-    }
-    policies = [make[rule]() for rule in rules]
-    return dcao.policies.smoothed(policies[0] if len(policies) == 1 else dcao.policies.compose(*policies))
-
-
-def _lr_rule(values: dict[str, Setting], num_steps: int) -> dcao.Policy:
-    make: Callable[[float], dcao.Policy] = partial(
-        dcao.policies.learning_rate, gamma_down=values["gamma_down"], gamma_up=values["gamma_up"]
-    )
-    if values["target_schedule"] == "constant":
-        return make(values["target"])
-    return scheduled_target(make, values["target"], values["target_schedule"], num_steps)
-
-
-def _rules(text: Setting) -> tuple[str, ...]:
-    names = () if text == "none" else tuple(str(text).split("+"))
-    if not set(names) <= set(RULES) or len(set(names)) < len(names):
-        raise LabError(f"rules must be none, or some of {', '.join(RULES)} joined by +, got {text!r}")
-    return tuple(rule for rule in RULES if rule in names)
-
-
-def _options(request: BuildRequest, values: dict[str, Setting]) -> dict[str, object]:
-    """What differs from DCAO's own defaults, so that these decide wherever nothing is set."""
-    options: dict[str, object] = {name: values[name] for name in ("measure", "k") if name in request.settings}
-    is_default_policy = not set(request.settings) & set(POLICY_DEFAULTS)
-    if not is_default_policy:
-        _refuse_idle_rules(values)
-        options["policy"] = make_policy(values, request.num_steps)
-    if "every" in request.settings or values["rules"] == "none":  # a fixed policy would not probe unless told when
+def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, object]:
+    """Arguments of DCAO for the settings that are ``given``, so that its own defaults decide wherever none is."""
+    options: dict[str, object] = {name: values[name] for name in ("measure", "k") if name in given}
+    if values["every"]:
         options["every"] = values["every"]
-    return options
+    elif not moved(values["rules"]):
+        options["every"] = dcao.schedules.thinning()  # a fixed policy would not probe unless told when
+    if given <= set(PROBING):
+        return {**options, "total_steps": num_steps}
+    _refuse_idle_rules(values)
+    # Only the proposal's rule needs probes before its time; ours starts small by itself.
+    return {**options, "policy": make_policy(values, num_steps), "settle": values["rule"] == PROPOSAL}
 
 
-def _refuse_idle_rules(values: dict[str, Setting]) -> None:
+def _refuse_idle_rules(values: Settings) -> None:
     """A rule multiplies: from 0 it leads nowhere."""
     for rule, names in {"momentum": ("momentum", "beta1"), "weight_decay": ("weight_decay",)}.items():
-        if rule in _rules(values["rules"]) and not any(values.get(name) for name in names):
+        if rule in moved(values["rules"]) and not any(values.get(name) for name in names):
             raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
 
 
-def _in_steps(settings: dict[str, Setting], problem: Problem) -> dict[str, Setting]:
-    """``every`` as a number of steps, where it is one epoch."""
-    if settings.get("every") != ONE_EPOCH:
-        return settings
-    return {**settings, "every": max(1, round(problem.batches_per_epoch))}
-
-
-def _only(values: dict[str, Setting], names: dict[str, Setting]) -> dict[str, Setting]:
+def _only(values: Settings, names: Settings) -> dict[str, Setting]:
     return {name: values[name] for name in names}
-
-
-def _baseline(base: TorchBase, prefix: str, title: str, build: Build, *, target: Continuous, source: str) -> Baseline:
-    """As hard to tune as its base: the target takes the place of the momentum in the search space."""
-    own = {name: base.space[name] for name in ("lr", "weight_decay")}
-    return Baseline(
-        name=f"{prefix}:{base.name}",
-        title=title,
-        family=base.name,
-        is_wrapped=True,
-        build=build,
-        space={**own, "target": target},
-        evaluations_per_step=1.2,
-        source=source,
-    )

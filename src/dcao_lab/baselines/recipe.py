@@ -46,6 +46,7 @@ class Recipe:
             is_wrapped=False,
             build=self._build(),
             space=self.space,
+            lr=self.space["lr"].default,
             evaluations_per_step=self.evaluations_per_step,
             source=self.source,
         )

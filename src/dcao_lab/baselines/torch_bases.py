@@ -14,7 +14,7 @@ from dcao_lab.config import Setting
 from dcao_lab.workloads import Problem
 
 TOP_K = 5  # Ritz values followed over time
-WATCH_EVERY = 10  # steps between probes of a bare optimizer: as often as DCAO itself probes
+WATCH_EVERY = 10  # steps between probes of a bare optimizer: DCAO itself probes oftener at first, and less often later
 
 Make = Callable[[Iterable[nn.Parameter], float, dict[str, Setting]], torch.optim.Optimizer]
 
@@ -28,7 +28,7 @@ class TorchBase:
         title: As in :class:`Baseline`.
         make: Builds it from parameters, learning rate and every setting.
         defaults: Every setting that it knows, with torch's default (momentum 0.9 of SGD is ours).
-        space: What a search may vary of it when bare; a wrapped one searches the first two and DCAO's own.
+        space: What a search may vary of it when bare; a wrapped one searches less of it, and DCAO's own.
         source: As in :class:`Baseline`.
     """
 
@@ -48,6 +48,7 @@ class TorchBase:
             is_wrapped=False,
             build=self._build(),
             space=self.space,
+            lr=self.space["lr"].default,
             evaluations_per_step=1.0,
             source=self.source,
         )

@@ -108,7 +108,7 @@ def _sweep(numbers: Numbers, info: WorkloadInfo, sweep: Sweep) -> Row:
     return (
         escape(formats.axis_title(sweep.axis)),
         escape(numbers.view.study.arm(sweep.arm).title),
-        f"{sweep.num_usable} of {len(sweep.points)}",
+        f"{sweep.num_usable} of {sweep.num_shared}",
         number(formats.metric(info, medians[0])),
         number(formats.metric(info, medians[-1])),
     )

@@ -22,6 +22,7 @@ from dcao_lab.report.sections.task import task_sections
 from dcao_lab.report.tables import results, runs
 from dcao_lab.report.words.comparing import task_sentences
 from dcao_lab.report.words.headlines import headlines
+from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.result import StudyResult
 
 HERE = Path(__file__).parent
@@ -104,8 +105,14 @@ def _lead(result: StudyResult, numbers: Numbers) -> str:
     missing = f"; {formats.count(len(result.missing))} are missing" if result.missing else ""
     return (
         f"Study {study.name}, size {study.size}: {len(study.arms)} arms on {len(numbers.view.tasks)} workloads, "
-        f"{len(study.seeds)} seeds; runs: {formats.listed(spelled_counts)}{missing}."
+        f"{_seeds(study)} seeds; runs: {formats.listed(spelled_counts)}{missing}."
     )
+
+
+def _seeds(study: StudyConfig) -> str:
+    most = len(study.seeds)
+    fewest = min((min(v.num_seeds or most, most) for v in study.variations), default=most)
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
 
 
 def _legend(style: Style) -> Context:

@@ -1,7 +1,7 @@
 """What a study is: workloads, the arms that are compared on them, seeds, and how the arms are tuned."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from dcao_lab import jsontext
@@ -39,7 +39,7 @@ class Arm:
         name: Unique in the study, for example ``adamw+cosine``.
         title: What the report calls it.
         optimizer: Name of the baseline.
-        lr: Initial learning rate where the study does not tune; None takes the default of the optimizer's search space.
+        lr: Initial learning rate where the study does not tune; None takes the optimizer's own.
         settings: Hyperparameters that differ from the optimizer's defaults; they are not tuned. A dict will do.
         schedule: Name of the learning-rate schedule.
         reference: Name of the arm that this one is compared with first; None where there is none.
@@ -61,15 +61,24 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """One change of the conditions of a run, the same for every arm.
+    """One change of the conditions of a run, the same for every arm that goes through it.
 
     Attributes:
         axis: What is changed.
         value: What it is changed to.
+        arms: Names of the arms that go through it; None: all. No part of what a variation is: results are found by the
+            axis and the value.
+        num_seeds: How many of the study's seeds it is done with, at most; None: all.
     """
 
     axis: Axis
     value: float
+    arms: tuple[str, ...] | None = field(default=None, compare=False)
+    num_seeds: int | None = field(default=None, compare=False)
+
+    def has(self, arm: Arm) -> bool:
+        """Whether ``arm`` goes through it."""
+        return self.arms is None or arm.name in self.arms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +122,7 @@ class StudyConfig:
         arms: What is compared.
         seeds: Training seeds of the runs that count.
         tuning: How the arms are tuned; None: not at all.
-        variations: Conditions that every arm goes through; empty: only the workload's own.
+        variations: Conditions that the arms go through; empty: only the workload's own.
         watching: Extra runs that are measured; None: none.
         measure_solution: Measure the curvature of every trained network.
     """
@@ -138,6 +147,9 @@ class StudyConfig:
         for arm in self.arms:
             if arm.reference is not None and arm.reference not in names:
                 raise LabError(f"arm {arm.name!r} is compared with {arm.reference!r}, which is no arm of the study")
+        for variation in self.variations:
+            for name in sorted(set(variation.arms or ()) - names):
+                raise LabError(f"{variation.axis}={variation.value:g} is for {name!r}, which is no arm of the study")
         if self.tuning is not None and self.tuning.training_seed in self.seeds:
             raise LabError(f"the tuning seed {self.tuning.training_seed} must not be one of the study's own")
 
@@ -171,7 +183,7 @@ class StudyConfig:
             "arms": tuple(Arm(**arm) for arm in data["arms"]),
             "seeds": tuple(data["seeds"]),
             "tuning": data["tuning"] and Tuning(**data["tuning"]),
-            "variations": tuple(Variation(**variation) for variation in data["variations"]),
+            "variations": tuple(map(_variation, data["variations"])),
             "watching": data["watching"] and _watching(data["watching"]),
         }
         return cls(**{key: value for key, value in data.items() if key != "format"} | nested)
@@ -179,6 +191,11 @@ class StudyConfig:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when the study does."""
         return hashlib.sha256(jsontext.dumps(self.to_dict()).encode()).hexdigest()[:16]
+
+
+def _variation(data: dict[str, Any]) -> Variation:
+    arms = data.get("arms")
+    return Variation(**{**data, "arms": None if arms is None else tuple(arms)})
 
 
 def _watching(data: dict[str, Any]) -> Watching:

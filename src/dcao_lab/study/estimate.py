@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig
+from dcao_lab.runner import expected_steps
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.plan import finals, trials, watched
 from dcao_lab.study.result import PlannedRun
@@ -34,8 +35,4 @@ def expected_seconds(config: RunConfig) -> float:
     factor = WRAPPED if baseline.is_wrapped else HEAVY.get(baseline.name, 1.0)
     factor = max(factor, WATCHED) if config.watch else factor
     growth = FIXED_SHARE + (1.0 - FIXED_SHARE) * (config.batch_size or info.batch_size) / info.batch_size
-    return SECONDS_A_RUN + _steps(config, baseline.evaluations_per_step) * info.step_cost / 1000.0 * factor * growth
-
-
-def _steps(config: RunConfig, evaluations_per_step: float) -> float:
-    return config.num_steps if config.budget is None else min(config.num_steps, config.budget / evaluations_per_step)
+    return SECONDS_A_RUN + expected_steps(config) * info.step_cost / 1000.0 * factor * growth

@@ -66,11 +66,11 @@ def slow_first(tasks: Iterable[Task]) -> list[Task]:
     return sorted(tasks, key=lambda task: task.num_steps * get_workload(task.workload).info.step_cost, reverse=True)
 
 
-def _runs(study: StudyConfig, choices: Choices, phase: Phase, seeds: Iterable[int]) -> Iterator[PlannedRun]:
+def _runs(study: StudyConfig, choices: Choices, phase: Phase, seeds: tuple[int, ...]) -> Iterator[PlannedRun]:
     for task in slow_first(study.tasks):
         for variation in study.variations or (None,):
-            for seed in seeds:
-                for arm in study.arms:
+            for seed in seeds if variation is None else seeds[: variation.num_seeds]:
+                for arm in study.arms if variation is None else filter(variation.has, study.arms):
                     config = _config(task, arm, choices.get((task.workload, arm.name), {}), seed)
                     config = config if variation is None else _varied(config, variation)
                     yield PlannedRun(phase=phase, task=task, arm=arm, variation=variation, config=config)
@@ -92,7 +92,7 @@ def _config(task: Task, arm: Arm, point: Point, seed: int) -> RunConfig:
 
 
 def _initial_lr(arm: Arm) -> Setting:
-    return get_baseline(arm.optimizer).space["lr"].default if arm.lr is None else arm.lr
+    return get_baseline(arm.optimizer).lr if arm.lr is None else arm.lr
 
 
 def _varied(config: RunConfig, variation: Variation) -> RunConfig:

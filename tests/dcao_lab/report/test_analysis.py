@@ -175,12 +175,26 @@ def test_the_usable_range_counts_values_near_the_best():
     assert found["dcao:adamw"].num_usable == 2  # 0.9 less 5 % is 0.855
 
 
+def test_the_usable_range_is_of_the_values_that_every_arm_was_tried_at():
+    tried = {ADAMW: {1e-4: 0.9, 2e-4: 0.9, 1e-3: 0.3, 1e-2: 0.9}, DCAO_ADAMW: {1e-4: 0.9, 1e-3: 0.9, 1e-2: 0.9}}
+    config = study(ADAMW, DCAO_ADAMW, variations=tuple(Variation(axis="lr", value=lr) for lr in tried[ADAMW]))
+    groups = [
+        finals(arm, [value], variation=Variation(axis="lr", value=lr), lr=lr)
+        for arm, values in tried.items()
+        for lr, value in values.items()
+    ]
+    seen = view(result_of(config, *groups))
+    found = {sweep.arm: (sweep.num_usable, sweep.num_shared) for sweep in sweeps(seen, results(seen))}
+    assert found == {"adamw": (2, 3), "dcao:adamw": (3, 3)}
+
+
 def test_without_a_sweep_the_trials_are_one():
     trials = [(plan := planned(ADAMW, 100, phase="trial", lr=lr), stored(plan.config, 0.5)) for lr in (1e-4, 1e-2)]
     config = study(ADAMW, tuning=Tuning(num_trials=2))
     seen = view(result_of(config, trials, finals(ADAMW, [0.9], lr=1e-2)))
     (found,) = sweeps(seen, results(seen))
     assert (found.axis, found.source, len(found.points)) == ("lr", "trials", 2)
+    assert (found.num_usable, found.num_shared) == (2, 2)
 
 
 def test_tuning_says_what_was_chosen_and_how_many_trials_come_near():

@@ -82,6 +82,14 @@ def test_sections_without_data_are_left_out(tmp_path):
         assert heading not in text, heading
 
 
+@pytest.mark.parametrize(("num_seeds", "words"), [(None, "3 seeds"), (2, "2 to 3 seeds"), (9, "3 seeds")])
+def test_the_lead_says_with_how_many_seeds(tmp_path, num_seeds, words):
+    variation = Variation(axis="lr", value=0.1, num_seeds=num_seeds)
+    result = result_of(study(ADAMW, variations=(variation,)), finals(ADAMW, [0.9], variation=variation, lr=0.1))
+    page, _ = write_study_report(result, tmp_path)
+    assert f" workloads, {words}; runs" in text_of(page)
+
+
 def test_every_trace_belongs_to_an_arm_so_that_the_legend_can_hide_it(report):
     arms = {"adamw", "sgd", "dcao:adamw"}
     traces = [trace for figure in figures_of(report).values() for trace in figure["data"]]

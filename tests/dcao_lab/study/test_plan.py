@@ -1,8 +1,10 @@
 import dataclasses
+import json
 
 import pytest
 
-from dcao_lab.study import Arm, Task, Variation
+from dcao_lab.errors import LabError
+from dcao_lab.study import Arm, StudyConfig, Task, Variation
 from dcao_lab.study.plan import finals, trials, watched
 from lab_studies import tiny_study
 
@@ -24,14 +26,15 @@ def test_trials_train_with_a_seed_of_their_own_and_first_with_the_defaults():
     assert {run.phase for run in runs} == {"trial"}
 
 
-def test_a_study_without_tuning_has_no_trials_and_starts_from_the_arms_or_the_spaces_lr():
+def test_a_study_without_tuning_has_no_trials_and_starts_from_the_arms_or_the_optimizers_lr():
     arms = (
         Arm(name="own", title="own", optimizer="adamw", lr=0.5),
         Arm(name="default", title="default", optimizer="adamw"),
+        Arm(name="wrapped", title="wrapped", optimizer="dcao:sgd"),
     )
     study = tiny_study(tuning=None, arms=arms)
     assert trials(study) == []
-    assert [run.config.lr for run in finals(study, {})[:2]] == [0.5, 1e-3]
+    assert [run.config.lr for run in finals(study, {})[:3]] == [0.5, 1e-3, 0.1]
     assert all(run.config.settings == () for run in finals(study, {}))
 
 
@@ -73,6 +76,43 @@ def test_solutions_are_measured_of_the_runs_that_count_alone():
     study = tiny_study(measure_solution=True)
     assert all(run.config.measure_solution for run in finals(study, CHOICES))
     assert not any(run.config.measure_solution for run in [*trials(study), *watched(study, CHOICES)])
+
+
+def test_a_variation_may_be_for_some_arms_and_for_fewer_seeds():
+    variations = (
+        Variation(axis="lr", value=0.1, num_seeds=1),
+        Variation(axis="lr", value=0.2, arms=("adamw",)),
+        Variation(axis="lr", value=0.3, arms=("dcao:adamw",), num_seeds=99),
+    )
+    runs = finals(tiny_study(tuning=None, variations=variations), {})
+    assert [(run.config.lr, run.config.seed, run.arm.name) for run in runs] == [
+        (0.1, 0, "adamw"),
+        (0.1, 0, "dcao:adamw"),
+        (0.2, 0, "adamw"),
+        (0.2, 1, "adamw"),
+        (0.3, 0, "dcao:adamw"),
+        (0.3, 1, "dcao:adamw"),
+    ]
+
+
+def test_which_arms_go_through_a_variation_survives_json_and_makes_another_study_but_no_other_condition():
+    everyone, some = Variation(axis="lr", value=0.1), Variation(axis="lr", value=0.1, arms=("adamw",), num_seeds=1)
+    assert everyone == some
+    study = tiny_study(variations=(some,))
+    (back,) = StudyConfig.from_dict(json.loads(json.dumps(study.to_dict()))).variations
+    assert (back.arms, back.num_seeds) == (("adamw",), 1)
+    assert study.fingerprint() != tiny_study(variations=(everyone,)).fingerprint()
+
+
+def test_a_study_that_was_written_before_variations_had_arms_can_be_read():
+    data = tiny_study(variations=(Variation(axis="lr", value=0.1),)).to_dict()
+    data["variations"] = [{"axis": "lr", "value": 0.1}]
+    assert StudyConfig.from_dict(data).variations[0].arms is None
+
+
+def test_a_variation_for_an_arm_that_is_not_there_is_refused():
+    with pytest.raises(LabError, match=r"lr=0\.1 is for 'adam', which is no arm of the study"):
+        tiny_study(variations=(Variation(axis="lr", value=0.1, arms=("adamw", "adam")),))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
+from collections import Counter
+
 import pytest
 
-from dcao_lab.baselines import BASELINES
+from dcao_lab.baselines import BASELINES, BuildRequest
+from dcao_lab.baselines.dcao_settings import CEILING_DEFAULTS
 from dcao_lab.errors import LabError
 from dcao_lab.study import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs
 from dcao_lab.study.plan import finals, trials, watched
 from dcao_lab.study.recipes import RECIPES, ablation, eos, generalisation, get_recipe, headline, overhead, robustness
+from dcao_lab.study.recipes.ablation import NO_LIMIT, ONE_AT_A_TIME
 from dcao_lab.study.resizing import resized
-from dcao_lab.workloads import WORKLOADS
+from dcao_lab.workloads import WORKLOADS, StartRequest, get_workload
 
 HERE = [("headline", "demo"), *((name, "embedded") for name in RECIPES)]
 ELSEWHERE = [(name, size) for name in RECIPES for size in ("small", "full")]
@@ -30,10 +34,23 @@ def test_every_run_of_a_recipe_has_a_config_of_its_own(name, size):
         assert len(places) == len(runs)
 
 
-def test_the_embedded_studies_together_need_less_than_two_hours_of_two_cores():
+@pytest.mark.parametrize(("name", "size"), [*HERE, *ELSEWHERE], ids=lambda case: case)
+def test_every_setting_of_an_arm_is_one_that_its_optimizer_takes(name, size):
+    problem = get_workload("digits_mlp").start(StartRequest(seed=0))
+    for arm in get_recipe(name)(size).arms:
+        baseline = BASELINES[arm.optimizer]
+        baseline.build(problem, BuildRequest(lr=baseline.lr, settings=dict(arm.settings)))
+
+
+def test_the_embedded_studies_together_need_less_than_three_hours_of_two_cores():
     hours = {name: expected_hours(planned_runs(recipe("embedded")), jobs=2) for name, recipe in RECIPES.items()}
-    assert sum(hours.values()) < 2.0
-    assert hours["headline"] > 0.5 * sum(hours.values())
+    assert sum(hours.values()) < 3.0
+    assert hours["headline"] + hours["robustness"] > 0.5 * sum(hours.values())
+
+
+@pytest.mark.parametrize("study", [ablation("embedded"), robustness("embedded")], ids=lambda study: study.name)
+def test_what_is_held_out_is_in_no_study_that_settings_may_be_chosen_by(study):
+    assert {task.workload for task in study.tasks}.isdisjoint({"digits_vit", "mnist1d_mlp", "pydoc_lstm"})
 
 
 def test_the_demo_is_a_few_minutes_of_the_four_arms_that_matter_most():
@@ -51,16 +68,58 @@ def test_the_headline_compares_every_baseline_under_a_budget_of_gradient_evaluat
     assert all(arm.reference is not None for arm in study.arms if arm.optimizer.startswith("dcao"))
 
 
-def test_the_ablation_has_all_combinations_of_the_rules_and_the_proposals_periods():
-    def values(size, name):
-        return {dict(arm.settings).get(name) for arm in ablation(size).arms} - {None}
+def values(size, name, **fixed):
+    """What the arms of the ablation set ``name`` to, those that have ``fixed`` too."""
+    settings = [dict(arm.settings) for arm in ablation(size).arms]
+    return {each[name] for each in settings if name in each and all(each.get(key) == v for key, v in fixed.items())}
 
+
+def test_the_ablation_leaves_out_each_idea_of_the_default_alone():
+    alone = [dict(arm.settings) for arm in ablation("embedded").arms if arm.reference == "dcao:adamw"]
+    for without in [
+        {"target": NO_LIMIT},
+        {"max_relative_step": NO_LIMIT},
+        {"first_relative_step": "given"},
+        {"decay": 0.0},
+        {"window": 1},
+        {"growth": 1.3},
+        {"gamma_arrival": CEILING_DEFAULTS["gamma_down"]},  # no harder cut at the end of the rise
+        {"rule": "proposal"},
+    ]:
+        assert without in alone
+
+
+def test_the_ablation_varies_every_setting_of_the_default_and_repeats_it_in_none():
+    assert set(ONE_AT_A_TIME) - {"measure"} == set(CEILING_DEFAULTS)
+    assert not any(CEILING_DEFAULTS.get(name) in values for name, values in ONE_AT_A_TIME.items())
+
+
+def test_the_ablation_has_all_combinations_of_the_rules_and_the_proposals_periods():
     assert len(values("embedded", "rules")) == 8
     assert values("full", "every") == {100, 500, "epoch"}
-    assert values("embedded", "every") == {5, 10, 50, "epoch"}
+    assert values("embedded", "every") == {1, 5, 50, 100, "epoch"}
     assert values("embedded", "k") == {5, 10, 20}
-    assert values("embedded", "target") == {0.5, 1.0, 1.5, 1.8}
-    assert values("embedded", "measure") == {"load", "batch", "preconditioned", "hessian"}
+    assert values("embedded", "every", k=10) == {100, "epoch"}
+    assert values("embedded", "target", rule="proposal") == {1.0, 1.8}
+    assert values("embedded", "measure") == {"batch", "preconditioned", "hessian"}
+
+
+def test_the_ablation_starts_from_bad_lrs_what_depends_on_them_and_compares_within_a_start():
+    study = ablation("embedded")
+    arms = {variation.value: set(variation.arms) for variation in study.variations}
+    from_bad = arms[1e-5]
+    assert from_bad == arms[1e-3] & arms[1e-1]
+    assert {"adamw", "dcao:adamw", "dcao:adamw[first_relative_step=given]", "dcao-literal:adamw[k=5]"} <= from_bad
+    assert "dcao:adamw[growth=1.3]" not in from_bad
+    assert set.union(*arms.values()) == {arm.name for arm in study.arms}
+    for present in arms.values():
+        assert all(study.arm(name).reference in present | {None} for name in present)
+
+
+def test_the_ablation_and_the_robustness_study_are_a_night_at_most():
+    counts = {name: len(planned_runs(get_recipe(name)("embedded"))) for name in ("ablation", "robustness")}
+    assert counts["ablation"] <= 900
+    assert counts["robustness"] <= 2520
 
 
 def test_the_robustness_study_covers_the_ranges_of_the_proposal():
@@ -70,6 +129,18 @@ def test_the_robustness_study_covers_the_ranges_of_the_proposal():
     assert max(axes["lr"]) / min(axes["lr"]) == pytest.approx(1e8)
     assert max(axes["batch_size"]) / min(axes["batch_size"]) == 2**6
     assert set(axes) == {"lr", "batch_size", "weight_decay", "momentum", "init_scale", "label_noise"}
+    assert all(len(values) > 1 for values in axes.values())  # one value is no range
+
+
+def test_the_robustness_study_tunes_the_lr_of_the_bases_where_they_live_with_every_seed():
+    runs = [run for run in planned_runs(robustness("embedded")) if run.variation.axis == "lr"]
+    seeds = Counter((run.arm.name, run.config.lr) for run in runs if run.task.workload == "digits_mlp")
+    sweep = [float(f"{10.0 ** (third / 3):.3g}") for third in range(-12, 0)]
+    for name in ("adamw", "sgd", "adamw+cosine", "sgd+cosine"):
+        assert [seeds[name, lr] for lr in sweep] == [5] * 12
+    decades = [float(f"1e{exponent}") for exponent in range(-7, 2)]
+    for arm in robustness("embedded").arms:
+        assert [seeds[arm.name, lr] for lr in decades] == [3, 3, 3, 5, 5, 5, 5, 3, 3]
 
 
 def test_the_other_recipes_measure_what_they_are_about():

@@ -1,6 +1,6 @@
 """How much of a hyperparameter's range an arm can be started from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcao_lab.report.analysis.results import Results, result_of
 from dcao_lab.report.analysis.view import Place, StudyView, ranking
@@ -19,7 +19,9 @@ class Sweep:
         axis: What varies.
         source: ``variations``, or ``trials`` where only the tuning varied it (other settings varied too).
         points: Value on the axis, median of the final metric (None: diverged), and each run's metric.
-        num_usable: Values whose median is within 5 % of the best median of any arm on the axis.
+        num_shared: Values that every arm on the axis has: what an arm was tried at more often counts for none.
+        num_usable: Those of them whose median is within 5 % of the best median of any arm on the axis. The trials of
+            each arm are at values of its own, and all of them count.
     """
 
     task: str
@@ -27,6 +29,7 @@ class Sweep:
     axis: str
     source: str
     points: tuple[tuple[float, float | None, tuple[float | None, ...]], ...]
+    num_shared: int = 0
     num_usable: int = 0
 
 
@@ -71,8 +74,13 @@ def _judged(sweep: Sweep, sweeps: list[Sweep], info: WorkloadInfo) -> Sweep:
     rivals = [s for s in sweeps if (s.task, s.axis, s.source) == (sweep.task, sweep.axis, sweep.source)]
     medians = [median for s in rivals for _, median, _ in s.points if median is not None]
     best = max(medians, key=ranking(info), default=None)
-    usable = sum(is_near(median, best, info) for _, median, _ in sweep.points)
-    return Sweep(**{**vars(sweep), "num_usable": usable})
+    shared = _shared_values(rivals if sweep.source == "variations" else [sweep])
+    usable = sum(is_near(median, best, info) for value, median, _ in sweep.points if value in shared)
+    return replace(sweep, num_shared=len(shared), num_usable=usable)
+
+
+def _shared_values(sweeps: list[Sweep]) -> set[float]:
+    return set.intersection(*({value for value, _, _ in sweep.points} for sweep in sweeps))
 
 
 def is_near(value: float | None, best: float | None, info: WorkloadInfo, tolerance: float = TOLERANCE) -> bool:

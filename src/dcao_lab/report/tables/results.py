@@ -36,7 +36,7 @@ def sweep_results(numbers: Numbers, task: str, axis: str) -> Context:
         [
             numbers.styles[arm.name].title,
             *(_median_cell(found.get((arm.name, value)), info, shade) for value in values),
-            f"{usable[arm.name].num_usable} of {len(usable[arm.name].points)}" if arm.name in usable else formats.DASH,
+            f"{usable[arm.name].num_usable} of {usable[arm.name].num_shared}" if arm.name in usable else formats.DASH,
         ]
         for arm in numbers.view.arms(task)
         if any((arm.name, value) in found for value in values)

@@ -6,6 +6,7 @@ from statistics import median
 from scipy import stats
 
 from dcao_lab.report import formats
+from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.solutions import Correlation
 from dcao_lab.report.numbers import Numbers
 
@@ -15,8 +16,8 @@ FEW_ARMS = 6  # so many are named one by one
 
 def robustness(numbers: Numbers) -> list[str]:
     """How much of each varied axis ends near the best, with and without DCAO."""
-    found = [s for s in numbers.sweeps if s.source == "variations"]
-    return [_usable(numbers, axis) for axis in dict.fromkeys(s.axis for s in found)]
+    found = [s for s in numbers.sweeps if s.source == "variations" and s.num_shared]
+    return [_usable(numbers, [s for s in found if s.axis == axis]) for axis in dict.fromkeys(s.axis for s in found)]
 
 
 def edge(numbers: Numbers) -> str:
@@ -99,15 +100,14 @@ def coverage(num_pairs: int, confidence: float = 0.95) -> float:
     return float(2 * stats.t.cdf(limit, num_pairs - 1) - 1)
 
 
-def _usable(numbers: Numbers, axis: str) -> str:
-    own = [s for s in numbers.sweeps if s.source == "variations" and s.axis == axis]
+def _usable(numbers: Numbers, own: list[Sweep]) -> str:
     shares = {
-        arm: [s.num_usable / len(s.points) for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
+        arm: [s.num_usable / s.num_shared for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
     }
     means = sorted(((sum(v) / len(v), arm) for arm, v in shares.items()), key=lambda pair: -pair[0])[:8]
     spelled = [f"{numbers.styles[arm].title} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
     return (
-        f"Range of {formats.axis_title(axis)} that ends within 5{formats.PERCENT} of the best median, "
+        f"Range of {formats.axis_title(own[0].axis)} that ends within 5{formats.PERCENT} of the best median, "
         f"mean over workloads: {formats.listed(spelled)}."
     )
 

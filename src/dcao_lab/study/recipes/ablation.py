@@ -1,13 +1,13 @@
-"""What each component of DCAO brings: its rules in all combinations, then one setting at a time around the default."""
+"""What each idea of DCAO brings: every setting alone around the default, each combination of rules, the proposal's."""
 
 from itertools import combinations
 
 from dcao_lab.config import Setting
-from dcao_lab.study.config import Arm, StudyConfig
+from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
 
 SIZES = {
-    "embedded": Amount(steps={"digits_mlp": 300, "digits_cnn": 300}, num_seeds=3),
+    "embedded": Amount(steps={"digits_mlp": 400, "mnist1d_conv": 1000, "pydoc_gpt": 300}, num_seeds=3),
     "small": Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3),
     "full": Amount(
         steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
@@ -15,37 +15,57 @@ SIZES = {
     ),
 }
 PROBING_PERIODS: dict[str, tuple[Setting, ...]] = {
-    "embedded": (5, 10, 50, "epoch"),
+    "embedded": (1, 5, 50, 100, "epoch"),
     "small": (100, 500, "epoch"),  # the proposal's
     "full": (100, 500, "epoch"),
 }
-LEARNING_RATES = (1e-5, 1e-3, 1e-1)  # one that suits AdamW, and two that do not
-RULES = ("lr", "momentum", "weight_decay")
+LITERAL_PERIODS: dict[str, tuple[Setting, ...]] = {**PROBING_PERIODS, "embedded": (100, "epoch")}  # beside T = 50
+GOOD_LR = {"adamw": 1e-3, "sgd": 1e-1}
+BAD_LR = 1e-5  # for both; and each one's good lr is bad for the other
+HYPERPARAMETERS = ("lr", "momentum", "weight_decay")
 SGD_DECAY = 5e-4  # the common choice; torch's default of 0 would leave the weight-decay rule nothing to act on
+NO_LIMIT = 1e9
 
-# Setting, its values, and what else they need to have an effect.
-ONE_AT_A_TIME: tuple[tuple[str, tuple[Setting, ...], dict[str, Setting]], ...] = (
-    ("target", (0.5, 1.0, 1.5, 1.8), {}),
-    ("gamma_down", (0.5, 0.8, 0.95), {}),
-    ("gamma_up", (1.02, 1.1, 1.5), {}),
-    ("alpha_beta", (0.01, 0.05, 0.2), {"rules": "lr+momentum"}),
-    ("alpha_wd", (0.01, 0.05, 0.2), {"rules": "lr+weight_decay"}),
-    ("measure", ("load", "batch", "preconditioned", "hessian"), {}),
+ONE_AT_A_TIME: dict[str, tuple[Setting, ...]] = {
+    "target": (2.0, 4.0, 16.0, NO_LIMIT),
+    "max_relative_step": (0.03, 0.3, NO_LIMIT),
+    "first_relative_step": (1e-4, 1e-2),
+    "growth": (1.05, 1.3),
+    "gamma_down": (0.5, 0.95),
+    "gamma_arrival": (0.8,),
+    "decay": (0.0, 0.1, 0.5),
+    "window": (1, 7),
+    "measure": ("batch", "preconditioned", "hessian"),
+}
+PROPOSAL: tuple[dict[str, Setting], ...] = (
+    {"target": 1.0},
+    {"target": 1.8},
+    {"gamma_down": 0.5},
+    {"gamma_down": 0.95},
+    {"gamma_up": 1.02},
+    {"gamma_up": 1.5},
+    {"target_schedule": "cosine"},
 )
 
 
 def ablation(size: str) -> StudyConfig:
-    """The study at ``size``."""
+    """The study at ``size``: from several lrs what starts from the lr it is given, the rest from one."""
     amount = amount_of(SIZES, size)
+    anywhere = (arm("adamw"), arm("sgd", _fixed("sgd")), *_starts(), *_proposals(), *_literals(size))
+    on_adamw, on_sgd = (*_rules("adamw"), *_settings(size)), _rules("sgd")
     return StudyConfig(
         name="ablation",
         size=size,
         title="What each component of DCAO brings",
-        question="Which rules and settings of DCAO matter, from a good initial learning rate and from bad ones?",
+        question="Which rules and settings of DCAO matter, and which of the proposal's?",
         tasks=tasks(amount),
-        arms=(*_rules("adamw", {}), *_rules("sgd", {"weight_decay": SGD_DECAY}), *_settings(size)),
+        arms=(*anywhere, *on_adamw, *on_sgd),
         seeds=amount.seeds,
-        variations=vary("lr", *LEARNING_RATES),
+        variations=(
+            *_from(BAD_LR, anywhere),
+            *_from(GOOD_LR["adamw"], (*anywhere, *on_adamw)),
+            *_from(GOOD_LR["sgd"], (*anywhere, *on_sgd)),
+        ),
     )
 
 
@@ -56,31 +76,55 @@ def rule_sets() -> tuple[str, ...]:
         >>> rule_sets()[:5]
         ('none', 'lr', 'momentum', 'weight_decay', 'lr+momentum')
     """
-    return tuple("+".join(chosen) or "none" for size in range(4) for chosen in combinations(RULES, size))
+    return tuple("+".join(chosen) or "none" for size in range(4) for chosen in combinations(HYPERPARAMETERS, size))
 
 
-def _rules(base: str, fixed: dict[str, Setting]) -> tuple[Arm, ...]:
-    bare = arm(base, fixed, group=f"rules of {base}")
+def _from(lr: float, arms: tuple[Arm, ...]) -> tuple[Variation, ...]:
+    return vary("lr", lr, arms=tuple(each.name for each in arms))
+
+
+def _starts() -> tuple[Arm, ...]:
+    """The default, and with the given lr instead of a short first step."""
     return (
-        bare,
-        *(
-            arm(f"dcao:{base}", {"rules": rules, **fixed}, reference=bare.name, group=f"rules of {base}")
-            for rules in rule_sets()
-        ),
+        arm("dcao:adamw", reference="adamw", group="default"),
+        arm("dcao:adamw", {"first_relative_step": "given"}, reference="dcao:adamw", group="first_relative_step"),
     )
 
 
 def _settings(size: str) -> tuple[Arm, ...]:
-    """Each is compared with DCAO as it is recommended; the literal ones, which alone use k, with k = 10."""
-    default = arm("dcao:adamw", reference="adamw", group="default")
-    varied = (*ONE_AT_A_TIME, ("every", PROBING_PERIODS[size], {}))
-    literal = {k: arm("dcao-literal:adamw", {"k": k}, reference="adamw", group="k") for k in (5, 10, 20)}
-    return (
-        default,
-        *(
-            arm("dcao:adamw", {name: value, **needed}, reference=default.name, group=name)
-            for name, values, needed in varied
-            for value in values
-        ),
-        *literal.values(),
+    return tuple(
+        arm("dcao:adamw", {name: value}, reference="dcao:adamw", group=name)
+        for name, values in {**ONE_AT_A_TIME, "every": PROBING_PERIODS[size]}.items()
+        for value in values
     )
+
+
+def _rules(base: str) -> tuple[Arm, ...]:
+    fixed = _fixed(base)
+    bare = arm(base, fixed).name
+    return tuple(
+        arm(f"dcao:{base}", {"rules": rules, **fixed}, reference=bare, group=f"rules of {base}")
+        for rules in rule_sets()
+    )
+
+
+def _proposals() -> tuple[Arm, ...]:
+    """The proposal's rule on the measure of ours, smoothed and settled."""
+    plain = arm("dcao:adamw", {"rule": "proposal"}, reference="dcao:adamw", group="proposal")
+    return (
+        plain,
+        *(
+            arm("dcao:adamw", {"rule": "proposal", **changed}, reference=plain.name, group="proposal")
+            for changed in PROPOSAL
+        ),
+    )
+
+
+def _literals(size: str) -> tuple[Arm, ...]:
+    """The proposal to the letter: its k, and its T at k = 10."""
+    varied = [*({"k": k} for k in (5, 10, 20)), *({"k": 10, "every": every} for every in LITERAL_PERIODS[size])]
+    return tuple(arm("dcao-literal:adamw", settings, reference="adamw", group="literal") for settings in varied)
+
+
+def _fixed(base: str) -> dict[str, Setting]:
+    return {"weight_decay": SGD_DECAY} if base == "sgd" else {}

@@ -35,7 +35,7 @@ def _arms() -> tuple[Arm, ...]:
         arm("adamw"),
         arm("dcao:adamw", reference="adamw"),
         arm("adamw", schedule="cosine"),
-        arm("dcao:adamw", schedule="cosine", reference="adamw+cosine"),
+        arm("dcao:adamw", {"decay": 0.0}, schedule="cosine", reference="adamw+cosine"),  # the schedule is its decay
         arm("dcao-literal:adamw", reference="adamw"),
         arm("sgd"),
         arm("dcao:sgd", reference="sgd"),

@@ -96,6 +96,8 @@ def arm(
     )
 
 
-def vary(axis: Axis, *values: float) -> tuple[Variation, ...]:
-    """One variation for each value."""
-    return tuple(Variation(axis=axis, value=float(value)) for value in values)
+def vary(
+    axis: Axis, *values: float, arms: tuple[str, ...] | None = None, num_seeds: int | None = None
+) -> tuple[Variation, ...]:
+    """One variation for each value, for these arms and so many seeds; None: all."""
+    return tuple(Variation(axis=axis, value=float(value), arms=arms, num_seeds=num_seeds) for value in values)
