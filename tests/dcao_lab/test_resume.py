@@ -160,6 +160,7 @@ def test_two_processes_share_a_store_and_each_reports_every_run(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_one_line_and_exit_130(tmp_path):
     victim = start(tmp_path)
     wait_for_finished(RunStore(tmp_path / "runs"), 1)

@@ -108,6 +108,7 @@ def test_no_jobs_at_all_are_refused(store):
         run_all(RUNS, store, jobs=0)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_a_process_starts_comes_late_and_is_not_lost():
     reached = []
 
