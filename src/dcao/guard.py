@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_whole
+from dcao.data_parallel import data_parallel_group
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
@@ -87,6 +88,8 @@ class Guard:
         self._losses: deque[float] = deque(maxlen=MEMORY)
         self._norms: deque[float] = deque(maxlen=MEMORY)
         self._modules: Sequence[nn.Module] | None = None  # those that the good buffers are of
+        self._replica_of: Sequence[nn.Module] | None = None
+        self._replicated = False
         self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
 
@@ -101,6 +104,7 @@ class Guard:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None
+        loss = None if self._is_replica(modules) else loss
         value, norm = loss_and_norm(loss, [p.grad for p in params_of(optimizer) if p.grad is not None])
         trouble = self._trouble(value, norm)
         if trouble is None:
@@ -138,7 +142,7 @@ class Guard:
 
     def __getstate__(self) -> dict[str, Any]:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
-        return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
+        return {**self.__dict__, "_modules": None, "_replica_of": None, "_good_buffers": [], "_snapshot": None}
 
     def _remember(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int, loss: float | None) -> None:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
@@ -154,6 +158,15 @@ class Guard:
         if modules is self._modules:
             _mend(self._good_buffers)
         self._modules, self._good_buffers = modules, _save_buffers(modules)
+
+    def _is_replica(self, modules: Sequence[nn.Module]) -> bool:
+        """Whether other ranks train the same model: their losses are their own, and all must judge alike by gradients.
+
+        A loss that is not finite on one rank has made the mean gradient so on all.
+        """
+        if self._replica_of is not modules:
+            self._replica_of, self._replicated = modules, data_parallel_group(modules) is not None
+        return self._replicated
 
     def _trouble(self, loss: float | None, norm: float) -> str | None:
         """What is wrong with a step, in words."""

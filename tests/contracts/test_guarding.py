@@ -316,3 +316,15 @@ def test_a_snapshot_is_not_taken_where_the_loss_is_high():
     run = dcao_run(named("sgd"), policy=HELD, snapshot_every=1).advance(30)
     losses, guard = list(run.optimizer.guard._losses), run.optimizer.guard
     assert losses[guard._snapshot.step] <= statistics.median(losses[: guard._snapshot.step])
+
+
+def test_under_data_parallel_the_guard_looks_at_gradients_alone(monkeypatch):
+    # Each rank has a loss of its own; judged by it, one rank would skip a step that the others take.
+    run = plain_run().advance(10)
+    guard, model = run.optimizer.guard, run.model
+    high = torch.tensor(1e6)
+    assert guard.check(run.optimizer.base, [model], high, 10) is not None
+    monkeypatch.setattr("dcao.guard.data_parallel_group", lambda modules: object())
+    losses = list(guard._losses)
+    assert guard.check(run.optimizer.base, [model, model], high, 11) is None
+    assert list(guard._losses) == losses
