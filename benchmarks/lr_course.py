@@ -18,7 +18,7 @@ from dcao_lab.workloads import WORKLOADS, StartRequest
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "lr-course.png"
 RUNS = (("pydoc_gpt", "AdamW", 375), ("digits_cnn", "SGD", 375))
 GIVEN = {1e-7: ("#9ec5ea", 6.0), 1e-3: ("#e8a33d", 3.0), 10.0: ("#1d5e36", 1.0)}  # the lines lie on one another
-TARGET, MAX_RELATIVE_STEP = 8.0, 0.1
+LIMITS = dcao.policies.ceiling()  # the default policy
 
 
 def course(workload: str, optimizer: str, lr: float, num_steps: int) -> tuple[list[float], list[dcao.StepRecord]]:
@@ -50,9 +50,9 @@ def draw(axes: list[Axes], workload: str, optimizer: str, num_steps: int) -> Non
         axes[2].plot(steps, numbers, ".-", color=color, markersize=3, linewidth=0.7 * width)
     axes[0].set(title=f"{workload}, {optimizer}", yscale="log", ylabel="lr that trains")
     axes[0].legend(frameon=False)
-    axes[1].axhline(MAX_RELATIVE_STEP, color="0.3", linestyle="--", linewidth=0.8)
+    axes[1].axhline(LIMITS.max_relative_step, color="0.3", linestyle="--", linewidth=0.8)
     axes[1].set(yscale="log", ylabel="relative step l", ylim=(3e-4, 1.0))
-    axes[2].axhline(TARGET, color="0.3", linestyle="--", linewidth=0.8)
+    axes[2].axhline(LIMITS.target, color="0.3", linestyle="--", linewidth=0.8)
     axes[2].axhline(2.0, color="0.6", linestyle=":", linewidth=0.8)
     axes[2].set(ylabel="s", xlabel="step", ylim=(-2.0, 16.0))
 

@@ -11,12 +11,10 @@ from dcao.checks import require_whole
 from dcao.operators.base import LossFn
 from dcao.optimizer_models import OptimizerModel, optimizer_model
 from dcao.policies.base import Policy
+from dcao.policies.ceiling import TARGET
 from dcao.probe_batch import ProbeLoader
 from dcao.probe_loop import Timing
 from dcao.schedules import Schedule
-
-DEFAULT_TARGET = 8.0
-"""Largest s of the default policy; :func:`dcao.policies.ceiling` says why."""
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -59,7 +57,7 @@ def _require_methods(name: str, value: object, methods: tuple[str, ...], *, hint
 def choose_policy(base: Optimizer, policy: Policy | None, target: float, total_steps: int | None) -> Policy:
     """The caller's policy, or the default one."""
     if policy is not None:
-        for name, is_set in (("target", target != DEFAULT_TARGET), ("total_steps", total_steps is not None)):
+        for name, is_set in (("target", target != TARGET), ("total_steps", total_steps is not None)):
             if is_set:
                 warnings.warn(f"{name} has no effect beside policy; give it to the policy", UserWarning, stacklevel=4)
         return policy

@@ -105,7 +105,7 @@ class Controller:
 
     def move_on(self, optimizer: Optimizer, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""
-        if self.policy_state is None:
+        if self.policy_state is None or not hasattr(self.policy, "between"):
             return
         now = self.hyperparameters(optimizer)
         wanted = between(self.policy, step, now, self.policy_state)

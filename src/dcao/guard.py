@@ -106,7 +106,8 @@ class Guard:
             return None
         loss = None if self._is_replica(modules) else loss
         value, norm = loss_and_norm(loss, [p.grad for p in params_of(optimizer) if p.grad is not None])
-        trouble = self._trouble(value, norm)
+        is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
+        trouble = self._outlier(value, norm) if is_finite else "loss or gradients are not finite"
         if trouble is None:
             self._in_a_row = 0
             self._remember(optimizer, modules, step, value)
@@ -118,7 +119,7 @@ class Guard:
         self.num_skipped += 1
         self._in_a_row += 1
         _mend(self._good_buffers)
-        return self._answer(optimizer, trouble, is_finite=math.isfinite(norm) and math.isfinite(value or 0.0))
+        return self._answer(optimizer, trouble, is_finite=is_finite)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters; snapshots are not part of a checkpoint, which is one itself."""
@@ -168,14 +169,13 @@ class Guard:
             self._replica_of, self._replicated = modules, data_parallel_group(modules) is not None
         return self._replicated
 
-    def _trouble(self, loss: float | None, norm: float) -> str | None:
-        """What is wrong with a step, in words."""
-        if not (math.isfinite(norm) and math.isfinite(loss or 0.0)):
-            return "loss or gradients are not finite"
-        is_judged = len(self._norms) >= MEMORY // 10 and self._in_a_row < PATIENCE  # then a step is taken again
-        if is_judged and norm > OUTLIER * max(self._norms):
+    def _outlier(self, loss: float | None, norm: float) -> str | None:
+        """What sets a step apart from the last ones, in words."""
+        if len(self._norms) < MEMORY // 10 or self._in_a_row >= PATIENCE:  # then a step is taken again
+            return None
+        if norm > OUTLIER * max(self._norms):
             return f"gradient of length {norm:.3g}, over {OUTLIER:g} times the longest of the last {len(self._norms)}"
-        if is_judged and loss is not None and self._is_high(loss):
+        if loss is not None and self._is_high(loss):
             return f"loss {loss:.3g}, far over the first one and the last {len(self._losses)}"
         return None
 

@@ -18,7 +18,7 @@ from dcao.directional import Directional, StepVectors, directional
 from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
+from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length, joint_norm
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.shifted import DiagonalShift
 from dcao.probe_batch import HessianLike, ProbeBatch
@@ -148,7 +148,7 @@ class Measurement:
     def _relative_step(self, along: Directional | None) -> float | None:
         if along is None or not 0.0 < along.length < math.inf:
             return None
-        weights = float(torch.linalg.vector_norm(flatten(self.params, dtype=self.geometry.dtype)))
+        weights = joint_norm(self.params)
         return along.length / weights if 0.0 < weights < math.inf else None
 
     def _loss(self) -> float:

@@ -10,7 +10,6 @@ from torch.optim import LBFGS, Optimizer
 
 from dcao import policies
 from dcao.arguments import (
-    DEFAULT_TARGET,
     check_base,
     check_probe_batch,
     check_settings,
@@ -27,6 +26,7 @@ from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
 from dcao.optimizer_models import optimizer_model
 from dcao.policies.base import Decision, Policy
+from dcao.policies.ceiling import TARGET
 from dcao.policies.fixed import Fixed
 from dcao.probe import CurvatureProbe, ProbeSettings
 from dcao.probe_batch import Closure, ProbeLoader, require_gradient
@@ -116,7 +116,7 @@ class DCAO(Optimizer):
         base: Optimizer,
         *,
         measure: Measure = "load",
-        target: float = DEFAULT_TARGET,
+        target: float = TARGET,
         total_steps: int | None = None,
         every: int | Schedule | None = None,
         overhead: float | None = None,

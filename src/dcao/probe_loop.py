@@ -163,7 +163,6 @@ class ProbeLoop:
             trust=1.0,
             reason="the run blew up and has gone back",
         )
-        self._took_spectrum = True  # it cost nothing, which is not what a probe costs
         self._act(optimizer, estimate, loss=loss, started=time.perf_counter())
 
     def record_skip(self, optimizer: Optimizer, before: Hyperparameters, reason: str, loss: float | None) -> None:
@@ -279,7 +278,7 @@ class ProbeLoop:
         decision = self.controller.decide(observation)
         carried_out = self.controller.apply(optimizer, decision)
         self.cost += estimate.cost
-        if not self._took_spectrum:
+        if estimate.cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = estimate.cost
         self._scheduled_cost += min(self._last_cost, estimate.cost)  # of a spectrum, what a probe alone would cost
         self._probed_at = self.num_steps

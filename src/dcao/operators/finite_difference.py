@@ -142,10 +142,19 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
         0.01...
     """
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
+    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
+
+
+def joint_norm(params: Sequence[Tensor]) -> float:
+    """Euclidean length of all entries together, at least in float32 and without a copy of them.
+
+    Example:
+        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        5.0
+    """
     dtype, device = vector_dtype(params), params[0].device
     norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
-    length = float(torch.linalg.vector_norm(torch.stack(norms)))
-    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, length) ** 0.5)
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,15 +89,20 @@ def between(policy: Policy, step: int, hyperparameters: Hyperparameters, state: 
     return hyperparameters if plan is None else plan(step, hyperparameters, state)
 
 
-def reason_to_hold(observation: Observation, min_trust: float = MIN_TRUST) -> str | None:
-    """Why an observation should not be acted on, or None. Curvature at or below zero sets no limit to chase."""
+def reason_to_hold(
+    observation: Observation, min_trust: float = MIN_TRUST, *, needs_curvature: bool = True
+) -> str | None:
+    """Why an observation should not be acted on, or None.
+
+    Curvature at or below zero sets no limit to chase; a rule that has other limits does without (``needs_curvature``).
+    """
     if not observation.hyperparameters.lr > 0.0:
         return "held: lr is 0"
     if observation.s is None:
         return "held: s was not measured"
     if not observation.trust >= min_trust:
         return f"held: s {observation.s:.3g} is trusted only {observation.trust:.2f}"
-    if not observation.s > 0.0:
+    if math.isnan(observation.s) or (needs_curvature and observation.s <= 0.0):
         return f"held: no positive curvature (s {observation.s:.3g})"
     return None
 

@@ -18,12 +18,16 @@ from dcao.policies.base import (
     require_target,
 )
 
+TARGET = 8.0
+"""Largest s: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the rule would shrink lr
+without end, so what it stops is what lies clearly above."""
+
 STEPS_AHEAD = 10
 """The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
 
 
 def ceiling(
-    target: float = 8.0,
+    target: float = TARGET,
     *,
     total_steps: int | None = None,
     max_relative_step: float = 0.1,
@@ -52,8 +56,8 @@ def ceiling(
     4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0.
 
     Args:
-        target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the
-            rule would shrink lr without end, so what it stops is what lies clearly above.
+        target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
+            shrink lr without end.
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l. Default 0.1: the best constant lrs had 0.03 to 0.2 early in training.
         first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start from
@@ -129,7 +133,7 @@ class Ceiling:
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
         now, step = observation.hyperparameters, observation.step
-        held = _reason_to_hold(observation, self.min_trust)
+        held = reason_to_hold(observation, self.min_trust, needs_curvature=False)  # flat ground sets no limit
         if held is not None:
             return Decision(hyperparameters=self.between(step, now, state), reason=f"lr {held}"), state
         first = state["step"] is None
@@ -198,14 +202,6 @@ class Ceiling:
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
-
-
-def _reason_to_hold(observation: Observation, min_trust: float) -> str | None:
-    """As for every rule, but that curvature at or below zero is no reason here: it sets no limit."""
-    s = observation.s
-    if s is not None and s <= 0.0:
-        observation = replace(observation, s=1.0)
-    return reason_to_hold(observation, min_trust)
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
