@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -73,8 +74,14 @@ class Baseline:
         """Training steps that spend ``budget`` gradient evaluations, as a rule; the last may exceed it."""
         if self.probes is None:
             return max(1, round(budget / self.evaluations_per_step))
-        step, probed = 0, 0.0
-        while step * self.evaluations_per_step + probed < budget:
-            probed += self.probes(step, probed + 1.0)
-            step += 1
-        return step
+        return _steps_between_probes(self.probes, self.evaluations_per_step, budget)
+
+
+@cache
+def _steps_between_probes(probes: dcao.schedules.Schedule, evaluations_per_step: float, budget: float) -> int:
+    """The same step by step; the runs of a study share a few budgets, of up to millions of steps."""
+    step, probed = 0, 0.0
+    while step * evaluations_per_step + probed < budget:
+        probed += probes(step, probed + 1.0)
+        step += 1
+    return step

@@ -1,5 +1,7 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
+from typing import Any
+
 import torch
 
 import dcao
@@ -51,14 +53,12 @@ def steered(base: TorchBase) -> Baseline:
         return dcao.DCAO(optimizer, **{**probing(request), **options})
 
     title = f"DCAO({base.title})"
-    return Baseline(
+    return _around(
+        base,
         name=f"dcao:{base.name}",
         title=title,
-        family=base.name,
-        is_wrapped=True,
         build=build,
         space={"weight_decay": base.space["weight_decay"], **CEILING_SPACE},
-        lr=base.space["lr"].default,
         evaluations_per_step=1.0,
         source="this repository: dcao.DCAO",
         probes=dcao.schedules.thinning(),  # what DCAO probes by; its own measure costs one evaluation a probe
@@ -79,14 +79,12 @@ def literal(base: TorchBase) -> Baseline:
 
     title = f"literal DCAO({base.title})"
     own = {name: base.space[name] for name in ("lr", "weight_decay")}
-    return Baseline(
+    return _around(
+        base,
         name=f"dcao-literal:{base.name}",
         title=title,
-        family=base.name,
-        is_wrapped=True,
         build=build,
         space={**own, "target": LITERAL_TARGET},
-        lr=base.space["lr"].default,
         evaluations_per_step=1.2,
         source="the proposal, section 3.2; dcao.DCAO.literal",
     )
@@ -104,6 +102,11 @@ def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCA
             f"DCAO knows no stability threshold of {type(base).__name__}; choose sgd, adam, adamw or one of DCAO's arms"
         )
     return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
+
+
+def _around(base: TorchBase, **facts: Any) -> Baseline:
+    """A baseline that wraps ``base``, and what the two kinds of it do not share."""
+    return Baseline(family=base.name, is_wrapped=True, lr=base.space["lr"].default, **facts)
 
 
 def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, object]:

@@ -8,7 +8,7 @@ from dcao_lab.paper.style import literal
 from dcao_lab.paper.training_figures import Styles
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.gains import distinct, gains
+from dcao_lab.report.analysis.gains import bar_scale, distinct, gain_interval, gains
 from dcao_lab.report.analysis.window import extent
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
@@ -64,11 +64,9 @@ def _row(
 
 
 def _bar(info: WorkloadInfo, comparison: ArmComparison, label: str, styles: Styles) -> Bar:
-    scale = 100.0 if info.metric == "accuracy" else 1.0
-    sign = scale if info.higher_is_better else -scale
-    interval = comparison.found.interval
-    ends = (None, None) if interval.low is None else sorted((sign * interval.low, sign * interval.high))
-    return Bar(label=label, value=scale * comparison.gain, low=ends[0], high=ends[1], style=styles[comparison.arm])
+    scale, interval = bar_scale(info), gain_interval(comparison, info)
+    low, high = (None, None) if interval is None else (scale * end for end in interval)
+    return Bar(label=label, value=scale * comparison.gain, low=low, high=high, style=styles[comparison.arm])
 
 
 def _no_bar(label: str, style) -> Bar:

@@ -11,8 +11,6 @@ from dcao_lab.report.numbers import Numbers
 from dcao_lab.study import Arm
 
 SMALLEST_DENSITY = 1e-6
-
-
 OUT_OF_VIEW = (
     "A triangle at the edge: a network out of view, further from the middle half of all than three times its length "
     "(on a logarithmic axis at least a factor of 30)."

@@ -8,7 +8,7 @@ from dcao_lab.paper.style import EDGE_COLOR, LineStyle
 from dcao_lab.paper.training_figures import STEPS, Styles, within_reach
 from dcao_lab.report.analysis.groups import families
 from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
-from dcao_lab.report.analysis.view import Place, spelled
+from dcao_lab.report.analysis.view import spelled
 from dcao_lab.report.figures.stability import FEW_ARMS, own_edge, raw_product, trace_of
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.words import crowding
@@ -40,11 +40,7 @@ def _traces(numbers: Numbers, styles: Styles, label: str, read: Read, *, is_smoo
     """A panel for each task, condition and family of arms, with the first seed of each arm."""
     panels, most_families, is_crowded = [], 1, False
     for task, variation in _watched(numbers):
-        runs = {
-            arm.name: own[0]
-            for arm in numbers.view.arms(task)
-            if (own := numbers.view.watched.get(Place(task=task, arm=arm.name, variation=variation)))
-        }
+        runs = numbers.view.first_watched(task, variation)
         found = families(numbers.view.study, runs, FEW_ARMS)
         most_families = max(most_families, len(found))
         for family, arms in found.items():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dcao_lab.report.analysis.comparisons import ArmComparison
 from dcao_lab.study.config import Variation
+from dcao_lab.workloads import WorkloadInfo
 
 MOST_CONDITIONS = 4  # so many stand side by side; of more, the lines of the sweeps are the figure to read
 
@@ -17,6 +18,19 @@ def gains(comparisons: Sequence[ArmComparison], task: str) -> Gains:
         if comparison.task == task and "reference" in comparison.kinds and comparison.gain is not None:
             found.setdefault(comparison.variation, []).append(comparison)
     return found if len(found) <= MOST_CONDITIONS else {}
+
+
+def gain_interval(comparison: ArmComparison, info: WorkloadInfo) -> tuple[float, float] | None:
+    """Ends of the interval of the gain, for which more is better; None: it has none."""
+    low, high = comparison.found.interval.low, comparison.found.interval.high
+    if low is None or high is None:
+        return None
+    return (low, high) if info.higher_is_better else (-high, -low)
+
+
+def bar_scale(info: WorkloadInfo) -> float:
+    """What gains are multiplied by along an axis: accuracy is drawn in points."""
+    return 100.0 if info.metric == "accuracy" else 1.0
 
 
 def distinct(titles: Sequence[str]) -> list[str]:

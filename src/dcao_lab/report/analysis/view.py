@@ -71,6 +71,14 @@ class StudyView:
         present = {place.variation for place in self.finals if place.task == task}
         return tuple(variation for variation in (None, *self.study.variations) if variation in present)
 
+    def first_watched(self, task: str, variation: Variation | None) -> dict[str, StoredRun]:
+        """The first watched run of each arm that has one there."""
+        return {
+            place.arm: runs[0]
+            for place, runs in self.watched.items()
+            if (place.task, place.variation) == (task, variation)
+        }
+
     def is_wrapped(self, arm: str) -> bool:
         """Whether DCAO steers the arm."""
         return self.baselines[arm].is_wrapped

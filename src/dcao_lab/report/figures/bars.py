@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.gains import distinct
+from dcao_lab.report.analysis.gains import bar_scale, distinct, gain_interval
 from dcao_lab.report.figures.base import Figure, to_json
 from dcao_lab.report.figures.styles import Styles
 from dcao_lab.workloads import WorkloadInfo
@@ -16,12 +16,11 @@ ROW_HEIGHT = 24
 
 def gains(comparisons: Sequence[ArmComparison], info: WorkloadInfo, styles: Styles) -> Figure:
     """A bar an arm, all under the same conditions; right of zero is better, whichever way the metric goes."""
-    sign = 1.0 if info.higher_is_better else -1.0
-    scale = 100.0 if info.metric == "accuracy" else 1.0
+    scale = bar_scale(info)
     figure = go.Figure()
     for c, label in zip(comparisons, distinct([styles[c.arm].title for c in comparisons]), strict=True):
         gain = c.gain or 0.0
-        low, high = sorted(gain if end is None else sign * end for end in (c.found.interval.low, c.found.interval.high))
+        low, high = gain_interval(c, info) or (gain, gain)
         style = styles[c.arm]
         figure.add_bar(
             x=[scale * gain],

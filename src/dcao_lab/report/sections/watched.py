@@ -60,11 +60,7 @@ def watched(numbers: Numbers, task: str) -> dict[str, dict[str, StoredRun]]:
     """The first watched run of each arm, by what the title of their figure adds: the arms' family, the conditions."""
     found = {}
     for variation in conditions(numbers.view, task, numbers.view.watched):
-        runs = {
-            place.arm: own[0]
-            for place, own in numbers.view.watched.items()
-            if (place.task, place.variation) == (task, variation)
-        }
+        runs = numbers.view.first_watched(task, variation)
         for family, arms in families(numbers.view.study, runs, stability.FEW_ARMS).items():
             where = "".join(f", {words}" for words in (family, formats.variation(variation)) if words)
             found[where] = {arm: runs[arm] for arm in grey_first(arms, numbers.styles)}

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+from dcao_lab.baselines.dcao_settings import HYPERPARAMETERS
 from dcao_lab.config import Setting
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
@@ -22,7 +23,6 @@ PROBING_PERIODS: dict[str, tuple[Setting, ...]] = {
 LITERAL_PERIODS: dict[str, tuple[Setting, ...]] = {**PROBING_PERIODS, "embedded": (100, "epoch")}  # beside T = 50
 GOOD_LR = {"adamw": 1e-3, "sgd": 1e-1}
 BAD_LR = 1e-5  # for both; and each one's good lr is bad for the other
-HYPERPARAMETERS = ("lr", "momentum", "weight_decay")
 SGD_DECAY = 5e-4  # the common choice; torch's default of 0 would leave the weight-decay rule nothing to act on
 NO_LIMIT = 1e9
 
