@@ -25,7 +25,7 @@ from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
 from dcao.optimizer_models import optimizer_model
-from dcao.policies.base import Decision, Policy
+from dcao.policies.base import Decision, Policy, settles
 from dcao.policies.ceiling import TARGET
 from dcao.policies.fixed import Fixed
 from dcao.probe import CurvatureProbe, ProbeSettings
@@ -86,8 +86,9 @@ class DCAO(Optimizer):
         basis_dtype: Dtype of the Lanczos basis, for example ``torch.bfloat16`` for a large model; default the vectors'.
         basis_device: Device of the Lanczos basis, for example ``"cpu"``; default the parameters'.
         momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
-        settle: With a policy of yours: before the first update probe until the lr rule no longer cuts (60 probes at
-            most), and in the first 200 steps at every one while it is at its clip.
+        settle: Before the first update probe until the lr rule no longer cuts (60 probes at most), in the first 200
+            steps at every one while it is at its clip, and after an s above 10 at the next. Policies that find their
+            own start (:func:`dcao.policies.ceiling`) never do.
         guard: Skip a step whose loss or gradients are not finite, and halve the lr (3 times in a row at most, and not
             with ``fixed``); skip one whose gradient is 100 times longer than any of the last 50, or whose loss is far
             above all of them and the first. Default: on, unless the policy is ``fixed``. It waits for the device once a
@@ -148,8 +149,9 @@ class DCAO(Optimizer):
         self._share_base_groups()
         self.policy = choose_policy(base, policy, target, total_steps)
         self._adapts = not isinstance(self.policy, Fixed)
-        settles = settle and policy is not None  # the default policy starts small by itself
-        timing = choose_timing(every, overhead, spectrum_every, adapts=self._adapts, settle=settles)
+        timing = choose_timing(
+            every, overhead, spectrum_every, adapts=self._adapts, settle=settle and settles(self.policy)
+        )
         settings = ProbeSettings(
             measure=require_measure(measure),
             k=k,

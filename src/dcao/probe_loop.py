@@ -143,6 +143,7 @@ class ProbeLoop:
             return
         if batches is None:
             self._require_a_probe()
+            self.controller.move_on(optimizer, self.num_steps)
             return
         self._probe_until_settled(optimizer, lambda: self._try_to_measure(optimizer, batches), loss)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -222,6 +223,36 @@ def test_an_lr_that_cannot_move_is_settled():
     assert steps_probed(recorder) == [0, 10, 20]
     _, recorder, _ = settling_run(lr=1e-2, num_steps=30, policy=policies.learning_rate(TARGET, max_lr=1e-2))
     assert steps_probed(recorder) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda rule: rule, policies.smoothed, lambda rule: policies.compose(rule, policies.weight_decay())],
+    ids=["alone", "smoothed", "composed"],
+)
+def test_a_rule_that_finds_its_own_start_is_probed_by_the_schedule_alone(wrapped):
+    # from lr 100, s is 200: a rule that settles would be asked again before the first update, and at the next step
+    weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
+    rule = wrapped(policies.ceiling(first_relative_step=None))
+    optimizer = DCAO(optim.SGD([weight], lr=100.0), policy=rule, every=10, recorder=recorder, guard=False)
+    for _ in range(21):
+        optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
+    assert recorder.records[0].estimate.s == pytest.approx(200.0)
+    assert steps_probed(recorder) == [0, 10, 20]
+
+
+def test_the_rise_goes_on_through_a_step_whose_probe_had_nothing_to_measure():
+    weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = DCAO(optim.SGD([weight], lr=1e-2))
+    lrs = []
+    for step in range(8):
+        if step == 0:
+            optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
+        else:
+            weight.grad = CURVATURE * weight.detach()
+            optimizer.step()  # at step 5 a probe is due
+        lrs.append(optimizer.effective_lrs[0])
+    assert [later / lr for lr, later in pairwise(lrs)] == pytest.approx([1.1] * 7)
 
 
 def test_settling_ends_where_no_probe_is_ever_trusted():

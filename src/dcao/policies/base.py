@@ -73,7 +73,8 @@ class Policy(Protocol):
 
     A policy that moves hyperparameters between probes as well has a third method,
     ``between(step, hyperparameters, state) -> Hyperparameters``: what trains at a later step, a function of the state
-    that the last decision has left.
+    that the last decision has left. One that finds its own start has an attribute ``settles = False``: it is then not
+    asked again and again before the first update, nor probed at every step while it changes lr by all it may.
     """
 
     def init(self, hyperparameters: Hyperparameters) -> State:
@@ -87,6 +88,11 @@ def between(policy: Policy, step: int, hyperparameters: Hyperparameters, state: 
     """What ``policy`` has planned for a step without a probe; the present values if it does not plan."""
     plan: Plan | None = getattr(policy, "between", None)
     return hyperparameters if plan is None else plan(step, hyperparameters, state)
+
+
+def settles(policy: Policy) -> bool:
+    """Whether extra probes in the beginning help ``policy``."""
+    return bool(getattr(policy, "settles", True))
 
 
 def reason_to_hold(

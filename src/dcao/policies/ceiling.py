@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+from dcao.checks import require_whole
 from dcao.policies.base import (
     MIN_TRUST,
     Decision,
@@ -99,6 +101,8 @@ def ceiling(
 class Ceiling:
     """See :func:`ceiling`. It goes on from the lr that it finds, so that others may scale it in between."""
 
+    settles: ClassVar[bool] = False
+
     target: float
     total_steps: int | None
     max_relative_step: float
@@ -116,7 +120,9 @@ class Ceiling:
         require_target(self.target)
         require_min_trust(self.min_trust)
         require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
-        _require(self.total_steps is None or self.total_steps >= 1, "total_steps", self.total_steps, "at least 1")
+        if self.total_steps is not None:
+            require_whole("total_steps", self.total_steps, "step")
+        require_whole("window", self.window, "probe")
         for name in ("max_relative_step", "first_relative_step"):
             value = getattr(self, name)
             _require(value is None or value > 0.0, name, value, "positive")
@@ -124,7 +130,6 @@ class Ceiling:
         for name in ("gamma_down", "gamma_arrival"):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
         _require(0.0 <= self.decay <= 1.0, "decay", self.decay, "a share between 0 and 1")
-        _require(self.window >= 1, "window", self.window, "at least 1 probe")
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """Nothing measured yet."""

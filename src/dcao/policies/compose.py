@@ -6,7 +6,8 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State, between
+from dcao.checks import require_whole
+from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State, between, settles
 
 
 def compose(*policies: Policy) -> Composed:
@@ -46,8 +47,7 @@ def smoothed(policy: Policy, window: int = 3) -> Smoothed:
         >>> decision.reason
         's 1.5 against target 1.5: lr 0.1 -> 0.1; median of 3, this probe 400'
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 probe, got {window}")
+    require_whole("window", window, "probe")
     return Smoothed(policy=policy, window=window)
 
 
@@ -56,6 +56,11 @@ class Composed:
     """See :func:`compose`."""
 
     policies: tuple[Policy, ...]
+
+    @property
+    def settles(self) -> bool:
+        """Not if one of them finds its own start."""
+        return all(map(settles, self.policies))
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """One state a policy."""
@@ -86,6 +91,11 @@ class Smoothed:
 
     policy: Policy
     window: int
+
+    @property
+    def settles(self) -> bool:
+        """What the inner policy says."""
+        return settles(self.policy)
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """No probes yet."""

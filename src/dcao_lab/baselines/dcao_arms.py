@@ -9,7 +9,6 @@ from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao_policies import make_policy
 from dcao_lab.baselines.dcao_settings import (
     CEILING_DEFAULTS,
-    PROPOSAL,
     in_numbers,
     known_settings,
     library_defaults,
@@ -119,8 +118,7 @@ def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, obj
     if given <= set(PROBING):
         return {**options, "total_steps": num_steps}
     _refuse_idle_rules(values)
-    # Only the proposal's rule needs probes before its time; ours starts small by itself.
-    return {**options, "policy": make_policy(values, num_steps), "settle": values["rule"] == PROPOSAL}
+    return {**options, "policy": make_policy(values, num_steps)}
 
 
 def _refuse_idle_rules(values: Settings) -> None:

@@ -129,7 +129,7 @@ def test_a_second_probe_of_the_same_step_does_not_rise_again():
 
 WRONG = [
     ({"target": 0.0}, r"target must be positive and finite, got 0.0"),
-    ({"total_steps": 0}, r"total_steps must be at least 1, got 0"),
+    ({"total_steps": 0}, r"total_steps must be at least 1 step, got 0"),
     ({"max_relative_step": -1.0}, r"max_relative_step must be positive, got -1.0"),
     ({"first_relative_step": math.nan}, r"first_relative_step must be positive, got nan"),
     ({"growth": 0.9}, r"growth must be at least 1 and finite, got 0.9"),
