@@ -10,6 +10,7 @@ from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.tuning import Tuned
+from dcao_lab.report.analysis.untuned import Untuned
 from dcao_lab.report.analysis.view import ranking, spelled
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
@@ -19,7 +20,7 @@ Row = tuple[str, ...]
 
 def tables(numbers: Numbers) -> Iterator[Table]:
     """Each table that the study has rows for."""
-    for build in (_results, _comparisons, _robustness, _overhead, _tuned, _ranking):
+    for build in (_results, _comparisons, _untuned, _robustness, _overhead, _tuned, _ranking):
         table = build(numbers)
         if any(table.groups):
             yield table
@@ -84,6 +85,37 @@ def _comparison(numbers: Numbers, info: WorkloadInfo, comparison: ArmComparison)
         bold(p_value) if comparison.is_certain else p_value,
         formats.DASH * 2 if found.rank_biserial is None else number(f"{found.rank_biserial:.2f}"),
         str(found.num_pairs),
+    )
+
+
+def _untuned(numbers: Numbers) -> Table:
+    groups = [
+        _named(info, [_untuned_run(numbers, info, one) for one in numbers.untuned if one.task == task])
+        for task, info in numbers.view.infos.items()
+    ]
+    return Table(
+        name="untuned",
+        caption="Worst median over all initial learning rates, beside the best median of a sweep without DCAO; how "
+        "far it is short of that (accuracy in points), in bold where within one point of accuracy of the best "
+        "constant learning rate or 2~\\% of any other best; mean difference over seeds and all starts with 95~\\% "
+        "bootstrap interval; gradient evaluations of the sweep over those of the one run.",
+        columns=("Workload", "Arm", "Sweep of", "Best", "Worst start", "Short by", "Difference", "Cost"),
+        alignment="lllrrrrr",
+        groups=tuple(groups),
+    )
+
+
+def _untuned_run(numbers: Numbers, info: WorkloadInfo, one: Untuned) -> Row:
+    short = number(formats.difference(info, one.short))
+    ends = (formats.difference(info, end) for end in (one.found.interval.low, one.found.interval.high))
+    return (
+        escape(numbers.view.study.arm(one.arm).title),
+        escape(numbers.view.study.arm(one.other).title),
+        number(formats.metric(info, one.best)),
+        number(formats.metric(info, one.worst)),
+        bold(short) if one.is_within else short,
+        f"{number(formats.difference(info, one.found.difference))} {_interval(*ends)}",
+        f"{one.sweep_evaluations / one.own_evaluations:.1f}",
     )
 
 

@@ -148,6 +148,7 @@ def _numbers(numbers: Numbers) -> Context:
         "reachings": list(numbers.reachings.values()),
         "overall": numbers.overall,
         "sweeps": numbers.sweeps,
+        "untuned": numbers.untuned,
         "costs": numbers.costs,
         "smoothness": numbers.smoothness,
         "tunings": numbers.tunings,

@@ -12,6 +12,7 @@ from dcao_lab.report.analysis.solutions import Correlation, Solution, correlatio
 from dcao_lab.report.analysis.stability import Smoothness, smoothness
 from dcao_lab.report.analysis.targets import Reaching, reachings
 from dcao_lab.report.analysis.tuning import Tuned, tunings
+from dcao_lab.report.analysis.untuned import Untuned, untuned
 from dcao_lab.report.analysis.view import Place, StudyView, view
 from dcao_lab.report.figures.styles import Styles, styles
 from dcao_lab.study.result import StudyResult
@@ -30,6 +31,7 @@ class Numbers:
         reachings: Times to the target, by place.
         overall: Arms over all workloads; None where no arm has all.
         sweeps: Arms along what was varied.
+        untuned: Wrapped arms from every initial learning rate against sweeps without DCAO.
         costs: Cost of each arm and task.
         smoothness: Norms and oscillation of each place.
         tunings: What the tuning chose.
@@ -45,6 +47,7 @@ class Numbers:
     reachings: dict[Place, Reaching]
     overall: Overall | None
     sweeps: tuple[Sweep, ...]
+    untuned: tuple[Untuned, ...]
     costs: tuple[Cost, ...]
     smoothness: tuple[Smoothness, ...]
     tunings: tuple[Tuned, ...]
@@ -68,6 +71,7 @@ def analyse(result: StudyResult) -> Numbers:
         reachings=reached,
         overall=overall(seen, ended, reached),
         sweeps=sweeps(seen, ended),
+        untuned=untuned(seen, ended),
         costs=costs(seen),
         smoothness=smoothness(seen),
         tunings=tunings(seen),

@@ -3,14 +3,14 @@
 from dcao_lab.report.figures import overall as figures
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Context, filled, panel, section
-from dcao_lab.report.tables import costs, runs, statistics
+from dcao_lab.report.tables import costs, runs, statistics, untuned
 
 MOST_PROFILE_WORKLOADS = 2  # a profile over fewer is no profile
 
 
 def overview(numbers: Numbers) -> list[Context]:
     """What is shown before the workloads one by one."""
-    return filled([*_overall(numbers), _comparisons(numbers)])
+    return filled([_untuned(numbers), *_overall(numbers), _comparisons(numbers)])
 
 
 def closing(numbers: Numbers) -> list[Context]:
@@ -37,6 +37,14 @@ def _overall(numbers: Numbers) -> list[Context]:
     ]
     tables = [statistics.overall(numbers, found)]
     return [section("overall", "Over all workloads", caption, figures=panels, tables=tables)]
+
+
+def _untuned(numbers: Numbers) -> Context:
+    caption = (
+        "What it is worth not to have to look for a learning rate: each wrapped arm once, from wherever it starts, "
+        "against the same optimizer at the best learning rate that a sweep finds."
+    )
+    return section("untuned", "One run that nobody tuned", caption, tables=[untuned.untuned(numbers)])
 
 
 def _comparisons(numbers: Numbers) -> Context:
