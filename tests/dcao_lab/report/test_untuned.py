@@ -88,6 +88,13 @@ def test_only_the_same_optimizer_is_a_rival_and_only_where_lr_was_varied():
     assert found_in(studied(finals(ADAMW, [0.9]), finals(DCAO_ADAMW, [0.9]), arms=arms)) == {}
 
 
+def test_a_variant_of_a_wrapped_arm_has_no_sweep_of_its_own_optimizer():
+    variant = replace(DCAO_ADAMW, name="dcao:adamw[growth=2]", title="variant", reference="dcao:adamw")
+    groups = [sweep(arm, {1e-3: [0.9], 1e-2: [0.8]}) for arm in (ADAMW, DCAO_ADAMW, variant)]
+    seen = view(studied(*groups, arms=(ADAMW, DCAO_ADAMW, variant)))
+    assert [(one.arm, one.other) for one in untuned(seen, results(seen))] == [("dcao:adamw", "adamw")]
+
+
 def test_it_is_said_shown_and_tabulated():
     result = studied(
         sweep(ADAMW, {1e-3: [0.90], 1e-2: [0.97]}),

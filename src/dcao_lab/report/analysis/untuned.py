@@ -70,7 +70,7 @@ def _swept(view: StudyView, task: str, arm: Arm) -> list[Arm]:
     if not view.is_wrapped(arm.name) or arm.reference is None:
         return []
     base = view.study.arm(arm.reference).optimizer
-    return [other for other in view.arms(task) if other.optimizer == base]
+    return [other for other in view.arms(task) if other.optimizer == base and not view.is_wrapped(other.name)]
 
 
 def _starts(results: Results, task: str, arm: str) -> dict[float, Result]:
