@@ -27,7 +27,7 @@ def robustness(size: str) -> StudyConfig:
         size=size,
         title="Robustness to the conditions of a run",
         question="How much worse does training get when the initial settings or the data are not what they should be?",
-        tasks=tasks(amount),
+        tasks=tasks(amount, is_budgeted=True),
         arms=(*tuned, *wrapped, *_others()),
         seeds=amount.seeds,
         variations=(
