@@ -34,8 +34,8 @@ $(CROSS_STAMP): $(STAMP) requirements-cross.txt
 demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
 	$(BIN)/dcao-lab demo
 
-studies: $(CROSS_STAMP)  ## All six studies at their embedded size (hours; stop and start again at will)
-	for name in robustness ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
+studies: $(CROSS_STAMP)  ## All seven studies at their embedded size (hours; stop and start again at will)
+	for name in robustness transfer ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
 
 test: $(CROSS_STAMP)  ## Lint, types and the whole test suite
 	$(MAKE) --no-print-directory lint types

@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 MODULES = (
-    digits_mlp,
     digits_cnn,
     digits_resnet,
     digits_vit,
@@ -56,6 +55,7 @@ MODULES = (
 )
 FAMILIES = (cifar, imagenet)
 ALL: tuple[Workload, ...] = (
+    *digits_mlp.WORKLOADS,
     *(module.WORKLOAD for module in MODULES),
     *(workload for module in FAMILIES for workload in module.WORKLOADS),
 )

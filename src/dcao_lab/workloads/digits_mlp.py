@@ -1,8 +1,11 @@
-"""Digits with a small ReLU network: the quickest real thing there is."""
+"""Digits with a small ReLU network: the quickest real thing there is, also with a small and with a large batch."""
+
+from dataclasses import replace
 
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
+from dcao_lab.workloads.classification import ClassificationWorkload
 from dcao_lab.workloads.digits import BATCH_SIZE, digits_workload
 
 INFO = WorkloadInfo(
@@ -26,4 +29,17 @@ def build() -> nn.Module:
     )
 
 
-WORKLOAD = digits_workload(INFO, build)
+def with_batch(batch_size: int, step_cost: float) -> ClassificationWorkload:
+    """The workload with another batch size, under a name of its own: so a study can have several of them."""
+    info = replace(
+        INFO,
+        name=f"{INFO.name}_{batch_size}",
+        title=f"{INFO.title}, batch {batch_size}",
+        summary=INFO.summary.replace(f"batch {BATCH_SIZE}", f"batch {batch_size}"),
+        batch_size=batch_size,
+        step_cost=step_cost,
+    )
+    return digits_workload(info, build)
+
+
+WORKLOADS = (digits_workload(INFO, build), with_batch(16, step_cost=0.7), with_batch(1024, step_cost=3.0))

@@ -8,8 +8,19 @@ from dcao_lab.errors import LabError
 from dcao_lab.study import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs
 from dcao_lab.study.plan import finals, trials, watched
-from dcao_lab.study.recipes import RECIPES, ablation, eos, generalisation, get_recipe, headline, overhead, robustness
+from dcao_lab.study.recipes import (
+    RECIPES,
+    ablation,
+    eos,
+    generalisation,
+    get_recipe,
+    headline,
+    overhead,
+    robustness,
+    transfer,
+)
 from dcao_lab.study.recipes.ablation import NO_LIMIT, ONE_AT_A_TIME
+from dcao_lab.study.recipes.transfer import KEPT_ASIDE, OTHER_BATCHES
 from dcao_lab.study.resizing import resized
 from dcao_lab.workloads import WORKLOADS, StartRequest, get_workload
 
@@ -162,3 +173,20 @@ def test_a_study_made_smaller_has_its_budget_and_evaluations_in_proportion():
     assert {(task.num_steps, task.budget) for task in study.tasks} == {(10, 10.0)}
     assert all(task.eval_every <= 10 for task in study.tasks)
     assert resized(headline("demo")) == headline("demo")
+
+
+def test_the_transfer_study_is_of_workloads_and_batches_that_the_default_was_not_chosen_by():
+    study = transfer("embedded")
+    assert set(KEPT_ASIDE) == {"digits_vit", "mnist1d_mlp", "pydoc_lstm"}
+    assert {get_workload(name).info.batch_size for name in OTHER_BATCHES} == {16, 1024}
+    seeds = Counter((run.arm.name, run.config.lr) for run in planned_runs(study) if run.task.workload == "digits_vit")
+    decades = [float(f"1e{exponent}") for exponent in range(-7, 2)]
+    for name in ("dcao:adamw", "dcao:sgd"):
+        assert [seeds[name, lr] for lr in decades] == [3, 3, 3, 5, 5, 5, 5, 3, 3]
+    for name in ("adamw", "sgd", "adamw+cosine", "sgd+cosine"):
+        assert [count for (arm, _), count in seeds.items() if arm == name] == [5] * 12
+
+
+@pytest.mark.parametrize("name", ["robustness", "ablation", "transfer", "headline"])
+def test_where_arms_are_compared_probes_pay_for_themselves(name):
+    assert all(task.budget == task.num_steps for task in get_recipe(name)("embedded").tasks)

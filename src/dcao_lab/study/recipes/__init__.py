@@ -10,6 +10,7 @@ from dcao_lab.study.recipes.generalisation import generalisation
 from dcao_lab.study.recipes.headline import headline
 from dcao_lab.study.recipes.overhead import overhead
 from dcao_lab.study.recipes.robustness import robustness
+from dcao_lab.study.recipes.transfer import transfer
 
 Recipe = Callable[[str], StudyConfig]
 
@@ -17,6 +18,7 @@ RECIPES: dict[str, Recipe] = {
     "headline": headline,
     "ablation": ablation,
     "robustness": robustness,
+    "transfer": transfer,
     "overhead": overhead,
     "eos": eos,
     "generalisation": generalisation,

@@ -21,7 +21,7 @@ DECADES = (-7, 2)
 def robustness(size: str) -> StudyConfig:
     """The study at ``size``."""
     amount = amount_of(SIZES, size)
-    tuned, wrapped = _tuned_by_lr(), _wrapped()
+    tuned, wrapped = tuned_by_lr(), _wrapped()
     return StudyConfig(
         name="robustness",
         size=size,
@@ -31,22 +31,23 @@ def robustness(size: str) -> StudyConfig:
         arms=(*tuned, *wrapped, *_others()),
         seeds=amount.seeds,
         variations=(
-            *learning_rates(between=_names(tuned)),
+            *learning_rates(between=names(tuned)),
             *other_conditions(arms=("adamw", "dcao:adamw", "sgd", "dcao:sgd")),
         ),
     )
 
 
-def learning_rates(between: tuple[str, ...]) -> tuple[Variation, ...]:
+def learning_rates(between: tuple[str, ...], far: tuple[str, ...] | None = None) -> tuple[Variation, ...]:
     """Nine decades of the initial learning rate; for the arms ``between``, those that live there by thirds.
 
-    With the decades these are 12 points from 1e-4 to 0.46: what a person would try who tunes the lr.
+    With the decades these are 12 points from 1e-4 to 0.46: what a person would try who tunes the lr. The arms ``far``
+    alone (None: all) go through the decades outside.
     """
-    near, far = range(*WHERE_BASES_LIVE), range(*DECADES)
+    near, others = range(*WHERE_BASES_LIVE), [e for e in range(*DECADES) if e not in range(*WHERE_BASES_LIVE)]
     return (
         *vary("lr", *(_power(exponent) for exponent in near)),
         *vary("lr", *(_power(exponent + third / 3) for exponent in near for third in (1, 2)), arms=between),
-        *vary("lr", *(_power(exponent) for exponent in far if exponent not in near), num_seeds=FEWER_SEEDS),
+        *vary("lr", *(_power(exponent) for exponent in others), arms=far, num_seeds=FEWER_SEEDS),
     )
 
 
@@ -66,7 +67,8 @@ def other_conditions(arms: tuple[str, ...]) -> tuple[Variation, ...]:
     )
 
 
-def _tuned_by_lr() -> tuple[Arm, ...]:
+def tuned_by_lr() -> tuple[Arm, ...]:
+    """The bases, with a constant lr and with warmup + cosine."""
     return tuple(arm(base, schedule=schedule) for base in ("adamw", "sgd") for schedule in ("constant", "cosine"))
 
 
@@ -82,7 +84,8 @@ def _others() -> tuple[Arm, ...]:
     return tuple(arm(name) for name in ("prodigy", "schedule_free_adamw", "cdat"))
 
 
-def _names(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+def names(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+    """Their names."""
     return tuple(each.name for each in arms)
 
 
