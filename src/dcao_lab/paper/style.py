@@ -41,8 +41,9 @@ RC = {
     "savefig.facecolor": "white",
 }
 
-# Okabe and Ito 2008, without its yellow, which does not show on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito 2008, without its yellow, which does not show on white, and Tol's wine (2021, "muted"): as many as a
+# crowded figure shows arms.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ((0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 SOLID = "-"

@@ -125,6 +125,7 @@ def test_learning_curves_of_many_arms_are_those_of_the_leading_ones(crowded, cro
     sheet = training_figures.training_losses(crowded, crowded_looks)
     assert (len(sheet.panels), sheet.columns) == (len(RATES), len(RATES))
     assert {len(panel.curves) for panel in sheet.panels} == {8}
+    assert len({crowded_looks[name].color for name in crowded.leading}) == 8
     assert sheet.note.startswith(f"Lines: medians; bands: the range over seeds. Shown are 8 of {len(MANY)} arms: ")
     assert "evaluations.parquet" in sheet.note
 

@@ -161,9 +161,24 @@ def test_arms_that_a_crowded_figure_keeps_back_are_a_click_away(open_page, tmp_p
     plot = page.locator("#t0-loss-0")
     plot.scroll_into_view_if_needed()
     plot.locator(".main-svg").first.wait_for()
-    assert plot.locator(".scatterlayer .trace").count() == 16  # eight arms, a median and a band each
+    traces = plot.locator(".scatterlayer .trace")
+    playwright.expect(traces).to_have_count(16)  # eight arms, a median and a band each
     page.locator("#crowd span", has_text=f"all {len(MANY)} arms").click()
-    assert plot.locator(".scatterlayer .trace").count() == len(MANY) + 8
+    playwright.expect(traces).to_have_count(len(MANY) + 8)
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("view", ["light", "phone"])
+def test_an_ablation_has_a_column_a_condition_also_on_a_phone(open_page, tmp_path, view):
+    page = open_page(write_study_report(ablation(), tmp_path)[0], view)
+    row = page.locator(".workload:not([hidden]) .panels.grid")
+    boxes = [figure.bounding_box() for figure in row.locator("figure").all()]
+    columns = int(row.evaluate("element => getComputedStyle(element).getPropertyValue('--columns')"))
+    assert columns > 1
+    assert len(boxes) % columns == 0
+    assert len({round(box["y"]) for box in boxes}) == len(boxes) // columns
+    assert row.evaluate("element => element.scrollWidth > element.clientWidth") == (view == "phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view][1]
     assert page.complaints == []
 
 

@@ -17,10 +17,12 @@ def section(
     tables: Sequence[Context | None] = (),
     clocks: Sequence[str] = (),
     columns: int = 4,
+    is_grid: bool = False,
 ) -> Context:
     """A section as the page takes it; figures without a point and tables without a row are left out.
 
-    Of the figures at most ``columns`` stand beside each other; fewer where the page is narrow.
+    Of the figures at most ``columns`` stand beside each other; fewer where the page is narrow. A grid keeps its columns
+    on a phone, where it scrolls to the side: they mean something.
     """
     return {
         "key": key,
@@ -30,6 +32,7 @@ def section(
         "tables": [table for table in tables if table is not None and table["rows"]],
         "clocks": list(clocks),
         "columns": columns,
+        "is_grid": is_grid and columns > 1,
     }
 
 

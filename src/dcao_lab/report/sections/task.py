@@ -87,7 +87,9 @@ def _ablation(numbers: Numbers, task: str, key: str) -> Context:
         "Right of zero the arm is better than its reference; an interval that contains zero decides nothing. Each "
         "figure has its own scale."
     )
-    return section("gain", "What each arm gains over its reference", caption, figures=panels, columns=len(found))
+    return section(
+        "gain", "What each arm gains over its reference", caption, figures=panels, columns=len(found), is_grid=True
+    )
 
 
 def _gain_title(numbers: Numbers, group: str, variation: Variation | None, found: list[ArmComparison]) -> str:
