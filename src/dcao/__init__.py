@@ -5,6 +5,7 @@ nothing else is.
 """
 
 from dcao import operators, policies, schedules
+from dcao.averaging import polynomial_average
 from dcao.curvature import CurvatureEstimate, effective_rank
 from dcao.density import SpectralDensity, spectral_density
 from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
@@ -54,6 +55,7 @@ __all__ = [
     "lanczos",
     "operators",
     "policies",
+    "polynomial_average",
     "read_jsonl",
     "register_optimizer",
     "replay",

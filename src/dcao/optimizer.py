@@ -60,7 +60,7 @@ class DCAO(Optimizer):
             ``lr * lambda_max``; meaningful for SGD alone).
         target: Largest s that the default policy allows (:func:`dcao.policies.ceiling` says why it is 8).
         total_steps: Training steps of the run, where they are known: the default policy then brings lr to 0 over the
-            last 30 % of them, which is worth as much as a schedule.
+            last 30 % of them, which is worth as much as a schedule. Else see :func:`dcao.polynomial_average`.
         every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default:
             :func:`dcao.schedules.thinning`; never with ``policies.fixed()``.
         overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows; it does

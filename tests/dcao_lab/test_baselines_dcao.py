@@ -11,7 +11,7 @@ from dcao_lab.baselines.dcao_policies import make_policy
 from dcao_lab.baselines.dcao_settings import CEILING_DEFAULTS, known_settings
 from dcao_lab.baselines.target_schedule import scheduled_target
 from dcao_lab.errors import LabError
-from dcao_lab.training import TrainingLog, TrainingPlan, minimize, train
+from dcao_lab.training import TrainingLog, TrainingPlan, evaluation_mode, minimize, train
 from dcao_lab.workloads import StartRequest, get_workload
 
 HERE = dcao.Hyperparameters(lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -354,3 +354,26 @@ def test_an_optimizer_without_a_threshold_has_no_spectrum_of_its_steps():
     lion = BASELINES["lion"].build(problem, BuildRequest(lr=1e-4))
     with pytest.raises(LabError, match="DCAO knows no stability threshold of Lion; choose sgd, adam, adamw"):
         watch(lion, "preconditioned", seed=0)
+
+
+# --- tested with an average -----------------------------------------------------------------------------------
+
+
+def test_an_averaged_arm_trains_as_without_and_is_tested_with_the_average():
+    def weights(problem):
+        return torch.cat([p.detach().flatten() for p in problem.model.parameters()])
+
+    found = {}
+    for average in (0.0, 8.0):
+        problem = get_workload("digits_resnet").start(StartRequest(seed=0, batch_size=16))
+        optimizer = build(problem=problem, decay=0.0, average=average)
+        for _ in range(6):
+            step(problem, optimizer)
+        found[average] = problem, optimizer
+    (plain, _), (averaged, optimizer) = found[0.0], found[8.0]
+    assert torch.equal(weights(plain), weights(averaged))
+    trained = {name: value.clone() for name, value in averaged.model.state_dict().items()}
+    with evaluation_mode(averaged.model, optimizer):
+        assert not torch.equal(weights(averaged), weights(plain))
+        assert torch.equal(weights(averaged), torch.cat([p.flatten() for p in optimizer._average.module.parameters()]))
+    assert all(torch.equal(value, trained[name]) for name, value in averaged.model.state_dict().items())

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 import dcao
+from dcao_lab.baselines.averaging import AveragedDCAO
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao_policies import make_policy
 from dcao_lab.baselines.dcao_settings import (
@@ -48,8 +49,11 @@ def steered(base: TorchBase) -> Baseline:
         rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
         values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
         optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
-        options = _options(set(settings) - set(base.defaults), values, request.num_steps)
-        return dcao.DCAO(optimizer, **{**probing(request), **options})
+        options = _options(set(settings) - set(base.defaults) - {"average"}, values, request.num_steps)
+        options = {**probing(request), **options}
+        if values["average"]:
+            return AveragedDCAO(optimizer, problem.model, values["average"], **options)
+        return dcao.DCAO(optimizer, **options)
 
     title = f"DCAO({base.title})"
     return _around(

@@ -15,6 +15,7 @@ CEILING, PROPOSAL = "ceiling", "proposal"
 OWN_TIMES = 0  # ``every`` of an arm that probes when DCAO itself would
 PROPOSAL_EVERY = 10
 ONE_EPOCH = "epoch"  # ``every`` of a probe once a pass over the data
+NO_AVERAGE = 0.0
 GIVEN = "given"  # ``first_relative_step`` of an arm that starts from the lr it is given
 
 
@@ -71,7 +72,7 @@ def known_settings(settings: Settings) -> dict[str, Setting]:
     """
     rule, rules = str(settings.get("rule", CEILING)), settings.get("rules", "lr")
     of_rules = {"lr": look_up(LR_RULES, rule, "rule"), **GAINS}
-    known: dict[str, Setting] = {"rule": CEILING, "rules": "lr", **PROBE_DEFAULTS[rule]}
+    known: dict[str, Setting] = {"rule": CEILING, "rules": "lr", "average": NO_AVERAGE, **PROBE_DEFAULTS[rule]}
     for hyperparameter in moved(rules):
         known |= of_rules[hyperparameter]
     return known

@@ -92,7 +92,12 @@ def _starts() -> tuple[Arm, ...]:
 
 
 def _settings(size: str) -> tuple[Arm, ...]:
-    return tuple(
+    """Each setting alone; and, in place of the decay or beside it, an average of the weights."""
+    averages = tuple(
+        arm("dcao:adamw", settings, reference="dcao:adamw", group="average")
+        for settings in ({"average": 8.0}, *({"decay": 0.0, "average": gamma} for gamma in (4.0, 8.0, 16.0)))
+    )
+    return averages + tuple(
         arm("dcao:adamw", {name: value}, reference="dcao:adamw", group=name)
         for name, values in {**ONE_AT_A_TIME, "every": PROBING_PERIODS[size]}.items()
         for value in values
