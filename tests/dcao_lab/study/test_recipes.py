@@ -53,9 +53,9 @@ def test_every_setting_of_an_arm_is_one_that_its_optimizer_takes(name, size):
         baseline.build(problem, BuildRequest(lr=baseline.lr, settings=dict(arm.settings)))
 
 
-def test_the_embedded_studies_together_need_less_than_three_hours_of_two_cores():
+def test_the_embedded_studies_together_need_less_than_four_hours_of_two_cores():
     hours = {name: expected_hours(planned_runs(recipe("embedded")), jobs=2) for name, recipe in RECIPES.items()}
-    assert sum(hours.values()) < 3.0
+    assert sum(hours.values()) < 4.0
     assert hours["headline"] + hours["robustness"] > 0.5 * sum(hours.values())
 
 
@@ -130,7 +130,7 @@ def test_the_ablation_starts_from_bad_lrs_what_depends_on_them_and_compares_with
 def test_the_ablation_and_the_robustness_study_are_a_night_at_most():
     counts = {name: len(planned_runs(get_recipe(name)("embedded"))) for name in ("ablation", "robustness")}
     assert counts["ablation"] <= 900
-    assert counts["robustness"] <= 2520
+    assert counts["robustness"] <= 2920
 
 
 def test_the_robustness_study_covers_the_ranges_of_the_proposal():
@@ -151,7 +151,7 @@ def test_the_robustness_study_tunes_the_lr_of_the_bases_where_they_live_with_eve
         assert [seeds[name, lr] for lr in sweep] == [5] * 12
     decades = [float(f"1e{exponent}") for exponent in range(-7, 2)]
     for arm in robustness("embedded").arms:
-        assert [seeds[arm.name, lr] for lr in decades] == [3, 3, 3, 5, 5, 5, 5, 3, 3]
+        assert [seeds[arm.name, lr] for lr in decades] == [5] * 9
 
 
 def test_the_other_recipes_measure_what_they_are_about():
@@ -175,18 +175,19 @@ def test_a_study_made_smaller_has_its_budget_and_evaluations_in_proportion():
     assert resized(headline("demo")) == headline("demo")
 
 
-def test_the_transfer_study_is_of_workloads_and_batches_that_the_default_was_not_chosen_by():
+def test_the_transfer_study_is_of_what_no_study_of_settings_has_and_of_other_batches():
     study = transfer("embedded")
-    assert set(KEPT_ASIDE) == {"digits_vit", "mnist1d_mlp", "pydoc_lstm"}
+    chosen_by = {task.workload for recipe in (ablation, robustness) for task in recipe("embedded").tasks}
+    assert set(KEPT_ASIDE).isdisjoint(chosen_by)
     assert {get_workload(name).info.batch_size for name in OTHER_BATCHES} == {16, 1024}
     seeds = Counter((run.arm.name, run.config.lr) for run in planned_runs(study) if run.task.workload == "digits_vit")
     decades = [float(f"1e{exponent}") for exponent in range(-7, 2)]
     for name in ("dcao:adamw", "dcao:sgd"):
-        assert [seeds[name, lr] for lr in decades] == [3, 3, 3, 5, 5, 5, 5, 3, 3]
+        assert [seeds[name, lr] for lr in decades] == [5] * 9
     for name in ("adamw", "sgd", "adamw+cosine", "sgd+cosine"):
         assert [count for (arm, _), count in seeds.items() if arm == name] == [5] * 12
 
 
-@pytest.mark.parametrize("name", ["robustness", "ablation", "transfer", "headline"])
-def test_where_arms_are_compared_probes_pay_for_themselves(name):
+@pytest.mark.parametrize("name", ["robustness", "transfer", "headline"])
+def test_where_optimizers_are_compared_probes_pay_for_themselves(name):
     assert all(task.budget == task.num_steps for task in get_recipe(name)("embedded").tasks)

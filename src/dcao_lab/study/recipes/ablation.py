@@ -58,7 +58,7 @@ def ablation(size: str) -> StudyConfig:
         size=size,
         title="What each component of DCAO brings",
         question="Which rules and settings of DCAO matter, and which of the proposal's?",
-        tasks=tasks(amount, is_budgeted=True),
+        tasks=tasks(amount),  # equal steps: arms that probe more cost more, and are told beside their cost
         arms=(*anywhere, *on_adamw, *on_sgd),
         seeds=amount.seeds,
         variations=(

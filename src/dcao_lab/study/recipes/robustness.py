@@ -47,7 +47,7 @@ def learning_rates(between: tuple[str, ...], far: tuple[str, ...] | None = None)
     return (
         *vary("lr", *(_power(exponent) for exponent in near)),
         *vary("lr", *(_power(exponent + third / 3) for exponent in near for third in (1, 2)), arms=between),
-        *vary("lr", *(_power(exponent) for exponent in others), arms=far, num_seeds=FEWER_SEEDS),
+        *vary("lr", *(_power(exponent) for exponent in others), arms=far),
     )
 
 
