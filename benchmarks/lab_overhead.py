@@ -128,11 +128,11 @@ def summary(rows: list[dict[str, dict[str, float]]], clock: str, side: str) -> d
     }
 
 
-def verdict(lab: dict[str, Any]) -> str:
-    """Whether the bound is met, if the interval says so."""
+def verdict(lab: dict[str, Any], again: dict[str, Any]) -> str:
+    """Whether the bound is met, if the interval says so and the bare loop against itself is within it."""
     low, high = lab["interval"]
-    if low <= BOUND <= high:
-        return "not decided, the bound is inside the interval; run this on a quiet machine"
+    if low <= BOUND <= high or max(map(abs, again["interval"])) > BOUND:
+        return "not decided, the noise is as large as the bound; run this on a quiet machine"
     return "met" if high < BOUND else "NOT met"
 
 
@@ -153,10 +153,11 @@ def main() -> None:
             f"{row['microseconds_a_step']:8.1f} {row['overhead']:9.2%} {row['overhead_of_the_fastest']:8.2%}   "
             f"{low:.2%} to {high:.2%}"
         )
-    print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0])}")
+    print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0], table[1])}")
     RESULTS.mkdir(exist_ok=True)
     record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
-    record["verdict"] = verdict(table[0])
+    record |= {"eval_every": EVAL_EVERY, "num_turns": NUM_TURNS}
+    record["verdict"] = verdict(table[0], table[1])
     (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "rows": table}, indent=1) + "\n")
 
 

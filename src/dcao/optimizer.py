@@ -87,8 +87,8 @@ class DCAO(Optimizer):
         basis_device: Device of the Lanczos basis, for example ``"cpu"``; default the parameters'.
         momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
         settle: Before the first update probe until the lr rule no longer cuts (60 probes at most), in the first 200
-            steps at every one while it is at its clip, and after an s above 10 at the next. Policies that find their
-            own start (:func:`dcao.policies.ceiling`) never do.
+            steps at every one while it is at its clip, and after an s above 10 at the next. Policies that gain nothing
+            from it (``settles = False``, as :func:`dcao.policies.ceiling` has it) never do.
         guard: Skip a step whose loss or gradients are not finite, and halve the lr (3 times in a row at most, and not
             with ``fixed``); skip one whose gradient is 100 times longer than any of the last 50, or whose loss is far
             above all of them and the first. Default: on, unless the policy is ``fixed``. It waits for the device once a
@@ -303,6 +303,11 @@ class DCAO(Optimizer):
     def num_skipped(self) -> int:
         """Steps that the guard has skipped."""
         return self.guard.num_skipped
+
+    @property
+    def num_restored(self) -> int:
+        """Times that the guard has gone back to a snapshot."""
+        return self.guard.num_restored
 
     @property
     def probe_cost(self) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 from cases import NETWORKS, Problem
 from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
-from dcao.probe_loop import MAX_PROBES_BEFORE_START, SETTLING_STEPS
+from dcao.probe_loop import ALARM, MAX_PROBES_BEFORE_START, SETTLING_STEPS
 from reference import dense_hessian, directional_parts, hand_step
 
 FIXED = policies.fixed()
@@ -223,6 +223,30 @@ def test_an_lr_that_cannot_move_is_settled():
     assert steps_probed(recorder) == [0, 10, 20]
     _, recorder, _ = settling_run(lr=1e-2, num_steps=30, policy=policies.learning_rate(TARGET, max_lr=1e-2))
     assert steps_probed(recorder) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [policies.momentum(), policies.compose(policies.momentum(), policies.weight_decay()), policies.fixed()],
+    ids=["momentum", "both", "fixed"],
+)
+def test_rules_that_move_no_lr_are_probed_by_the_schedule_alone(rule):
+    weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
+    base = optim.SGD([weight], lr=20.0, momentum=0.5, weight_decay=0.1)
+    optimizer = DCAO(base, policy=rule, every=10, recorder=recorder, guard=False)
+    for _ in range(21):
+        optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
+    assert recorder.records[0].estimate.s > ALARM
+    assert steps_probed(recorder) == [0, 10, 20]
+
+
+def test_what_moves_an_lr_and_a_momentum_settles():
+    def probed(*rules):
+        _, recorder, _ = settling_run(lr=1e-2, num_steps=5, policy=policies.compose(*rules))
+        return steps_probed(recorder)
+
+    assert probed(PROPOSAL, policies.fixed()) == [0, 1, 2, 3, 4]
+    assert probed(policies.ceiling(), policies.fixed()) == [0]
 
 
 @pytest.mark.parametrize(

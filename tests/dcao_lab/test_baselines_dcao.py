@@ -377,3 +377,21 @@ def test_an_averaged_arm_trains_as_without_and_is_tested_with_the_average():
         assert not torch.equal(weights(averaged), weights(plain))
         assert torch.equal(weights(averaged), torch.cat([p.flatten() for p in optimizer._average.module.parameters()]))
     assert all(torch.equal(value, trained[name]) for name, value in averaged.model.state_dict().items())
+
+
+def test_an_average_begins_anew_where_a_blown_up_run_has_gone_back():
+    problem = start()
+    optimizer = build(problem=problem, decay=0.0, average=8.0)
+    for _ in range(30):  # there is a snapshot of step 25 at the latest
+        step(problem, optimizer)
+    with torch.no_grad():
+        for p in problem.model.parameters():
+            p.mul_(1e8)
+    while not optimizer.num_restored:
+        step(problem, optimizer)
+    for _ in range(3):
+        step(problem, optimizer)
+    trained = torch.cat([p.detach().flatten() for p in problem.model.parameters()])
+    with evaluation_mode(problem.model, optimizer):
+        averaged = torch.cat([p.detach().flatten() for p in problem.model.parameters()])
+    assert averaged.abs().max() < 2.0 * trained.abs().max()

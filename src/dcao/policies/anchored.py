@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dcao.policies.base import (
     MIN_TRUST,
@@ -114,6 +114,8 @@ def weight_decay(
 @dataclass(frozen=True, kw_only=True)
 class AnchoredRule:
     """See :func:`momentum` and :func:`weight_decay`."""
+
+    settles: ClassVar[bool] = False  # probes before their time look for an lr
 
     field: Literal["momentum", "weight_decay"]
     gain: float

@@ -73,8 +73,9 @@ class Policy(Protocol):
 
     A policy that moves hyperparameters between probes as well has a third method,
     ``between(step, hyperparameters, state) -> Hyperparameters``: what trains at a later step, a function of the state
-    that the last decision has left. One that finds its own start has an attribute ``settles = False``: it is then not
-    asked again and again before the first update, nor probed at every step while it changes lr by all it may.
+    that the last decision has left. One that gains nothing from probes before their time, because it finds its own
+    start or moves no lr, has an attribute ``settles = False``. Else it is asked again and again before the first
+    update, then at every step while it changes lr by all it may, and after every s that is five times the edge.
     """
 
     def init(self, hyperparameters: Hyperparameters) -> State:
@@ -91,7 +92,7 @@ def between(policy: Policy, step: int, hyperparameters: Hyperparameters, state: 
 
 
 def settles(policy: Policy) -> bool:
-    """Whether extra probes in the beginning help ``policy``."""
+    """Whether probes before their time help ``policy``."""
     return bool(getattr(policy, "settles", True))
 
 

@@ -59,8 +59,8 @@ class Composed:
 
     @property
     def settles(self) -> bool:
-        """Not if one of them finds its own start."""
-        return all(map(settles, self.policies))
+        """Whether one of them does."""
+        return any(map(settles, self.policies))
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """One state a policy."""

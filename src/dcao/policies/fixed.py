@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dcao.policies.base import Decision, Hyperparameters, Observation, State
 
@@ -23,6 +24,8 @@ def fixed() -> Fixed:
 @dataclass(frozen=True)
 class Fixed:
     """See :func:`fixed`."""
+
+    settles: ClassVar[bool] = False
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """No state."""

@@ -22,9 +22,13 @@ class AveragedDCAO(dcao.DCAO):
         self._trained: dict[str, Tensor] | None = None
 
     def minimize(self, loss_fn: Any) -> Tensor:
-        """One training step, and the average after it."""
+        """One training step, and the average after it; begun anew where a run that blew up has gone back."""
+        skipped, restored = self.num_skipped, self.num_restored
         loss = super().minimize(loss_fn)
-        self._average.update_parameters(self._model)
+        if self.num_restored > restored:
+            self._average.n_averaged.zero_()  # the next step is copied
+        if self.num_skipped == skipped:
+            self._average.update_parameters(self._model)
         return loss
 
     def eval(self) -> None:

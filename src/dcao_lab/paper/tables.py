@@ -10,7 +10,7 @@ from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.tuning import Tuned
-from dcao_lab.report.analysis.untuned import Untuned
+from dcao_lab.report.analysis.untuned import LIMITS, Untuned
 from dcao_lab.report.analysis.view import ranking, spelled
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
@@ -96,9 +96,9 @@ def _untuned(numbers: Numbers) -> Table:
     return Table(
         name="untuned",
         caption="Worst median over all initial learning rates, beside the best median of a sweep without DCAO; how "
-        "far it is short of that (accuracy in points), in bold where within one point of accuracy of the best "
-        "constant learning rate or 2~\\% of any other best; mean difference over seeds and all starts with 95~\\% "
-        "bootstrap interval; gradient evaluations of the sweep over those of the one run.",
+        f"much worse that is (accuracy in points), in bold where allowed: {escape(LIMITS)}; mean difference over seeds "
+        "and all starts, arm minus sweep, with 95~\\% bootstrap interval; gradient evaluations of the sweep over those "
+        "of the one run.",
         columns=("Workload", "Arm", "Sweep of", "Best", "Worst start", "Short by", "Difference", "Cost"),
         alignment="lllrrrrr",
         groups=tuple(groups),
@@ -113,9 +113,9 @@ def _untuned_run(numbers: Numbers, info: WorkloadInfo, one: Untuned) -> Row:
         escape(numbers.view.study.arm(one.other).title),
         number(formats.metric(info, one.best)),
         number(formats.metric(info, one.worst)),
-        bold(short) if one.is_within else short,
+        bold(short) if one.is_within and one.short is not None else short,
         f"{number(formats.difference(info, one.found.difference))} {_interval(*ends)}",
-        f"{one.sweep_evaluations / one.own_evaluations:.1f}",
+        formats.significant(one.cost_ratio),
     )
 
 

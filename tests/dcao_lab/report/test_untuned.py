@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from crowded_studies import ablation
 from dcao_lab.paper.tables import tables
 from dcao_lab.report.analysis.results import results
-from dcao_lab.report.analysis.untuned import untuned
+from dcao_lab.report.analysis.untuned import LEAST_SWEEP, untuned
 from dcao_lab.report.analysis.view import view
 from dcao_lab.report.build import build_context
 from dcao_lab.report.numbers import analyse
@@ -27,6 +28,13 @@ def sweep(arm, values_by_lr, **changes):
     ]
 
 
+def search(arm, values_by_lr, **changes):
+    """The same with lrs from 1 on at which every run diverged, so that it is as wide as a sweep has to be."""
+    num_seeds = len(next(iter(values_by_lr.values())))
+    far = {1.0 + number: [None] * num_seeds for number in range(LEAST_SWEEP - len(values_by_lr))}
+    return sweep(arm, {**values_by_lr, **far}, **changes)
+
+
 def studied(*groups, arms=(ADAMW, COSINE, DCAO_ADAMW), tasks=()):
     lrs = dict.fromkeys(plan.variation.value for group in groups for plan, _ in group if plan.variation)
     variations = tuple(Variation(axis="lr", value=lr) for lr in lrs)
@@ -41,20 +49,20 @@ def found_in(study_result):
 def test_the_worst_start_is_held_against_the_best_of_each_sweep():
     found = found_in(
         studied(
-            sweep(ADAMW, {1e-3: [0.90, 0.91, 0.92], 1e-2: [0.80, 0.97, 0.98], 1e-1: [None, None, 0.5]}),
-            sweep(COSINE, {1e-3: [0.99, 0.99, 0.99], 1e-2: [0.98, 0.98, 0.98]}),
+            search(ADAMW, {1e-3: [0.90, 0.91, 0.92], 1e-2: [0.80, 0.97, 0.98], 1e-1: [None, None, 0.5]}),
+            search(COSINE, {1e-3: [0.99, 0.99, 0.99], 1e-2: [0.98, 0.98, 0.98]}),
             sweep(DCAO_ADAMW, {1e-7: [0.97, 0.96, 0.98], 10.0: [0.95, 0.965, 0.97]}, evaluations=6.6),
         )
     )
     constant, cosine = found["adamw"], found["adamw+cosine"]
     assert constant.starts == ((1e-7, 0.97), (10.0, 0.965))
-    assert (constant.num_swept, constant.best_lr, constant.best, constant.worst) == (3, 1e-2, 0.97, 0.965)
+    assert (constant.num_swept, constant.best_lr, constant.best, constant.worst) == (LEAST_SWEEP, 1e-2, 0.97, 0.965)
     assert constant.short == pytest.approx(0.005)
     assert (constant.allowed, constant.is_within) == (0.01, True)
     # paired by seed, the mean over both starts: .96, .9625 and .975 against .80, .97 and .98
     assert constant.found.difference == pytest.approx((0.16 - 0.0075 - 0.005) / 3)
     assert constant.found.num_pairs == 3
-    assert (constant.sweep_evaluations, constant.own_evaluations) == (18.0, pytest.approx(6.6))
+    assert (constant.sweep_evaluations, constant.own_evaluations) == (6.0 * LEAST_SWEEP, pytest.approx(6.6))
     assert cosine.short == pytest.approx(0.025)
     assert (cosine.allowed, cosine.is_within) == (pytest.approx(0.02 * 0.99), False)
 
@@ -63,7 +71,7 @@ def test_the_worst_start_is_held_against_the_best_of_each_sweep():
 def test_of_perplexity_two_percent_are_allowed(worst, is_within):
     (one,) = found_in(
         studied(
-            sweep(ADAMW, {1e-3: [9.0], 1e-2: [12.0]}, on=GPT),
+            search(ADAMW, {1e-3: [9.0], 1e-2: [12.0]}, on=GPT),
             sweep(DCAO_ADAMW, {1e-7: [8.5], 10.0: [worst]}, on=GPT),
             arms=(ADAMW, DCAO_ADAMW),
             tasks=(GPT,),
@@ -75,37 +83,62 @@ def test_of_perplexity_two_percent_are_allowed(worst, is_within):
 
 
 def test_a_start_that_diverges_is_out_and_a_sweep_that_does_is_no_rival():
-    lost = found_in(studied(sweep(ADAMW, {1e-3: [0.9], 1e-2: [0.8]}), sweep(DCAO_ADAMW, {1e-7: [0.99], 10.0: [None]})))
+    lost = found_in(studied(search(ADAMW, {1e-3: [0.9], 1e-2: [0.8]}), sweep(DCAO_ADAMW, {1e-7: [0.99], 10.0: [None]})))
     assert (lost["adamw"].worst, lost["adamw"].short, lost["adamw"].is_within) == (None, None, False)
-    won = found_in(studied(sweep(ADAMW, {1e-3: [None], 1e-2: [None]}), sweep(DCAO_ADAMW, {1e-7: [0.9], 10.0: [0.8]})))
+    won = found_in(studied(search(ADAMW, {1e-3: [None], 1e-2: [None]}), sweep(DCAO_ADAMW, {1e-7: [0.9], 10.0: [0.8]})))
     assert (won["adamw"].best, won["adamw"].short, won["adamw"].is_within) == (None, None, True)
 
 
 def test_only_the_same_optimizer_is_a_rival_and_only_where_lr_was_varied():
     arms = (ADAMW, SGD, DCAO_ADAMW)
-    groups = (sweep(SGD, {1e-3: [0.9], 1e-2: [0.8]}), sweep(DCAO_ADAMW, {1e-7: [0.9], 10.0: [0.8]}))
+    groups = (search(SGD, {1e-3: [0.9], 1e-2: [0.8]}), sweep(DCAO_ADAMW, {1e-7: [0.9], 10.0: [0.8]}))
     assert found_in(studied(*groups, arms=arms)) == {}
     assert found_in(studied(finals(ADAMW, [0.9]), finals(DCAO_ADAMW, [0.9]), arms=arms)) == {}
 
 
-def test_a_variant_of_a_wrapped_arm_has_no_sweep_of_its_own_optimizer():
-    variant = replace(DCAO_ADAMW, name="dcao:adamw[growth=2]", title="variant", reference="dcao:adamw")
-    groups = [sweep(arm, {1e-3: [0.9], 1e-2: [0.8]}) for arm in (ADAMW, DCAO_ADAMW, variant)]
-    seen = view(studied(*groups, arms=(ADAMW, DCAO_ADAMW, variant)))
+def test_only_a_wrapped_arm_as_it_comes_is_held_against_a_sweep_and_none_is_one():
+    variant = replace(DCAO_ADAMW, name="of dcao", title="variant of dcao", reference="dcao:adamw")
+    setting = replace(DCAO_ADAMW, name="set", title="with a setting", settings={"growth": 2.0})
+    arms = (ADAMW, DCAO_ADAMW, variant, setting)
+    seen = view(studied(*(search(arm, {1e-3: [0.9], 1e-2: [0.8]}) for arm in arms), arms=arms))
     assert [(one.arm, one.other) for one in untuned(seen, results(seen))] == [("dcao:adamw", "adamw")]
+
+
+def test_few_learning_rates_are_no_sweep_and_one_start_is_none():
+    few = sweep(ADAMW, {1.0 + number: [0.9] for number in range(LEAST_SWEEP - 1)})
+    anywhere = sweep(DCAO_ADAMW, {1e-7: [0.9], 10.0: [0.8]})
+    assert found_in(studied(few, anywhere)) == {}
+    assert found_in(studied(search(ADAMW, {1e-3: [0.9]}), sweep(DCAO_ADAMW, {1e-3: [0.9]}))) == {}
+
+
+def test_what_was_tried_with_fewer_seeds_is_no_part_of_the_sweep_and_seeds_are_compared_that_all_starts_have():
+    (one,) = found_in(
+        studied(
+            search(ADAMW, {1e-3: [0.90, 0.92], 1e-2: [0.80, 0.82]}),
+            sweep(ADAMW, {100.0: [0.99]}),
+            sweep(DCAO_ADAMW, {1e-7: [0.94], 10.0: [0.96, 0.10]}),
+        )
+    ).values()
+    assert (one.num_swept, one.best_lr, one.best) == (LEAST_SWEEP, 1e-3, pytest.approx(0.91))
+    assert (one.found.num_pairs, one.found.difference) == (1, pytest.approx((0.94 + 0.96) / 2 - 0.90))
+
+
+def test_the_ablation_which_has_no_sweep_opens_with_none():
+    assert sentences(analyse(ablation())) == []
 
 
 def test_it_is_said_shown_and_tabulated():
     result = studied(
-        sweep(ADAMW, {1e-3: [0.90], 1e-2: [0.97]}),
-        sweep(COSINE, {1e-3: [0.90], 1e-2: [0.995]}),
+        search(ADAMW, {1e-3: [0.90], 1e-2: [0.97]}),
+        search(COSINE, {1e-3: [0.90], 1e-2: [0.995]}),
         sweep(DCAO_ADAMW, {1e-7: [0.97], 10.0: [0.965]}),
     )
     numbers = analyse(result)
     assert sentences(numbers) == [
-        "Untuned, DCAO(AdamW) is, from the worst initial learning rate between 1e-7 and 1e1, as good as the best of 2 "
-        "with AdamW on 1 of 1 workload and the best of 2 with AdamW + cosine on 0 of 1 workload (to a point of "
-        "accuracy against constant learning rates, else to 2\xa0%); such a sweep costs 2.00 times the one run."
+        "Untuned, DCAO(AdamW) is, from the worst initial learning rate between 1e-7 and 1e1, as good as the best of 8 "
+        "with AdamW on 1 of 1 workload and the best of 8 with AdamW + cosine on 0 of 1 workload (to one point "
+        "of accuracy against constant learning rates, 2 % of the best otherwise); such a sweep costs 8.00 times the "
+        "one run."
     ]
     context = build_context(result)
     (section,) = [each for each in context["overview"] if each["key"] == "untuned"]

@@ -3,7 +3,7 @@
 from statistics import median
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.untuned import Untuned
+from dcao_lab.report.analysis.untuned import LIMITS, Untuned
 from dcao_lab.report.numbers import Numbers
 
 
@@ -25,10 +25,10 @@ def _sentence(numbers: Numbers, arm: str, found: list[Untuned]) -> str:
             f"the best of {swept} with {numbers.styles[other].title} on {sum(one.is_within for one in own)} of "
             f"{formats.counted(len(own), 'workload')}"
         )
-    cost = median(one.sweep_evaluations / one.own_evaluations for one in found)
+    cost = median(one.cost_ratio for one in found)
     first, last = formats.learning_rate(min(lrs)), formats.learning_rate(max(lrs))
     return (
         f"Untuned, {numbers.styles[arm].title} is, from the worst initial learning rate between {first} and {last}, "
-        f"as good as {formats.listed(against)} (to a point of accuracy against constant learning rates, else to "
-        f"2{formats.PERCENT}); such a sweep costs {formats.significant(cost)} times the one run."
+        f"as good as {formats.listed(against)} (to {LIMITS}); such "
+        f"a sweep costs {formats.significant(cost)} times the one run."
     )
