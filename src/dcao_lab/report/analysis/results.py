@@ -47,6 +47,16 @@ def results(view: StudyView) -> Results:
     return {place: _ranked(result, found, view.infos[place.task]) for place, result in found.items()}
 
 
+def along(results: Results, task: str, arm: str, axis: str) -> dict[float, Result]:
+    """The results of an arm where ``axis`` was varied, by its value, from the smallest."""
+    found = [
+        (place.variation.value, result)
+        for place, result in results.items()
+        if (place.task, place.arm) == (task, arm) and place.variation is not None and place.variation.axis == axis
+    ]
+    return dict(sorted(found, key=lambda pair: pair[0]))
+
+
 def result_of(place: Place, runs: Sequence[StoredRun], info: WorkloadInfo) -> Result:
     """The result of some runs of one place, not ranked."""
     values = {run.config.seed: final_metric(run, info) for run in runs}

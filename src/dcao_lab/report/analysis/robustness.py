@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from dcao_lab.report.analysis.results import Results, result_of
+from dcao_lab.report.analysis.results import Results, along, result_of
 from dcao_lab.report.analysis.view import Place, StudyView, ranking
 from dcao_lab.workloads import WorkloadInfo
 
@@ -45,17 +45,9 @@ def sweeps(view: StudyView, results: Results) -> tuple[Sweep, ...]:
 
 
 def _from_variations(view: StudyView, results: Results, task: str, arm: str, axis: str) -> Sweep:
-    chosen = [
-        result
-        for place, result in results.items()
-        if (place.task, place.arm) == (task, arm) and place.variation is not None and place.variation.axis == axis
-    ]
-    points = sorted((r.place.variation.value, r.median, tuple(r.values.values())) for r in _unique(chosen))
-    return Sweep(task=task, arm=arm, axis=axis, source="variations", points=tuple(points))
-
-
-def _unique(chosen):
-    return {result.place.variation.value: result for result in chosen}.values()
+    found = along(results, task, arm, axis)
+    points = tuple((value, result.median, tuple(result.values.values())) for value, result in found.items())
+    return Sweep(task=task, arm=arm, axis=axis, source="variations", points=points)
 
 
 def _from_trials(view: StudyView, task: str, arm: str) -> Sweep:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 
-from dcao_lab.report.analysis.results import Result, Results, scores, worst_score
+from dcao_lab.report.analysis.results import Result, Results, along, scores, worst_score
 from dcao_lab.report.analysis.view import Runs, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare
 from dcao_lab.study.config import Arm
@@ -67,7 +67,7 @@ def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
         for task in view.tasks
         for arm in view.arms(task)
         for other in _swept(view, task, arm)
-        if len(_starts(results, task, arm.name)) > 1 and len(_sweep(results, task, other.name)) >= LEAST_SWEEP
+        if len(along(results, task, arm.name, "lr")) > 1 and len(_sweep(results, task, other.name)) >= LEAST_SWEEP
     )
 
 
@@ -79,18 +79,9 @@ def _swept(view: StudyView, task: str, arm: Arm) -> list[Arm]:
     return [other for other in view.arms(task) if other.optimizer == base and not view.is_wrapped(other.name)]
 
 
-def _starts(results: Results, task: str, arm: str) -> dict[float, Result]:
-    found = [
-        (place.variation.value, result)
-        for place, result in results.items()
-        if (place.task, place.arm) == (task, arm) and place.variation is not None and place.variation.axis == "lr"
-    ]
-    return dict(sorted(found))
-
-
 def _sweep(results: Results, task: str, arm: str) -> dict[float, Result]:
     """The starts with all seeds; a study may try others, far out, with fewer."""
-    starts = _starts(results, task, arm)
+    starts = along(results, task, arm, "lr")
     most = max((len(result.values) for result in starts.values()), default=0)
     return {lr: result for lr, result in starts.items() if len(result.values) == most}
 
@@ -98,7 +89,7 @@ def _sweep(results: Results, task: str, arm: str) -> dict[float, Result]:
 def _against(view: StudyView, results: Results, task: str, arm: str, other: str) -> Untuned:
     info, lost = view.infos[task], worst_score(view, task)
     rank = ranking(info)
-    own, swept = _starts(results, task, arm), _sweep(results, task, other)
+    own, swept = along(results, task, arm, "lr"), _sweep(results, task, other)
     best_lr = max(swept, key=lambda lr: rank(swept[lr].median))
     best, medians = swept[best_lr].median, sorted((result.median for result in own.values()), key=rank)
     worst, best_start = medians[0], medians[-1]
