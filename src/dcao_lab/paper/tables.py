@@ -1,6 +1,7 @@
 """The tables of a study, as LaTeX."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from dcao_lab.paper.latex import Table, bold, escape, number
 from dcao_lab.report import formats
@@ -16,6 +17,7 @@ from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
 
 Row = tuple[str, ...]
+_Found = TypeVar("_Found", ArmComparison, Untuned, Sweep, Cost, Tuned)
 
 
 def tables(numbers: Numbers) -> Iterator[Table]:
@@ -57,10 +59,6 @@ def _result(info: WorkloadInfo, title: str, result: Result) -> Row:
 
 def _comparisons(numbers: Numbers) -> Table:
     chosen = [c for c in numbers.comparisons if c.variation is None] or list(numbers.comparisons)
-    groups = [
-        _named(info, [_comparison(numbers, info, c) for c in chosen if c.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
     return Table(
         name="comparisons",
         caption="Mean difference of the final test metric (first arm minus second; accuracy in points), 95~\\% "
@@ -68,7 +66,7 @@ def _comparisons(numbers: Numbers) -> Table:
         "p of at most 0.05 in bold.",
         columns=("Workload", "Arm", "Against", "Difference", "Interval", "$p$ (Holm)", "$r$", "Pairs"),
         alignment="lllrrrrr",
-        groups=tuple(groups),
+        groups=_by_workload(numbers, _comparison, chosen),
     )
 
 
@@ -89,10 +87,6 @@ def _comparison(numbers: Numbers, info: WorkloadInfo, comparison: ArmComparison)
 
 
 def _untuned(numbers: Numbers) -> Table:
-    groups = [
-        _named(info, [_untuned_run(numbers, info, one) for one in numbers.untuned if one.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
     return Table(
         name="untuned",
         caption="Worst median over all initial learning rates, beside the best median of a sweep without DCAO; how "
@@ -101,7 +95,7 @@ def _untuned(numbers: Numbers) -> Table:
         "of the one run.",
         columns=("Workload", "Arm", "Sweep of", "Best", "Worst start", "Short by", "Difference", "Cost"),
         alignment="lllrrrrr",
-        groups=tuple(groups),
+        groups=_by_workload(numbers, _untuned_run, numbers.untuned),
     )
 
 
@@ -121,17 +115,13 @@ def _untuned_run(numbers: Numbers, info: WorkloadInfo, one: Untuned) -> Row:
 
 def _robustness(numbers: Numbers) -> Table:
     varied = [sweep for sweep in numbers.sweeps if sweep.source == "variations"]
-    groups = [
-        _named(info, [_sweep(numbers, info, sweep) for sweep in varied if sweep.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
     return Table(
         name="robustness",
         caption="Values of a hyperparameter from which the median run ends within 5~\\% of the best of any arm, "
         "and the medians from the worst and from the best value (a dash: diverged).",
         columns=("Workload", "Varied", "Arm", "Usable", "Worst", "Best"),
         alignment="lllrrr",
-        groups=tuple(groups),
+        groups=_by_workload(numbers, _sweep, varied),
     )
 
 
@@ -147,20 +137,16 @@ def _sweep(numbers: Numbers, info: WorkloadInfo, sweep: Sweep) -> Row:
 
 
 def _overhead(numbers: Numbers) -> Table:
-    groups = [
-        _named(info, [_cost(numbers, cost) for cost in numbers.costs if cost.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
     return Table(
         name="overhead",
         caption="Cost of a training step, medians over runs; changes are against the arm's reference.",
         columns=("Workload", "Arm", "Evaluations", "Change", "ms", "Change", "MB"),
         alignment="llrrrrr",
-        groups=tuple(groups),
+        groups=_by_workload(numbers, _cost, numbers.costs),
     )
 
 
-def _cost(numbers: Numbers, cost: Cost) -> Row:
+def _cost(numbers: Numbers, info: WorkloadInfo, cost: Cost) -> Row:
     memory = formats.DASH if cost.peak_megabytes is None else f"{cost.peak_megabytes:.0f}"
     cells = (
         formats.ratio(cost.evaluations_per_step),
@@ -173,16 +159,12 @@ def _cost(numbers: Numbers, cost: Cost) -> Row:
 
 
 def _tuned(numbers: Numbers) -> Table:
-    groups = [
-        _named(info, [_tuning(numbers, info, tuned) for tuned in numbers.tunings if tuned.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
     return Table(
         name="tuned",
         caption="Hyperparameters that tuning chose, and the best validation metric of its trials.",
         columns=("Workload", "Arm", "Learning rate", "Other settings", "Trials", "Diverged", "Best"),
         alignment="llrlrrr",
-        groups=tuple(groups),
+        groups=_by_workload(numbers, _tuning, numbers.tunings),
     )
 
 
@@ -231,6 +213,16 @@ def _rank(numbers: Numbers, arm: str, rank: float) -> Row:
         number(formats.ratio(None if mean is None else mean.value)),
         _interval(*map(formats.ratio, ends)),
         number(formats.ratio(None if profile is None else profile.score)),
+    )
+
+
+def _by_workload(
+    numbers: Numbers, row: Callable[[Numbers, WorkloadInfo, _Found], Row], found: Sequence[_Found]
+) -> tuple[tuple[Row, ...], ...]:
+    """A row for each of ``found``, in a group a workload."""
+    return tuple(
+        _named(info, [row(numbers, info, one) for one in found if one.task == task])
+        for task, info in numbers.view.infos.items()
     )
 
 
