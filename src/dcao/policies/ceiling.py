@@ -24,6 +24,9 @@ TARGET = 8.0
 """Largest s: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the rule would shrink lr
 without end, so what it stops is what lies clearly above."""
 
+USUAL_MOMENTUM = 0.9
+"""From here on ``max_relative_step`` holds as it is; with less the limit is lower, see :func:`ceiling`."""
+
 STEPS_AHEAD = 10
 """The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
 
@@ -50,6 +53,10 @@ def ceiling(
     The ceiling is that number for the last probes together: the median of s, whose estimates have outliers, and the
     root mean square of l, which has none and whose largest values do the damage.
 
+    Less momentum than 0.9 averages fewer batches, and one update is a larger part of the displacement:
+    ``sqrt((1 - b) / (1 + b))`` of it for momentum b and batches that are independent. What is limited is the geometric
+    mean of the two lengths: with b = 0.5 the limit on l is 0.063 instead of 0.1, without momentum 0.048.
+
     1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter.
     2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
@@ -61,7 +68,8 @@ def ceiling(
         target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
             shrink lr without end.
         total_steps: Training steps of the run; None: no decay.
-        max_relative_step: Largest l. Default 0.1: the best constant lrs had 0.03 to 0.2 early in training.
+        max_relative_step: Largest l, with momentum 0.9 or more. Default 0.1: the best constant lrs had 0.03 to 0.2
+            early in training.
         first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start from
             the lr that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
@@ -144,8 +152,9 @@ class Ceiling:
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now.lr, state)
         state = self._seen(observation, state)
-        allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:])
-        highest = self._allowed(state["curvatures"], state["lengths"])
+        longest = self._longest(now.momentum or 0.0)
+        allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:], longest)
+        highest = self._allowed(state["curvatures"], state["lengths"], longest)
         arrives = not state["arrived"] and level > min(allowed, highest)
         if arrives:
             level = max(min(level, allowed, highest), self.gamma_arrival * level)
@@ -194,12 +203,18 @@ class Ceiling:
         curvatures = [*state["curvatures"], observation.s / lr][last]
         return {**state, "step": observation.step, "curvatures": curvatures, "lengths": lengths}
 
-    def _allowed(self, curvatures: list[float], lengths: list[float]) -> float:
+    def _longest(self, momentum: float) -> float:
+        """Largest l with this momentum."""
+        if momentum >= USUAL_MOMENTUM:
+            return self.max_relative_step
+        return self.max_relative_step * math.sqrt(math.sqrt(_num_averaged(momentum) / _num_averaged(USUAL_MOMENTUM)))
+
+    def _allowed(self, curvatures: list[float], lengths: list[float], longest: float) -> float:
         """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
         curvature = statistics.median(curvatures)
         by_curvature = self.target / curvature if curvature > 0.0 else math.inf
         length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
-        return min(by_curvature, self.max_relative_step / length if length > 0.0 else math.inf)
+        return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
     def _decayed(self, step: int) -> float:
         """1, and in the last part of the run the share of that part which is left."""
@@ -207,6 +222,11 @@ class Ceiling:
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
+
+
+def _num_averaged(momentum: float) -> float:
+    """Independent batches that momentum averages over: the displacement's variance over that of one update."""
+    return (1.0 + momentum) / (1.0 - momentum)
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

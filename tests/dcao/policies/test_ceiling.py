@@ -72,6 +72,34 @@ def test_one_probe_ends_the_rise(name, s, length, lr, phase):
     assert decision.reason.startswith(f"{phase}: lr 1 -> {lr:.3g}; this probe allows ")
 
 
+@pytest.mark.parametrize(
+    ("momentum", "longest"), [(None, 0.0479), (0.0, 0.0479), (0.5, 0.0630), (0.9, 0.1), (0.99, 0.1)]
+)
+def test_with_less_momentum_the_displacement_has_to_be_shorter(momentum, longest):
+    # 0.1 * ((1 + b) / (1 - b) / 19) ** (1 / 4) by hand: (1 / 19) ** 0.25 = 0.479, (3 / 19) ** 0.25 = 0.630
+    rule, here = policies.ceiling(), Hyperparameters(lr=1.0, momentum=momentum)
+    seen = Observation(step=0, s=1e-9, trust=1.0, hyperparameters=here, relative_step=1.0)
+    _, state = rule.propose(seen, rule.init(here))
+    assert state["ceiling"] == pytest.approx(longest, abs=5e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_what_one_update_is_of_the_displacement_by_torch_itself(momentum):
+    # The lower limit without momentum comes from this ratio. 300 updates of 2000 independent entries, of which those
+    # within 1 / (1 - b) steps are not: the relative error of the root mean square is about
+    # sqrt(1 / (2 * 300 * 2000) * 19) = 0.4 % at most.
+    generator = torch.Generator().manual_seed(0)
+    w, updates = nn.Parameter(torch.zeros(2000)), []
+    optimizer = optim.SGD([w], lr=0.3, momentum=momentum)
+    for _ in range(400):
+        w.grad, before = torch.randn(2000, generator=generator), w.detach().clone()
+        optimizer.step()
+        updates.append(w.detach() - before)
+    update = torch.stack(updates[100:]).square().mean().sqrt().item()  # the buffer is full after 100
+    displacement = 0.3 / (1.0 - momentum)  # of a gradient whose entries have variance 1
+    assert update / displacement == pytest.approx(math.sqrt((1.0 - momentum) / (1.0 + momentum)), rel=0.02)
+
+
 def arrived(rule, lr: float = 1.0, step: int = 10, s: float = 8.0, length: float = 0.01):
     """State of a run whose last three probes saw s at lr."""
     window = {"curvatures": [s / lr] * 3, "lengths": [length / lr] * 3}
