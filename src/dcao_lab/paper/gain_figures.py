@@ -13,6 +13,7 @@ from dcao_lab.report.analysis.window import extent
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
 
+_SEEN = 0.25  # share of the other side of zero that a bar alone on its side has at least
 NOTE = (
     "Bars: mean paired difference to the reference; lines: its 95 % bootstrap interval. Scales differ; what reaches "
     "far beyond the rest is cut off, a bar with its value at the cut."
@@ -74,11 +75,13 @@ def _no_bar(label: str, style) -> Bar:
 
 
 def axis(info: WorkloadInfo, over: str, bars: Sequence[Bar]) -> Axis:
-    """Zero, and all bars with their intervals but those far longer than the others."""
+    """Zero, and all bars with their intervals but those far longer than the others, of which a part is seen."""
     ends = [end for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None and math.isfinite(end)]
     usual = extent(ends, is_log=False)
-    label = literal(f"gain{over} in {formats.difference_unit(info)}")
-    return Axis(label=label, limits=(min(usual.low, 0.0), max(usual.high, 0.0)))
+    low, high = min(usual.low, 0.0), max(usual.high, 0.0)
+    least = _SEEN * (high - low)
+    limits = (min(low, -least) if min(ends) < low else low, max(high, least) if max(ends) > high else high)
+    return Axis(label=literal(f"gain{over} in {formats.difference_unit(info)}"), limits=limits)
 
 
 def _title(numbers: Numbers, comparison: ArmComparison, *, is_named: bool) -> str:
