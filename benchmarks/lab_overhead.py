@@ -1,9 +1,10 @@
 """What a run in the lab costs beyond a bare torch loop: logging, norms, hashing and storing, evaluations left out.
 
 Both sides train digits_mlp by AdamW on the same batches from the same weights, one thread, with ``loss.item()`` every
-step, evaluated as often as the studies do; they take turns, in an order that changes, and each turn gives one ratio.
-The bare loop runs twice a turn: how far the two are apart is the noise. CPU time is beside wall time because other work
-on the machine moves the latter more.
+step, evaluated as often as the studies do. The lab's run asks for its batches, and every CHUNK of them the bare loop
+makes as many steps: a machine whose speed wanders over a second moves both sides alike, and each run gives one ratio.
+Then a bare loop takes the lab's place, in the same way: how far it is from the loop within is the noise. CPU time is
+beside wall time because other work on the machine moves the latter more.
 The verdict is by the 95 % interval of the median ratio.
 
 Run: python benchmarks/lab_overhead.py. Prints a table and writes benchmarks/results/lab_overhead.json.
@@ -18,7 +19,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,36 +32,74 @@ from dcao_lab.runner import run
 from dcao_lab.statistics import bootstrap_interval
 from dcao_lab.store import RunStore
 from dcao_lab.study.recipes.parts import EVALUATIONS
-from dcao_lab.workloads import WORKLOADS, Problem, StartRequest, WorkloadInfo
+from dcao_lab.workloads import WORKLOADS, Batch, Problem, StartRequest, WorkloadInfo
 
 RESULTS = Path(__file__).parent / "results"
-NUM_TURNS = 60
+NUM_TURNS = 40
 NUM_STEPS = 1000
+CHUNK = 10  # steps, some 10 ms
 EVAL_EVERY = NUM_STEPS // EVALUATIONS
 LR = 1e-3
 BOUND = 0.02  # of a step
 
 
-class WithoutEvaluation:
-    """A workload whose evaluations cost nothing, so that they are on neither side."""
+Seconds = dict[str, float]  # by clock
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 
-    def __init__(self, name: str) -> None:
-        self._workload = WORKLOADS[name]
+
+def read_clocks() -> Seconds:
+    return {clock: read() for clock, read in CLOCKS.items()}
+
+
+class Stopwatch:
+    """Sums the time between ``go`` and ``stop``."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(CLOCKS, 0.0)
+        self._started = read_clocks()
+
+    def go(self) -> None:
+        self._started = read_clocks()
+
+    def stop(self) -> None:
+        for clock, now in read_clocks().items():
+            self.seconds[clock] += now - self._started[clock]
+
+
+class Shared:
+    """digits_mlp with evaluations that cost nothing, whose batches let a bare loop go on in between."""
+
+    def __init__(self) -> None:
+        self._workload = WORKLOADS["digits_mlp"]
+        self.bare, self.setup = Stopwatch(), Stopwatch()
 
     @property
     def info(self) -> WorkloadInfo:
         """The workload's own, under a name of its own."""
-        return dataclasses.replace(self._workload.info, name=f"{self._workload.info.name}_unevaluated")
+        return dataclasses.replace(self._workload.info, name=f"{self._workload.info.name}_shared")
 
     def start(self, request: StartRequest) -> Problem:
-        """The workload's own problem with constant metrics."""
-        return dataclasses.replace(
-            self._workload.start(request), evaluate=lambda split: {"loss": 1.0, self.info.metric: 0.5}
-        )
+        """The workload's own problem with constant metrics, and a bare loop beside it."""
+        self.setup.go()
+        problem, other = self._problem(request), self._problem(request)
+        self.setup.stop()
+        return dataclasses.replace(problem, batches=self._shared(problem.batches, bare(other)))
+
+    def _problem(self, request: StartRequest) -> Problem:
+        metrics = {"loss": 1.0, self.info.metric: 0.5}
+        return dataclasses.replace(self._workload.start(request), evaluate=lambda split: metrics)
+
+    def _shared(self, batches: Iterator[Batch], loop: Iterator[None]) -> Iterator[Batch]:
+        for step, batch in enumerate(batches):
+            if step % CHUNK == 0:
+                self.bare.go()
+                next(loop)
+                self.bare.stop()
+            yield batch
 
 
-def bare(workload: WithoutEvaluation, seed: int) -> None:
-    problem = workload.start(StartRequest(seed=seed))
+def bare(problem: Problem) -> Iterator[None]:
+    """A plain torch loop that stops after each CHUNK of steps."""
     optimizer = torch.optim.AdamW(problem.model.parameters(), lr=LR)
     total = 0.0
     for step in range(NUM_STEPS):
@@ -75,9 +114,11 @@ def bare(workload: WithoutEvaluation, seed: int) -> None:
         loss.backward()
         optimizer.step()
         total += loss.item()
+        if step % CHUNK == CHUNK - 1:
+            yield
 
 
-def in_the_lab(workload: WithoutEvaluation, store: RunStore, seed: int) -> None:
+def in_the_lab(workload: Shared, store: RunStore, seed: int) -> None:
     config = RunConfig(
         workload=workload.info.name,
         optimizer="adamw",
@@ -89,30 +130,36 @@ def in_the_lab(workload: WithoutEvaluation, store: RunStore, seed: int) -> None:
     run(config, store)
 
 
-def seconds(function: Callable[[], None]) -> dict[str, float]:
+def in_a_loop(workload: Shared, seed: int) -> None:
+    for _ in bare(workload.start(StartRequest(seed=seed))):
+        pass
+
+
+def against_bare(side: Callable[[Shared], None]) -> dict[str, Seconds]:
+    """Seconds of a run and of the bare loop within it; making the problems is on neither account."""
+    workload, whole = Shared(), Stopwatch()
+    WORKLOADS[workload.info.name] = workload
     gc.collect()
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    whole.go()
+    side(workload)
+    whole.stop()
+    others = (workload.bare.seconds, workload.setup.seconds)
+    own = {clock: whole.seconds[clock] - sum(other[clock] for other in others) for clock in CLOCKS}
+    return {"side": own, "bare": workload.bare.seconds}
 
 
-def turns(workload: WithoutEvaluation, store: RunStore) -> list[dict[str, dict[str, float]]]:
-    """Seconds of both sides, turn by turn; the first turn warms up and is left out."""
-    rows = []
-    for turn in range(NUM_TURNS + 1):
-        sides = {
-            "bare": partial(bare, workload, turn),
-            "lab": partial(in_the_lab, workload, store, turn),
-            "again": partial(bare, workload, turn),
-        }
-        order = list(sides) if turn % 2 else list(reversed(sides))
-        rows.append({side: seconds(sides[side]) for side in order})
-    return rows[1:]
+def turns(store: RunStore) -> dict[str, list[dict[str, Seconds]]]:
+    """Seconds of both sides beside the bare loop, turn by turn; the first turn warms up and is left out."""
+    rows: dict[str, list[dict[str, Seconds]]] = {"lab": [], "again": []}
+    for seed in range(NUM_TURNS + 1):
+        rows["lab"].append(against_bare(partial(in_the_lab, store=store, seed=seed)))
+        rows["again"].append(against_bare(partial(in_a_loop, seed=seed)))
+    return {side: turns_of[1:] for side, turns_of in rows.items()}
 
 
-def summary(rows: list[dict[str, dict[str, float]]], clock: str, side: str) -> dict[str, Any]:
+def summary(rows: list[dict[str, Seconds]], clock: str, side: str) -> dict[str, Any]:
     """Median, its interval and the quartiles of the turns' ratios to the bare loop, and that of the fastest turns."""
-    ours, theirs = ([row[name][clock] for row in rows] for name in (side, "bare"))
+    ours, theirs = ([row[name][clock] for row in rows] for name in ("side", "bare"))
     ratios = [one / other - 1.0 for one, other in zip(ours, theirs, strict=True)]
     quartiles, interval = statistics.quantiles(ratios, n=4), bootstrap_interval([np.array(ratios)], np.median)
     return {
@@ -138,11 +185,9 @@ def verdict(lab: dict[str, Any], again: dict[str, Any]) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    workload = WithoutEvaluation("digits_mlp")
-    WORKLOADS[workload.info.name] = workload
     with tempfile.TemporaryDirectory() as folder:
-        rows = turns(workload, RunStore(Path(folder)))
-    table = [summary(rows, clock, side) for clock in ("cpu", "wall") for side in ("lab", "again")]
+        rows = turns(RunStore(Path(folder)))
+    table = [summary(rows[side], clock, side) for clock in CLOCKS for side in ("lab", "again")]
     print(
         f"{'clock':6s} {'side':6s} {'bare':>8s} {'side':>8s} {'overhead':>9s} {'fastest':>8s}   interval of the median"
     )

@@ -70,7 +70,7 @@ class Timing:
 
     Attributes:
         seconds: Spent on training steps until each evaluation.
-        steps_seconds: Spent on all training steps, probes included.
+        steps_seconds: Spent on all training steps, batches and probes included.
         evaluation_seconds: Spent on evaluations.
         solution_seconds: Spent on the curvature of the trained network.
         target_seconds: Spent on training steps until the target was reached; None: it was not.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class EvaluationPoint:
         train_loss: Mean of the mini-batch losses since the last evaluation; None before the first step.
         metrics: What the workload's ``evaluate`` returns, ``test_accuracy`` for the accuracy on the test data; of the
             training data only at the end.
-        seconds: Time spent on training steps so far, probes included and evaluations not.
+        seconds: Time spent on training so far, batches and probes included and evaluations not.
         gradient_norm: Euclidean norm of the gradient of the training step that ended here, over all trainable
             parameters; None before the first step, and where the optimizer leaves no gradients.
         parameter_norm: The same of the parameters after that step.
@@ -69,10 +70,6 @@ class TrainingPlan:
     budget: float | None = None
     schedule: Schedule = constant
 
-    def is_over(self, num_steps: float, gradient_evaluations: float) -> bool:
-        """Whether the steps or the budget are spent."""
-        return num_steps >= self.num_steps or (self.budget is not None and gradient_evaluations >= self.budget)
-
     def share_done(self, num_steps: float, gradient_evaluations: float) -> float:
         """How much of the run is done, by its steps or by its budget, whichever is spent first.
 
@@ -94,44 +91,44 @@ def train(
     log = TrainingLog() if log is None else log
     progress = _Progress(plan, log, optimizer)
     set_lrs, params = _lr_setter(optimizer, plan, progress), trainable(problem.model)
-    step = minimizer(optimizer)
+    step = minimizer(optimizer, problem.loss)
     yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
+    started = time.perf_counter()
     while not progress.is_done:
         set_lrs()
-        batch = next(problem.batches)
         before = flat_copy(params) if progress.expects_evaluation else None
-        started = time.perf_counter()
-        loss = step(partial(problem.loss, batch), batch).item()
-        progress.note(loss, time.perf_counter() - started)
-        if progress.is_done or log.num_steps % plan.eval_every == 0:
-            norms = step_norms(params, before)
-            yield _evaluate(
-                problem, optimizer, progress, norms, splits=ALL_SPLITS if progress.is_done else WATCHED_SPLITS
-            )
+        progress.note(step(next(problem.batches)).item())
+        if progress.is_at_evaluation:
+            log.seconds += time.perf_counter() - started
+            norms, splits = step_norms(params, before), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
+            yield _evaluate(problem, optimizer, progress, norms, splits)
+            started = time.perf_counter()
 
 
 def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> Tensor:
     """One training step of any optimizer; the loss before it."""
-    return minimizer(optimizer)(loss_fn, batch).detach()
+    return minimizer(optimizer, lambda batch: loss_fn())(batch).detach()
 
 
-def minimizer(optimizer: torch.optim.Optimizer) -> Callable[[Callable[[], Tensor], Batch | None], Tensor]:
-    """How this optimizer takes one training step, found out once: ``step(loss_fn, batch)`` returns the loss before it.
+def minimizer(optimizer: torch.optim.Optimizer, loss: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+    """How this optimizer takes one training step, found out once: ``step(batch)`` returns ``loss(batch)`` before it.
 
-    An optimizer that has ``minimize`` is given the loss itself, and ``batch`` as well if it says ``needs_batch``.
+    An optimizer that has ``minimize`` is given the loss itself, and the batch as well if it says ``needs_batch``.
     """
+
+    def backward_and_step(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = loss(batch)
+        value.backward()
+        optimizer.step()
+        return value
+
     own = getattr(optimizer, "minimize", None)
     if own is None:
-        return partial(_backward_and_step, optimizer)
-    return own if getattr(optimizer, "needs_batch", False) else lambda loss_fn, batch: own(loss_fn)
-
-
-def _backward_and_step(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None) -> Tensor:
-    optimizer.zero_grad()
-    loss = loss_fn()
-    loss.backward()
-    optimizer.step()
-    return loss
+        return backward_and_step
+    if getattr(optimizer, "needs_batch", False):
+        return lambda batch: own(partial(loss, batch), batch)
+    return lambda batch: own(partial(loss, batch))
 
 
 def probe_cost(optimizer: torch.optim.Optimizer) -> float:
@@ -162,43 +159,59 @@ def evaluation_mode(model: nn.Module, optimizer: torch.optim.Optimizer) -> Itera
 class _Progress:
     """How far a run is: what its plan, its log and its probes come to.
 
-    Everything here happens at every step, between steps that may take a millisecond: what does not change is looked up
-    once (``benchmarks/lab_overhead.py`` measures what is left).
+    Attributes:
+        gradient_evaluations: Spent so far, probes included.
+        is_done: Whether the run is over: its plan is done, or its loss lost.
+        is_at_evaluation: Whether the step that was noted last ends in an evaluation.
+        expects_evaluation: Whether the coming step may end in one: for certain, or if it costs what the dearest cost.
+
+    ``note`` comes after every step, and a step may take a millisecond, in which it has left the processor's caches:
+    between evaluations it does as little as it can (``benchmarks/lab_overhead.py``).
     """
 
     def __init__(self, plan: TrainingPlan, log: TrainingLog, optimizer: torch.optim.Optimizer) -> None:
         self.plan, self.log, self.optimizer = plan, log, optimizer
         self.gradient_evaluations = probe_cost(optimizer)
-        self.is_done = False
+        self.is_done = self.is_at_evaluation = False
+        self._num_steps = 0
+        self._budget = math.inf if plan.budget is None else plan.budget
         self._probes = hasattr(optimizer, "probe_cost")
         self._dearest_step = 1.0
         self._lost_in_a_row = 0
         self._num_evaluated = 0  # steps before the last evaluation
+        self.expects_evaluation, self._decides_from = self._ahead()
 
-    def note(self, loss: float, seconds: float) -> None:
-        log, num_steps = self.log, self.log.num_steps + 1
-        spent = num_steps + probe_cost(self.optimizer) if self._probes else float(num_steps)
-        log.note(loss, training_lr(self.optimizer), spent, seconds)
+    def note(self, loss: float) -> None:
+        self._num_steps = num_steps = self._num_steps + 1
+        spent, lr = float(num_steps), self.optimizer.param_groups[0]["lr"]
         if self._probes:
+            spent, lr = spent + probe_cost(self.optimizer), training_lr(self.optimizer)
             self._dearest_step = max(self._dearest_step, spent - self.gradient_evaluations)
         self.gradient_evaluations = spent
+        self.log.note(loss, lr, spent)
+        if self._probes or num_steps >= self._decides_from or not math.isfinite(loss):
+            self._decide(loss)
+
+    def _decide(self, loss: float) -> None:
+        num_steps, plan = self._num_steps, self.plan
         self._lost_in_a_row = 0 if math.isfinite(loss) else self._lost_in_a_row + 1
-        self.is_done = self._lost_in_a_row >= PATIENCE or self.plan.is_over(num_steps, spent)
+        spent_all = num_steps >= plan.num_steps or self.gradient_evaluations >= self._budget
+        self.is_done = spent_all or self._lost_in_a_row >= PATIENCE
+        self.is_at_evaluation = self.is_done or num_steps % plan.eval_every == 0
+        self.expects_evaluation, self._decides_from = self._ahead()
+
+    def _ahead(self) -> tuple[bool, float]:
+        """Whether the coming step may end in an evaluation, and the first step after which there is to decide again."""
+        coming, every = self._num_steps + 1, self.plan.eval_every
+        last = min(self.plan.num_steps, coming + self._budget - self.gradient_evaluations - self._dearest_step)
+        next_evaluation = min(last, -(-coming // every) * every)
+        may_be_next = coming >= next_evaluation or self._lost_in_a_row == PATIENCE - 1
+        return may_be_next, coming if self._lost_in_a_row or self.is_at_evaluation else next_evaluation - 1
 
     @property
     def share_after_next(self) -> float:
         """Share of the run that is done once the coming step is, probes in it left out."""
         return self.plan.share_done(self.log.num_steps + 1, self.gradient_evaluations + 1.0)
-
-    @property
-    def expects_evaluation(self) -> bool:
-        """Whether the coming step may end in an evaluation: for certain, or if it costs what the dearest has cost."""
-        coming = self.log.num_steps + 1
-        return (
-            coming % self.plan.eval_every == 0
-            or self._lost_in_a_row == PATIENCE - 1
-            or self.plan.is_over(coming, self.gradient_evaluations + self._dearest_step)
-        )
 
     def take_mean_loss(self) -> float | None:
         losses = self.log.loss[self._num_evaluated :]

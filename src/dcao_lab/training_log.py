@@ -25,7 +25,7 @@ class TrainingLog:
         loss: Mini-batch loss before each step; nan and infinities as they were.
         lr: Learning rate of each step: what trained, whoever set it.
         gradient_evaluations: Spent by the end of each step, probes included.
-        seconds: Spent on training steps.
+        seconds: Spent on training between evaluations.
         evaluation_seconds: Spent on evaluations.
     """
 
@@ -40,12 +40,11 @@ class TrainingLog:
         """Training steps done."""
         return len(self.loss)
 
-    def note(self, loss: float, lr: float, gradient_evaluations: float, seconds: float) -> None:
+    def note(self, loss: float, lr: float, gradient_evaluations: float) -> None:
         """Write down one step."""
         self.loss.append(loss)
         self.lr.append(lr)
         self.gradient_evaluations.append(gradient_evaluations)
-        self.seconds += seconds
 
 
 def write_steps(path: Path, log: TrainingLog) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import math
+import random
 
 import pytest
 import torch
@@ -206,6 +208,38 @@ def test_the_step_that_spends_the_budget_has_an_update_norm():
         problem, Probing(problem.model.parameters(), 2.0), TrainingPlan(num_steps=99, eval_every=99, budget=21.0)
     )
     assert list(points)[-1].update_norm > 0.0
+
+
+class Spending(torch.optim.SGD):
+    """Moves nothing; its steps cost what ``costs`` says, one after the other."""
+
+    def __init__(self, params, costs):
+        super().__init__(params, lr=0.1)
+        self.costs, self.probe_cost = iter(costs), 0.0
+
+    def step(self, closure=None):
+        self.probe_cost += next(self.costs)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_run_ends_and_is_evaluated_where_the_plain_rules_say(seed):
+    draw = random.Random(seed)
+    plan = TrainingPlan(
+        num_steps=draw.randint(1, 40), eval_every=draw.randint(1, 12), budget=draw.choice([None, draw.uniform(1, 45)])
+    )
+    losses = [math.nan if seed % 3 == 0 and draw.random() < 0.9 else 1.0 for _ in range(40)]
+    costs = [draw.choice([0.0, 0.0, 1.5, 3.0]) if seed % 2 else 0.0 for _ in range(40)]
+    problem, log = line_problem(losses), TrainingLog()
+    points = list(train(problem, Spending(problem.model.parameters(), costs), plan, log))
+    end = next(step for step in range(1, 41) if is_over(plan, step, losses[:step], costs[:step]))
+    assert log.num_steps == end
+    assert [point.step for point in points] == [0, *(s for s in range(1, end) if s % plan.eval_every == 0), end]
+    assert log.gradient_evaluations.tolist() == [step + sum(costs[:step]) for step in range(1, end + 1)]
+
+
+def is_over(plan, step, losses, costs):
+    is_lost = len(losses) >= 10 and all(map(math.isnan, losses[-10:]))
+    return step >= plan.num_steps or is_lost or step + sum(costs) >= (plan.budget or math.inf)
 
 
 def test_dcao_under_a_schedule_never_trains_above_it_and_ends_with_it():

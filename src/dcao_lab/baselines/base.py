@@ -57,6 +57,7 @@ class Baseline:
         evaluations_per_step: Gradient evaluations a step, as a rule; a run counts its own.
         source: Paper and code that it is taken from.
         probes: When one evaluation more is due, where that is not the same at every step; None: it is.
+        can_be_watched: Whether DCAO can measure it: s needs a stability threshold of the update.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Baseline:
     evaluations_per_step: float
     source: str
     probes: dcao.schedules.Schedule | None = None
+    can_be_watched: bool = True
 
     def steps_within(self, budget: float) -> int:
         """Training steps that spend ``budget`` gradient evaluations, as a rule; the last may exceed it."""

@@ -49,6 +49,7 @@ class Recipe:
             lr=self.space["lr"].default,
             evaluations_per_step=self.evaluations_per_step,
             source=self.source,
+            can_be_watched=False,
         )
 
     def _build(self) -> Build:

@@ -52,12 +52,16 @@ def finals(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
 
 
 def watched(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
-    """The extra runs that measure s and the spectrum; measuring is free for them, so they have no budget."""
+    """The extra runs that measure s and the spectrum, of the optimizers that have an s.
+
+    Measuring is free for them, so they have no budget.
+    """
     if study.watching is None:
         return []
     return [
         replace(run, config=_watching(run.config, study.watching.spectra))
         for run in _runs(study, choices, "watched", study.watching.seeds)
+        if get_baseline(run.config.optimizer).can_be_watched
     ]
 
 

@@ -3,9 +3,13 @@ import json
 
 import pytest
 
+import dcao
+from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.errors import LabError
 from dcao_lab.study import Arm, StudyConfig, Task, Variation
 from dcao_lab.study.plan import finals, trials, watched
+from dcao_lab.study.recipes import get_recipe
+from dcao_lab.workloads import StartRequest, get_workload
 from lab_studies import tiny_study
 
 CHOICES = {("digits_mlp", "adamw"): {"lr": 0.01, "beta1": 0.8}, ("digits_mlp", "dcao:adamw"): {"lr": 0.02}}
@@ -70,6 +74,17 @@ def test_watched_runs_measure_for_free_and_in_equal_steps():
         (True, 5, None)
     }
     assert watched(dataclasses.replace(study, watching=None), CHOICES) == []
+
+
+def test_what_has_no_stability_threshold_is_not_asked_to_be_watched():
+    study = get_recipe("headline")("embedded")
+    asked = {run.arm.optimizer for run in watched(study, {})}
+    first_order, curvature = {"lion", "prodigy", "schedule_free_adamw"}, {"adahessian", "sophia", "adler", "cdat"}
+    refused = first_order | curvature | {"kfac", "soap", "muon"}
+    assert asked == {arm.optimizer for arm in study.arms} - refused
+    for name in asked:
+        problem = get_workload("digits_mlp").start(StartRequest(seed=0))
+        get_baseline(name).build(problem, BuildRequest(lr=1e-3, watch=True, recorder=dcao.MemoryRecorder()))
 
 
 def test_solutions_are_measured_of_the_runs_that_count_alone():
