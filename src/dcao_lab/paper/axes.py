@@ -25,9 +25,9 @@ def set_up(axes: Axes, title: str, x: Axis, y: Axis, *, letters: int = 30) -> No
 
 
 def _set_up_axis(axes: Axes, which: str, axis: Axis, *, most_ticks: int) -> None:
-    getattr(axes, f"set_{which}scale")(axis.scale)
-    if axis.limits is not None:
+    if axis.limits is not None:  # before the scale, which would look for limits of its own around a loss of 1e300
         getattr(axes, f"set_{which}lim")(*axis.limits)
+    getattr(axes, f"set_{which}scale")(axis.scale)
     ticks = getattr(axes, f"{which}axis")
     if len(axis.ticks):
         ticks.set_ticks(axis.ticks, axis.tick_labels or [spelled(value) for value in axis.ticks])

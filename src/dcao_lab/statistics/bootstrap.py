@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,17 @@ class Interval:
     high: float | None
     confidence: float
     status: str
+
+    def scaled(self, unit: float) -> "Interval":
+        """The same in another unit: both ends times ``unit``.
+
+        Example:
+            >>> Interval(low=1.0, high=2.0, confidence=0.95, status="ok").scaled(100.0).high
+            200.0
+        """
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=self.low * unit, high=self.high * unit)
 
 
 def bootstrap_interval(

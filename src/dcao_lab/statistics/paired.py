@@ -80,10 +80,12 @@ def compare(
         interval = Interval(low=None, high=None, confidence=confidence, status=status)
         p_value = rank_biserial = cohens_dz = None
     else:
-        difference = float(function(differences))
+        unit = 2.0 ** (math.frexp(size)[1] - 1)  # at most the size; a perplexity of 1e200 has no square without it
+        differences, size = differences / unit, size / unit
+        difference = float(function(differences)) * unit
         interval = bootstrap_interval(
             [differences], function, confidence=confidence, num_resamples=num_resamples, generator=generator
-        )
+        ).scaled(unit)
         p_value, rank_biserial, status = _signed_rank(differences, size, 1.0 - confidence)
         cohens_dz = _cohens_dz(differences, size)
     return Comparison(

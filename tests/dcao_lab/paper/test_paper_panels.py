@@ -36,3 +36,12 @@ def test_the_names_of_a_rank_diagram_stay_inside_the_figure():
     diagram = RankDiagram(labels=NAMES, ranks=[1.0, 2.0, 3.0, 4.5, 4.5], critical_difference=9.0, groups=[(0, 4)])
     figure = draw_ranks(diagram)
     assert names_outside(figure, figure.axes[0].texts) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_of_1e300_beyond_the_limits_is_drawn_without_a_warning():
+    curve = Curve(label="lost", style=STYLE, x=[1, 2, 3], y=[1.0, 3e300, 2.0])
+    y = Axis(label="perplexity", scale="log", limits=(0.5, 4.0))
+    figure = draw_panels([Panel(title="a", x=Axis(label="step"), y=y, curves=[curve])])
+    figure.canvas.draw()
+    assert figure.axes[0].get_ylim() == (0.5, 4.0)
