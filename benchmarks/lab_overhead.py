@@ -3,9 +3,10 @@
 Both sides train digits_mlp by AdamW on the same batches from the same weights, one thread, with ``loss.item()`` every
 step, evaluated as often as the studies do. The lab's run asks for its batches, and every CHUNK of them the bare loop
 makes as many steps: a machine whose speed wanders over a second moves both sides alike, and each run gives one ratio.
-Then a bare loop takes the lab's place, in the same way: how far it is from the loop within is the noise. CPU time is
-beside wall time because other work on the machine moves the latter more.
-The verdict is by the 95 % interval of the median ratio.
+Then a bare loop takes the lab's place, in the same way: how far it is from the loop within is the zero of this
+instrument (being asked for batches costs a generator), and what the lab has over it is the overhead. CPU time is beside
+wall time because other work on the machine moves the latter more.
+The verdict is by the 95 % interval of the median over turns.
 
 Run: python benchmarks/lab_overhead.py. Prints a table and writes benchmarks/results/lab_overhead.json.
 """
@@ -157,28 +158,28 @@ def turns(store: RunStore) -> dict[str, list[dict[str, Seconds]]]:
     return {side: turns_of[1:] for side, turns_of in rows.items()}
 
 
-def summary(rows: list[dict[str, Seconds]], clock: str, side: str) -> dict[str, Any]:
-    """Median, its interval and the quartiles of the turns' ratios to the bare loop, and that of the fastest turns."""
-    ours, theirs = ([row[name][clock] for row in rows] for name in ("side", "bare"))
-    ratios = [one / other - 1.0 for one, other in zip(ours, theirs, strict=True)]
-    quartiles, interval = statistics.quantiles(ratios, n=4), bootstrap_interval([np.array(ratios)], np.median)
+def summary(rows: dict[str, list[dict[str, Seconds]]], clock: str) -> dict[str, Any]:
+    """Of the lab over a bare loop in its place: median, its interval and quartiles over the turns."""
+    ratios = {
+        side: np.array([row["side"][clock] / row["bare"][clock] for row in turns_of]) for side, turns_of in rows.items()
+    }
+    overheads = ratios["lab"] / ratios["again"] - 1.0
+    quartiles, interval = statistics.quantiles(overheads, n=4), bootstrap_interval([overheads], np.median)
     return {
         "clock": clock,
-        "side": side,
-        "overhead": statistics.median(ratios),
+        "overhead": float(np.median(overheads)),
         "interval": [interval.low, interval.high],
         "quartiles": [quartiles[0], quartiles[2]],
-        "overhead_of_the_fastest": min(ours) / min(theirs) - 1.0,
-        "microseconds_a_step": 1e6 * statistics.median(ours) / NUM_STEPS,
-        "bare_microseconds_a_step": 1e6 * statistics.median(theirs) / NUM_STEPS,
-        "overheads": ratios,
+        "zero": float(np.median(ratios["again"])) - 1.0,
+        "bare_microseconds_a_step": 1e6 * statistics.median(row["bare"][clock] for row in rows["lab"]) / NUM_STEPS,
+        "overheads": overheads.tolist(),
     }
 
 
-def verdict(lab: dict[str, Any], again: dict[str, Any]) -> str:
-    """Whether the bound is met, if the interval says so and the bare loop against itself is within it."""
-    low, high = lab["interval"]
-    if low <= BOUND <= high or max(map(abs, again["interval"])) > BOUND:
+def verdict(row: dict[str, Any]) -> str:
+    """Whether the bound is met, if the interval says so."""
+    low, high = row["interval"]
+    if low <= BOUND <= high:
         return "not decided, the noise is as large as the bound; run this on a quiet machine"
     return "met" if high < BOUND else "NOT met"
 
@@ -187,22 +188,18 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = turns(RunStore(Path(folder)))
-    table = [summary(rows[side], clock, side) for clock in CLOCKS for side in ("lab", "again")]
-    print(
-        f"{'clock':6s} {'side':6s} {'bare':>8s} {'side':>8s} {'overhead':>9s} {'fastest':>8s}   interval of the median"
-    )
+    table = [summary(rows, clock) for clock in CLOCKS]
+    print(f"{'clock':6s} {'bare':>8s} {'overhead':>9s} {'zero':>7s}   interval of the median")
     for row in table:
         low, high = row["interval"]
         print(
-            f"{row['clock']:6s} {row['side']:6s} {row['bare_microseconds_a_step']:8.1f} "
-            f"{row['microseconds_a_step']:8.1f} {row['overhead']:9.2%} {row['overhead_of_the_fastest']:8.2%}   "
+            f"{row['clock']:6s} {row['bare_microseconds_a_step']:6.0f}us {row['overhead']:9.2%} {row['zero']:7.2%}   "
             f"{low:.2%} to {high:.2%}"
         )
-    print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0], table[1])}")
+    print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0])}")
     RESULTS.mkdir(exist_ok=True)
     record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
-    record |= {"eval_every": EVAL_EVERY, "num_turns": NUM_TURNS}
-    record["verdict"] = verdict(table[0], table[1])
+    record |= {"eval_every": EVAL_EVERY, "num_turns": NUM_TURNS, "verdict": verdict(table[0])}
     (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "rows": table}, indent=1) + "\n")
 
 

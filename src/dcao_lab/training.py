@@ -3,15 +3,16 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.norms import NO_NORMS, StepNorms, flat_copy, step_norms, trainable
+from dcao_lab.norms import NO_NORMS, NormMeter, StepNorms, trainable
 from dcao_lab.schedules import Schedule, constant
 from dcao_lab.training_log import TrainingLog
 from dcao_lab.workloads.base import Batch, Problem, SplitName
@@ -37,8 +38,8 @@ class EvaluationPoint:
         gradient_norm: Euclidean norm of the gradient of the training step that ended here, over all trainable
             parameters; None before the first step, and where the optimizer leaves no gradients.
         parameter_norm: The same of the parameters after that step.
-        update_norm: The same of what that step changed; None also where a probe ended the budget in a step of which
-            that was not foreseen.
+        update_norm: The same of what that step changed; None also where the run ended in a step of which that was not
+            foreseen: by a probe that was left out of account, or by its losses.
     """
 
     step: int
@@ -90,45 +91,55 @@ def train(
     """
     log = TrainingLog() if log is None else log
     progress = _Progress(plan, log, optimizer)
-    set_lrs, params = _lr_setter(optimizer, plan, progress), trainable(problem.model)
-    step = minimizer(optimizer, problem.loss)
+    set_lrs, meter = _lr_setter(optimizer, plan, progress), NormMeter(trainable(problem.model))
+    steps = training_steps(optimizer, problem.loss, problem.batches)
     yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
     started = time.perf_counter()
     while not progress.is_done:
+        log.loss.extend(islice(steps, progress.num_undecided))
+        if progress.expects_evaluation and not is_lost(log.loss):
+            meter.before_step()
         set_lrs()
-        before = flat_copy(params) if progress.expects_evaluation else None
-        progress.note(step(next(problem.batches)).item())
+        log.loss.extend(islice(steps, 1))
+        progress.update()
         if progress.is_at_evaluation:
             log.seconds += time.perf_counter() - started
-            norms, splits = step_norms(params, before), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
+            norms, splits = meter.after_step(), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
             yield _evaluate(problem, optimizer, progress, norms, splits)
             started = time.perf_counter()
 
 
-def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> Tensor:
+def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> float:
     """One training step of any optimizer; the loss before it."""
-    return minimizer(optimizer, lambda batch: loss_fn())(batch).detach()
+    return next(training_steps(optimizer, lambda batch: loss_fn(), iter([batch])))
 
 
-def minimizer(optimizer: torch.optim.Optimizer, loss: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-    """How this optimizer takes one training step, found out once: ``step(batch)`` returns ``loss(batch)`` before it.
+def training_steps(
+    optimizer: torch.optim.Optimizer, loss: Callable[[Any], Tensor], batches: Iterator[Any]
+) -> Iterator[float]:
+    """Training steps, each made when it is asked for, the loss before each; over once ``PATIENCE`` in a row are lost.
 
     An optimizer that has ``minimize`` is given the loss itself, and the batch as well if it says ``needs_batch``.
     """
+    own, needs_batch = getattr(optimizer, "minimize", None), getattr(optimizer, "needs_batch", False)
+    num_lost = 0
+    while num_lost < PATIENCE:
+        batch = next(batches)
+        if own is None:
+            optimizer.zero_grad()
+            value = loss(batch)
+            value.backward()
+            optimizer.step()
+        else:
+            value = own(partial(loss, batch), batch) if needs_batch else own(partial(loss, batch))
+        number = value.item()
+        num_lost = 0 if math.isfinite(number) else num_lost + 1
+        yield number
 
-    def backward_and_step(batch: Any) -> Tensor:
-        optimizer.zero_grad()
-        value = loss(batch)
-        value.backward()
-        optimizer.step()
-        return value
 
-    own = getattr(optimizer, "minimize", None)
-    if own is None:
-        return backward_and_step
-    if getattr(optimizer, "needs_batch", False):
-        return lambda batch: own(partial(loss, batch), batch)
-    return lambda batch: own(partial(loss, batch))
+def is_lost(losses: Sequence[float]) -> bool:
+    """Whether the last ``PATIENCE`` losses are all nan or inf."""
+    return len(losses) >= PATIENCE and not any(map(math.isfinite, losses[-PATIENCE:]))
 
 
 def probe_cost(optimizer: torch.optim.Optimizer) -> float:
@@ -160,53 +171,49 @@ class _Progress:
     """How far a run is: what its plan, its log and its probes come to.
 
     Attributes:
-        gradient_evaluations: Spent so far, probes included.
         is_done: Whether the run is over: its plan is done, or its loss lost.
-        is_at_evaluation: Whether the step that was noted last ends in an evaluation.
-        expects_evaluation: Whether the coming step may end in one: for certain, or if it costs what the dearest cost.
+        is_at_evaluation: Whether the last step ends in an evaluation.
+        num_undecided: Coming steps after which none of this can change, unless they end; after the next it may.
+        expects_evaluation: Whether that one may end in an evaluation: surely, or if it costs what the dearest cost.
 
-    ``note`` comes after every step, and a step may take a millisecond, in which it has left the processor's caches:
-    between evaluations it does as little as it can (``benchmarks/lab_overhead.py``).
+    A step may take a millisecond, in which the rest of the program has left the processor's caches: to call a function
+    after each costs half a percent of it (``benchmarks/lab_overhead.py``). So nothing is called where nothing is to do.
     """
 
     def __init__(self, plan: TrainingPlan, log: TrainingLog, optimizer: torch.optim.Optimizer) -> None:
         self.plan, self.log, self.optimizer = plan, log, optimizer
-        self.gradient_evaluations = probe_cost(optimizer)
         self.is_done = self.is_at_evaluation = False
-        self._num_steps = 0
         self._budget = math.inf if plan.budget is None else plan.budget
-        self._probes = hasattr(optimizer, "probe_cost")
+        # Torch's own optimizers keep their lr and cost one evaluation a step; of others nobody knows.
+        self._is_steady = plan.schedule is constant and type(optimizer).__module__.startswith("torch.optim.")
         self._dearest_step = 1.0
-        self._lost_in_a_row = 0
         self._num_evaluated = 0  # steps before the last evaluation
-        self.expects_evaluation, self._decides_from = self._ahead()
+        self._look_ahead(self.gradient_evaluations)
 
-    def note(self, loss: float) -> None:
-        self._num_steps = num_steps = self._num_steps + 1
-        spent, lr = float(num_steps), self.optimizer.param_groups[0]["lr"]
-        if self._probes:
-            spent, lr = spent + probe_cost(self.optimizer), training_lr(self.optimizer)
-            self._dearest_step = max(self._dearest_step, spent - self.gradient_evaluations)
-        self.gradient_evaluations = spent
-        self.log.note(loss, lr, spent)
-        if self._probes or num_steps >= self._decides_from or not math.isfinite(loss):
-            self._decide(loss)
+    @property
+    def gradient_evaluations(self) -> float:
+        """Spent so far, probes included."""
+        return float(self.log.num_steps) + probe_cost(self.optimizer)
 
-    def _decide(self, loss: float) -> None:
-        num_steps, plan = self._num_steps, self.plan
-        self._lost_in_a_row = 0 if math.isfinite(loss) else self._lost_in_a_row + 1
-        spent_all = num_steps >= plan.num_steps or self.gradient_evaluations >= self._budget
-        self.is_done = spent_all or self._lost_in_a_row >= PATIENCE
-        self.is_at_evaluation = self.is_done or num_steps % plan.eval_every == 0
-        self.expects_evaluation, self._decides_from = self._ahead()
+    def update(self) -> None:
+        """Complete the log of the steps whose losses are new in it, and decide."""
+        log, plan, spent = self.log, self.plan, self.gradient_evaluations
+        num_new = log.num_steps - len(log.lr)
+        log.lr.extend([training_lr(self.optimizer)] * num_new)
+        log.gradient_evaluations.extend([spent - left for left in range(num_new - 1, -1, -1)])
+        if num_new == 1:
+            self._dearest_step = max(self._dearest_step, spent - self._spent)
+        self.is_done = log.num_steps >= plan.num_steps or spent >= self._budget or is_lost(log.loss)
+        self.is_at_evaluation = self.is_done or log.num_steps % plan.eval_every == 0
+        self._look_ahead(spent)
 
-    def _ahead(self) -> tuple[bool, float]:
-        """Whether the coming step may end in an evaluation, and the first step after which there is to decide again."""
-        coming, every = self._num_steps + 1, self.plan.eval_every
-        last = min(self.plan.num_steps, coming + self._budget - self.gradient_evaluations - self._dearest_step)
+    def _look_ahead(self, spent: float) -> None:
+        self._spent = spent
+        coming, every = self.log.num_steps + 1, self.plan.eval_every
+        last = min(self.plan.num_steps, coming + self._budget - spent - self._dearest_step)
         next_evaluation = min(last, -(-coming // every) * every)
-        may_be_next = coming >= next_evaluation or self._lost_in_a_row == PATIENCE - 1
-        return may_be_next, coming if self._lost_in_a_row or self.is_at_evaluation else next_evaluation - 1
+        self.num_undecided = max(0, math.ceil(next_evaluation) - coming) if self._is_steady else 0
+        self.expects_evaluation = coming + self.num_undecided >= next_evaluation
 
     @property
     def share_after_next(self) -> float:

@@ -129,7 +129,7 @@ def test_a_watched_optimizer_trains_as_a_bare_one():
 def test_derivatives_pass_attention_and_recurrence_and_norms(name, workload):
     problem = start(workload)
     optimizer = build(name, problem)
-    losses = torch.stack([step(problem, optimizer) for _ in range(2)])
+    losses = torch.tensor([step(problem, optimizer) for _ in range(2)])
     assert torch.isfinite(losses).all()
     assert probe_cost(optimizer) > 0.0
 

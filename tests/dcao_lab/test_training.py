@@ -8,7 +8,7 @@ import torch
 
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.schedules import get_schedule, warmup_cosine
-from dcao_lab.training import PATIENCE, TrainingPlan, minimize, train
+from dcao_lab.training import PATIENCE, TrainingPlan, is_lost, minimize, train
 from dcao_lab.training_log import TrainingLog
 from dcao_lab.workloads import get_workload
 from dcao_lab.workloads.base import Problem, StartRequest
@@ -138,7 +138,7 @@ def test_an_optimizer_that_leaves_no_gradients_has_no_gradient_norm():
         def minimize(self, loss_fn):
             loss = minimize(torch.optim.SGD(self.param_groups[0]["params"], lr=0.5), loss_fn)
             self.zero_grad()
-            return loss
+            return torch.tensor(loss)
 
     problem = squares()
     _, end = train(problem, Forgetful(problem.model.parameters(), lr=0.5), TrainingPlan(num_steps=1, eval_every=1))
@@ -211,7 +211,7 @@ def test_the_step_that_spends_the_budget_has_an_update_norm():
 
 
 class Spending(torch.optim.SGD):
-    """Moves nothing; its steps cost what ``costs`` says, one after the other."""
+    """Its steps cost what ``costs`` says, one after the other."""
 
     def __init__(self, params, costs):
         super().__init__(params, lr=0.1)
@@ -219,6 +219,13 @@ class Spending(torch.optim.SGD):
 
     def step(self, closure=None):
         self.probe_cost += next(self.costs)
+        return super().step(closure)
+
+
+def losses_problem(losses):
+    """Has these losses, whatever the weights are, and no gradient."""
+    problem, coming = line_problem(), iter(losses)
+    return dataclasses.replace(problem, loss=lambda batch: 0.0 * problem.model.weight.sum() + next(coming))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -229,17 +236,22 @@ def test_a_run_ends_and_is_evaluated_where_the_plain_rules_say(seed):
     )
     losses = [math.nan if seed % 3 == 0 and draw.random() < 0.9 else 1.0 for _ in range(40)]
     costs = [draw.choice([0.0, 0.0, 1.5, 3.0]) if seed % 2 else 0.0 for _ in range(40)]
-    problem, log = line_problem(losses), TrainingLog()
-    points = list(train(problem, Spending(problem.model.parameters(), costs), plan, log))
+    problem, log = losses_problem(losses), TrainingLog()
+    params = problem.model.parameters()
+    optimizer = Spending(params, costs) if seed % 2 else torch.optim.SGD(params, lr=0.1)  # torch's own is trusted
+    points = list(train(problem, optimizer, plan, log))
     end = next(step for step in range(1, 41) if is_over(plan, step, losses[:step], costs[:step]))
-    assert log.num_steps == end
+    assert repr(log.loss.tolist()) == repr(losses[:end])  # nan as well
+    assert log.lr.tolist() == [0.1] * end
+    # Neither a dear step that ends the run nor a lost one is foreseen.
+    assert seed % 2 or is_lost(log.loss) or all(point.update_norm is not None for point in points[1:])
     assert [point.step for point in points] == [0, *(s for s in range(1, end) if s % plan.eval_every == 0), end]
     assert log.gradient_evaluations.tolist() == [step + sum(costs[:step]) for step in range(1, end + 1)]
 
 
 def is_over(plan, step, losses, costs):
-    is_lost = len(losses) >= 10 and all(map(math.isnan, losses[-10:]))
-    return step >= plan.num_steps or is_lost or step + sum(costs) >= (plan.budget or math.inf)
+    ten_lost = len(losses) >= 10 and all(map(math.isnan, losses[-10:]))
+    return step >= plan.num_steps or ten_lost or step + sum(costs) >= (plan.budget or math.inf)
 
 
 def test_dcao_under_a_schedule_never_trains_above_it_and_ends_with_it():
