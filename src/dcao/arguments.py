@@ -70,6 +70,7 @@ def choose_timing(
     every: int | Schedule | None,
     overhead: float | None,
     spectrum_every: int | None,
+    total_steps: int | None,
     *,
     adapts: bool,
     settle: bool,
@@ -77,7 +78,7 @@ def choose_timing(
     """When to probe."""
     if every is not None and overhead is not None:
         raise ValueError(f"give every or overhead, not both, got every={every!r} and overhead={overhead!r}")
-    schedule: Schedule | None = schedules.thinning() if adapts else None
+    schedule: Schedule | None = schedules.usual(total_steps) if adapts else None
     if overhead is not None:
         schedule = schedules.overhead(overhead)
     elif every is not None:

@@ -110,7 +110,7 @@ class Controller:
         now = self.hyperparameters(optimizer)
         wanted = between(self.policy, step, now, self.policy_state)
         if wanted.lr != now.lr:
-            self.scale_lr(optimizer, wanted.lr / now.lr)
+            self.scale_lr(optimizer, wanted.lr, now.lr)
 
     def apply(self, optimizer: Optimizer, decision: Decision) -> Decision:
         """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
@@ -123,17 +123,20 @@ class Controller:
         if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None and now.weight_decay:
             self._scale_weight_decay(optimizer, wanted.weight_decay / now.weight_decay)
         if wanted.lr != now.lr and now.lr > 0.0:
-            notes += self.scale_lr(optimizer, wanted.lr / now.lr)
+            notes += self.scale_lr(optimizer, wanted.lr, now.lr)
         return replace(decision, reason="; ".join(notes))
 
-    def scale_lr(self, optimizer: Optimizer, factor: float) -> list[str]:
-        """Multiply the lr that trains, in every group alike."""
+    def scale_lr(self, optimizer: Optimizer, wanted: float, now: float = 1.0) -> list[str]:
+        """Multiply the lr that trains by ``wanted / now``, in every group alike.
+
+        Where ``now`` stands, ``wanted`` stands afterwards, to the bit: a policy that forgets what it was given can.
+        """
         self._look_for_scheduler(optimizer)
-        wanted = self.scale * factor
-        self.scale = min(wanted, 1.0) if self.governed and self.governor else wanted
+        scale = self.scale * (wanted / now)
+        self.scale = min(scale, 1.0) if self.governed and self.governor else scale
         if not self.governed:
-            self._write_lrs(optimizer, [lr * factor for lr in self.written])
-        return ["held at the scheduled lr: governor"] if self.scale < wanted else []
+            self._write_lrs(optimizer, [wanted if lr == now else lr * (wanted / now) for lr in self.written])
+        return ["held at the scheduled lr: governor"] if self.scale < scale else []
 
     @contextmanager
     def training_lrs(self, optimizer: Optimizer) -> Iterator[None]:

@@ -62,7 +62,7 @@ class DCAO(Optimizer):
         total_steps: Training steps of the run, where they are known: the default policy then brings lr to 0 over the
             last 30 % of them, which is worth as much as a schedule. Else see :func:`dcao.polynomial_average`.
         every: Steps between probes, or a schedule ``(step, cost) -> bool`` (:mod:`dcao.schedules`). Default:
-            :func:`dcao.schedules.thinning`; never with ``policies.fixed()``.
+            :func:`dcao.schedules.usual`; never with ``policies.fixed()``.
         overhead: Instead of ``every``: probe as often as this share of all gradient evaluations allows; it does
             not settle.
         policy: Decides on hyperparameters. Default: :func:`dcao.policies.ceiling`, which starts small whatever lr is
@@ -150,7 +150,7 @@ class DCAO(Optimizer):
         self.policy = choose_policy(base, policy, target, total_steps)
         self._adapts = not isinstance(self.policy, Fixed)
         timing = choose_timing(
-            every, overhead, spectrum_every, adapts=self._adapts, settle=settle and settles(self.policy)
+            every, overhead, spectrum_every, total_steps, adapts=self._adapts, settle=settle and settles(self.policy)
         )
         settings = ProbeSettings(
             measure=require_measure(measure),

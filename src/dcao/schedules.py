@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dcao.checks import require_whole
 
-__all__ = ["Schedule", "every", "overhead", "thinning"]
+__all__ = ["Schedule", "every", "overhead", "thinning", "usual"]
 
 Schedule = Callable[[int, float], bool]
 """``schedule(step, cost) -> bool``: is a probe due before optimizer step ``step`` (0 is the first)? ``cost`` is what
@@ -57,6 +57,26 @@ def thinning(*stages: tuple[int, int], then: int = 30) -> Schedule:
         [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 80, 100, 120]
     """
     return Thinning(stages=stages or ((60, 5), (500, 20)), then=then)
+
+
+SHORT_RUN = 165
+"""Steps from which on :func:`thinning` costs less than 10 % of all gradient evaluations, wherever the run ends."""
+
+
+def usual(total_steps: int | None = None) -> Schedule:
+    """Schedule that :class:`dcao.DCAO` probes by where none is given: at most 10 % of all gradient evaluations.
+
+    :func:`thinning`, which costs that or less in runs of ``SHORT_RUN`` steps and more; a run that is known to be
+    shorter is probed by :func:`overhead`, at steps 0, 18, 27, 36 and so on.
+
+    Args:
+        total_steps: Training steps of the run; None: not known.
+
+    Example:
+        >>> usual(100)
+        Overhead(share=0.1)
+    """
+    return overhead(0.1) if total_steps is not None and total_steps < SHORT_RUN else thinning()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from dcao_lab import jsontext
 from dcao_lab.errors import LabError
 
-FORMAT = 3  # raise it when the same config would train differently: old runs are then done again
+FORMAT = 4  # raise it when the same config would train differently: old runs are then done again
 
 Setting = float | int | str | bool
 Settings = tuple[tuple[str, Setting], ...]

@@ -51,3 +51,15 @@ def test_an_interval_below_one_step_is_refused(interval):
 def test_an_interval_that_counts_no_steps_is_refused(interval):
     with pytest.raises(TypeError, match=r"every must be a whole number of steps, got"):
         schedules.every(interval)
+
+
+def test_a_run_of_any_known_length_is_probed_for_a_tenth_of_its_evaluations_at_most():
+    for num_steps in [*range(9, 400), 500, 1000, 1999]:
+        schedule, spent = schedules.usual(num_steps), 0.0
+        for step in range(num_steps):
+            spent += schedule(step, spent + 1.0)
+        assert spent <= 0.1 * (num_steps + spent) * (1.0 + 1e-12), num_steps
+
+
+def test_probes_of_a_run_of_unknown_length_are_those_of_a_long_one():
+    assert schedules.usual() == schedules.usual(10_000) == schedules.thinning()

@@ -27,6 +27,10 @@ without end, so what it stops is what lies clearly above."""
 USUAL_MOMENTUM = 0.9
 """From here on ``max_relative_step`` holds as it is; with less the limit is lower, see :func:`ceiling`."""
 
+NUM_KEPT = 16
+"""Values an octave that the first probe's numbers are rounded to: within 3 %, and one batch's estimate is much further
+off. Float noise in them depends on the lr that was given; so it does not get into the run."""
+
 STEPS_AHEAD = 10
 """The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
 
@@ -36,7 +40,7 @@ def ceiling(
     *,
     total_steps: int | None = None,
     max_relative_step: float = 0.1,
-    first_relative_step: float | None = 1e-3,
+    first_relative_step: float | None = 3e-3,
     growth: float = 1.1,
     gamma_down: float = 0.8,
     gamma_arrival: float = 0.5,
@@ -57,7 +61,8 @@ def ceiling(
     ``sqrt((1 - b) / (1 + b))`` of it for momentum b and batches that are independent. What is limited is the geometric
     mean of the two lengths: with b = 0.5 the limit on l is 0.063 instead of 0.1, without momentum 0.048.
 
-    1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter.
+    1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter, to the last bit
+       (:data:`NUM_KEPT`).
     2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
@@ -70,8 +75,8 @@ def ceiling(
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l, with momentum 0.9 or more. Default 0.1: the best constant lrs had 0.03 to 0.2
             early in training.
-        first_relative_step: l of the first step. Default 1e-3: no first step this short did damage. None: start from
-            the lr that is given.
+        first_relative_step: l of the first step. Default 3e-3: no first step this short did damage, and a third of it
+            takes 12 steps longer to get anywhere. None: start from the lr that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
         gamma_down: Smallest factor of one probe. Default from the proposal.
         gamma_arrival: The same for the probe that ends the rise, which sees what has come up over several steps.
@@ -84,10 +89,10 @@ def ceiling(
     Example:
         >>> rule = ceiling()
         >>> given = Hyperparameters(lr=10.0)
-        >>> seen = Observation(step=0, s=500.0, trust=1.0, hyperparameters=given, relative_step=4.0)
+        >>> seen = Observation(step=0, s=500.0, trust=1.0, hyperparameters=given, relative_step=5.0)
         >>> decision, state = rule.propose(seen, rule.init(given))
         >>> decision.hyperparameters.lr, round(rule.between(1, decision.hyperparameters, state).lr, 6)
-        (0.0025, 0.00275)
+        (0.006, 0.0066)
     """
     return Ceiling(
         target=target,
@@ -180,7 +185,7 @@ class Ceiling:
 
     def _first_level(self, observation: Observation) -> float:
         lr, length = observation.hyperparameters.lr, observation.relative_step
-        return lr * self.first_relative_step / length if length and self.first_relative_step else lr
+        return self.first_relative_step / _kept(length / lr) if length and self.first_relative_step else lr
 
     def _level(self, step: int, lr: float, state: State) -> float:
         """Lr at this step without the decay: that of the step before, risen once."""
@@ -196,11 +201,12 @@ class Ceiling:
     def _seen(self, observation: Observation, state: State) -> State:
         """The state with this probe among the last ones, per unit of lr."""
         lr, last = observation.hyperparameters.lr, slice(-self.window, None)
+        kept = _kept if state["step"] is None and self.first_relative_step else float
         assert observation.s is not None
         lengths = state["lengths"]
         if observation.relative_step is not None:
-            lengths = [*lengths, observation.relative_step / lr][last]
-        curvatures = [*state["curvatures"], observation.s / lr][last]
+            lengths = [*lengths, kept(observation.relative_step / lr)][last]
+        curvatures = [*state["curvatures"], kept(observation.s / lr)][last]
         return {**state, "step": observation.step, "curvatures": curvatures, "lengths": lengths}
 
     def _longest(self, momentum: float) -> float:
@@ -222,6 +228,14 @@ class Ceiling:
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
+
+
+def _kept(estimate: float) -> float:
+    """The estimate, rounded to one of ``NUM_KEPT`` values an octave; 0 and what is not finite as it is."""
+    if not math.isfinite(estimate):
+        return estimate
+    mantissa, exponent = math.frexp(estimate)  # of a mantissa from 1/2 to 1
+    return math.ldexp(round(mantissa * 2 * NUM_KEPT) / (2 * NUM_KEPT), exponent)
 
 
 def _num_averaged(momentum: float) -> float:

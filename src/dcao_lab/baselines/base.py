@@ -1,5 +1,6 @@
 """What an optimizer has to be to take part in a comparison."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -56,7 +57,8 @@ class Baseline:
         lr: Initial learning rate where none is given and none is searched.
         evaluations_per_step: Gradient evaluations a step, as a rule; a run counts its own.
         source: Paper and code that it is taken from.
-        probes: When one evaluation more is due, where that is not the same at every step; None: it is.
+        probes: When one evaluation more is due in a run of so many steps, where that is not the same at every step;
+            None: it is.
         can_be_watched: Whether DCAO can measure it: s needs a stability threshold of the update.
     """
 
@@ -69,14 +71,16 @@ class Baseline:
     lr: float
     evaluations_per_step: float
     source: str
-    probes: dcao.schedules.Schedule | None = None
+    probes: Callable[[int], dcao.schedules.Schedule] | None = None
     can_be_watched: bool = True
 
     def steps_within(self, budget: float) -> int:
         """Training steps that spend ``budget`` gradient evaluations, as a rule; the last may exceed it."""
         if self.probes is None:
             return max(1, round(budget / self.evaluations_per_step))
-        return _steps_between_probes(self.probes, self.evaluations_per_step, budget)
+        at_most = math.ceil(budget / self.evaluations_per_step)
+        guess = _steps_between_probes(self.probes(at_most), self.evaluations_per_step, budget)
+        return _steps_between_probes(self.probes(guess), self.evaluations_per_step, budget)
 
 
 @cache

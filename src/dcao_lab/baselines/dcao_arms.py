@@ -64,7 +64,7 @@ def steered(base: TorchBase) -> Baseline:
         space={"weight_decay": base.space["weight_decay"], **CEILING_SPACE},
         evaluations_per_step=1.0,
         source="this repository: dcao.DCAO",
-        probes=dcao.schedules.thinning(),  # what DCAO probes by; its own measure costs one evaluation a probe
+        probes=dcao.schedules.usual,  # what DCAO probes by; its own measure costs one evaluation a probe
     )
 
 
@@ -117,11 +117,10 @@ def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, obj
     options: dict[str, object] = {name: values[name] for name in ("measure", "k") if name in given}
     if values["every"]:
         options["every"] = values["every"]
-    elif not moved(values["rules"]):
-        options["every"] = dcao.schedules.thinning()  # a fixed policy would not probe unless told when
     if given <= set(PROBING):
         return {**options, "total_steps": num_steps}
     _refuse_idle_rules(values)
+    options.setdefault("every", dcao.schedules.usual(num_steps))  # DCAO itself is not told the length beside a policy
     return {**options, "policy": make_policy(values, num_steps)}
 
 

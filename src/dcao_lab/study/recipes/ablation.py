@@ -29,7 +29,7 @@ NO_LIMIT = 1e9
 ONE_AT_A_TIME: dict[str, tuple[Setting, ...]] = {
     "target": (2.0, 4.0, 16.0, NO_LIMIT),
     "max_relative_step": (0.03, 0.3, NO_LIMIT),
-    "first_relative_step": (1e-4, 1e-2),
+    "first_relative_step": (1e-3, 1e-2),
     "growth": (1.05, 1.3),
     "gamma_down": (0.5, 0.95),
     "gamma_arrival": (0.8,),
