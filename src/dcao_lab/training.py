@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.norms import NO_NORMS, NormMeter, StepNorms, trainable
+from dcao_lab.norms import NO_NORMS, StepNorms, flat_copy, step_norms, trainable
 from dcao_lab.schedules import Schedule, constant
 from dcao_lab.training_log import TrainingLog
 from dcao_lab.workloads.base import Batch, Problem, SplitName
@@ -91,20 +91,19 @@ def train(
     """
     log = TrainingLog() if log is None else log
     progress = _Progress(plan, log, optimizer)
-    set_lrs, meter = _lr_setter(optimizer, plan, progress), NormMeter(trainable(problem.model))
+    set_lrs, params = _lr_setter(optimizer, plan, progress), trainable(problem.model)
     steps = training_steps(optimizer, problem.loss, problem.batches)
     yield _evaluate(problem, optimizer, progress, NO_NORMS, splits=WATCHED_SPLITS)
     started = time.perf_counter()
     while not progress.is_done:
         log.loss.extend(islice(steps, progress.num_undecided))
-        if progress.expects_evaluation and not is_lost(log.loss):
-            meter.before_step()
+        before = flat_copy(params) if progress.expects_evaluation and not is_lost(log.loss) else None
         set_lrs()
         log.loss.extend(islice(steps, 1))
         progress.update()
         if progress.is_at_evaluation:
             log.seconds += time.perf_counter() - started
-            norms, splits = meter.after_step(), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
+            norms, splits = step_norms(params, before), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
             yield _evaluate(problem, optimizer, progress, norms, splits)
             started = time.perf_counter()
 

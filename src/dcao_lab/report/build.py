@@ -104,15 +104,16 @@ def _lead(result: StudyResult, numbers: Numbers) -> str:
     spelled_counts = [f"{formats.count(counts[phase])} {purpose}" for phase, purpose in named.items() if counts[phase]]
     missing = f"; {formats.count(len(result.missing))} are missing" if result.missing else ""
     return (
-        f"Study {study.name}, size {study.size}: {len(study.arms)} arms on {len(numbers.view.tasks)} workloads, "
-        f"{_seeds(study)} seeds; runs: {formats.listed(spelled_counts)}{missing}."
+        f"Study {study.name}, size {study.size}: {formats.counted(len(study.arms), 'arm')} on "
+        f"{formats.counted(len(numbers.view.tasks), 'workload')}, "
+        f"{_seeds(study)}; runs: {formats.listed(spelled_counts)}{missing}."
     )
 
 
 def _seeds(study: StudyConfig) -> str:
     most = len(study.seeds)
     fewest = min((min(v.num_seeds or most, most) for v in study.variations), default=most)
-    return f"{most}" if fewest == most else f"{fewest} to {most}"
+    return formats.counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
 
 
 def _legend(style: Style) -> Context:

@@ -87,7 +87,12 @@ def test_the_lead_says_with_how_many_seeds(tmp_path, num_seeds, words):
     variation = Variation(axis="lr", value=0.1, num_seeds=num_seeds)
     result = result_of(study(ADAMW, variations=(variation,)), finals(ADAMW, [0.9], variation=variation, lr=0.1))
     page, _ = write_study_report(result, tmp_path)
-    assert f" workloads, {words}; runs" in text_of(page)
+    assert f": 1 arm on 1 workload, {words}; runs" in text_of(page)
+
+
+def test_one_seed_is_not_called_seeds(tmp_path):
+    page, _ = write_study_report(result_of(study(ADAMW, seeds=(0,)), finals(ADAMW, [0.9])), tmp_path)
+    assert ": 1 arm on 1 workload, 1 seed; runs: 1 that count." in text_of(page)
 
 
 def test_every_trace_belongs_to_an_arm_so_that_the_legend_can_hide_it(report):
