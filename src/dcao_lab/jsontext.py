@@ -16,9 +16,14 @@ def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(value), sort_keys=True, allow_nan=False, indent=indent, ensure_ascii=False)
 
 
+def text(value: Any) -> str:
+    """``value`` as a file has it: indented."""
+    return dumps(value, indent=1) + "\n"
+
+
 def write(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    path.write_text(dumps(value, indent=1) + "\n", encoding="utf-8")
+    path.write_text(text(value), encoding="utf-8")
 
 
 def write_lines(path: Path, values: list[Any]) -> None:

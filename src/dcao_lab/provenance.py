@@ -11,17 +11,21 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("dcao", "torch", "numpy", "scikit-learn")
+PACKAGES = (
+    *("dcao", "torch", "numpy", "scipy", "scikit-learn"),
+    *("transformers", "datasets", "pytorch_optimizer", "curvlinops-for-pytorch", "optuna"),
+)
 SOURCE = Path(__file__).resolve().parent
 
 
-def provenance() -> dict[str, Any]:
-    """What to know about the code and the machine, as JSON has it."""
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What to know about the code, the machine and the device that trained, as JSON has it."""
     return {
         "commit": commit(),
         "has_uncommitted_changes": has_uncommitted_changes(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "device": "cpu",
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "processor": platform.processor() or platform.machine(),
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),

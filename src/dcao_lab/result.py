@@ -125,7 +125,7 @@ def summarise(
     """The result of a run with these evaluations and these mini-batch losses, one a step."""
     last, reached = points[-1], first_at_target(points, info)
     final = {name: number(value) for name, value in last.metrics.items()}
-    diverged = final["test_loss"] is None or number(last.train_loss) is None
+    diverged = final["test_loss"] is None or (len(losses) > 0 and number(losses[-1]) is None)
     return RunResult(
         outcome=Outcome.DIVERGED if diverged else Outcome.FINISHED,
         num_steps=last.step,

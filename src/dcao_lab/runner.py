@@ -73,7 +73,7 @@ def run(
         cost = probe_cost(trained.optimizer)
         result = summarise(trained.points, trained.log.loss, cost, workload.info, solution)
         timing = _timing(trained, workload.info, solution_seconds)
-        _write(folder, result, trained, timing)
+        _write(folder, result, trained, timing, require_device(place.device))
     return result
 
 
@@ -216,11 +216,11 @@ def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> T
     )
 
 
-def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing) -> None:
+def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing, device: torch.device) -> None:
     """Times go to a file of their own: the others are then the same bytes whenever the run is done again."""
     lines = [{name: value for name, value in vars(point).items() if name != "seconds"} for point in trained.points]
     jsontext.write_lines(folder / names.METRICS, lines)
     write_steps(folder / names.STEPS, trained.log)
     jsontext.write(folder / names.TIMING, vars(timing))
-    jsontext.write(folder / names.PROVENANCE, provenance())
+    jsontext.write(folder / names.PROVENANCE, provenance(device))
     jsontext.write(folder / names.RESULT, result.to_dict())

@@ -20,7 +20,7 @@ from dcao_lab.study.resizing import resized
 from dcao_lab.study.result import StudyResult
 from dcao_lab.terminal import DEFAULT_JOBS, clear_errors, open_console
 
-JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train, each with its share of the cores.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train here, each with its share of the cores.")]
 SomeWorkloads = Annotated[list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")]
 PAPER = "paper"  # folder beside the page
@@ -111,6 +111,8 @@ def _executor(options: ExecutorOptions, jobs: int, place: Place) -> Executor:
         return LocalExecutor(jobs, place)
 
     def ray() -> Executor:
+        if options.gpus_per_run and not place.device.startswith("cuda"):
+            raise LabError(f"--gpus-per-run reserves GPUs for runs on {place.device}; add --device cuda")
         from dcao_lab.ray_executor import RayExecutor  # Ray is an extra of its own
 
         return RayExecutor(options.address, place, options.gpus_per_run)

@@ -95,12 +95,25 @@ def test_the_defaults_of_the_search_space_are_settings_within_their_range(name):
         ({"momentum": "much"}, "momentum must be a number, got 'much'"),
         ({"nesterov": 1}, "nesterov must be true or false, got 1"),
         ({"momentum": True}, "momentum must be a number, got True"),
+        ({"momentum": float("nan")}, "momentum must be finite, got nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be finite, got inf"),
     ],
     ids=str,
 )
 def test_a_setting_of_another_type_is_refused(settings, sentence):
     with pytest.raises(LabError, match=sentence):
         build("sgd", start(), settings=settings)
+
+
+@pytest.mark.parametrize("name", ["adahessian", "sophia"])
+def test_an_estimate_every_0_steps_is_refused(name):
+    with pytest.raises(ValueError, match="update_period must be at least 1 step, got 0"):
+        build(name, start(), settings={"update_period": 0})
+
+
+def test_a_share_of_the_lr_below_0_is_refused_by_muon():
+    with pytest.raises(LabError, match=r"adamw_share must be 0 or more, got -1\.0"):
+        build("muon", start(), settings={"adamw_share": -1.0})
 
 
 def test_a_value_out_of_range_is_refused_by_the_optimizer_itself():

@@ -62,6 +62,10 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         (("study", "headline", "--arm", "adamv"), "unknown arm of this study 'adamv'; did you mean"),
         (("study", "headline", "--executor", "slurm"), "unknown executor 'slurm'; there are: local, ray"),
         (("study", "headline", "--address", "auto"), "--address and --gpus-per-run are for --executor ray; add it"),
+        (
+            ("study", "headline", "--executor", "ray", "--gpus-per-run", "0.5"),
+            "--gpus-per-run reserves GPUs for runs on cpu",
+        ),
         (("study", "headline", "--storage", "trials"), "--storage must be a database URL, for example postgresql"),
         (("report", "nowhere"), "there is no study in nowhere; give the folder that has study.json"),
         (("spectrum", "-w", "digits_mlp", "-o", "lion"), "DCAO knows no stability threshold of Lion; choose sgd"),

@@ -147,6 +147,34 @@ def test_killed_ten_times_and_finished_it_is_the_store_of_one_that_was_not(tmp_p
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
+def test_a_study_killed_ten_times_while_it_tunes_and_counts_is_the_study_of_one_that_was_not(tmp_path):
+    generator, folders = random.Random(0), [StudyFolder.of(STUDY, tmp_path / name) for name in ("killed", "whole")]
+    for kill in range(NUM_KILLS):
+        before, victim = num_stored(folders[0]), start(tmp_path / "killed")
+        while kill % 2 == 0 and num_stored(folders[0]) == before and victim.poll() is None:
+            time.sleep(0.01)  # until a run of this process is there
+        time.sleep(generator.uniform(0.0, 0.3 if kill % 2 == 0 else 3.0))
+        victim.kill()
+        victim.communicate()
+        wait_until_gone(victim.pid)
+    for name in ("killed", "whole"):
+        process = start(tmp_path / name)
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+    killed, whole = (load_study(folder) for folder in folders)
+    assert folders[0].choices() == folders[1].choices()
+    assert [run for run, _ in killed.runs] == [run for run, _ in whole.runs]
+    assert {run.task.workload for run in killed.missing} == {"digits_cnn"}
+    for run, _ in killed.runs:
+        assert run_bytes(folders[0].store(), run.config) == run_bytes(folders[1].store(), run.config)
+    assert not list((folders[0].store().root / ".partial").iterdir())
+
+
+def num_stored(folder):
+    return len(list(folder.store().root.glob("digits_mlp-*")))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
 def test_two_processes_share_a_store_and_each_reports_every_run(tmp_path):
     store = RunStore(tmp_path / "runs")
     both = [coordinate(store.root), coordinate(store.root)]

@@ -193,9 +193,19 @@ def test_the_best_of_a_metric_that_is_better_small_is_its_minimum():
     assert result.best_validation == 3.0
 
 
+def test_a_run_that_recovers_from_a_lost_loss_has_not_diverged():
+    # The mean of the last interval is nan, and the run is not.
+    ended = [*points(9.0, 2.0)[:1], dataclasses.replace(points(9.0, 2.0)[1], train_loss=math.nan)]
+    info = WORKLOADS["pydoc_gpt"].info
+    assert summarise(ended, [0.5, math.nan, 0.5], 0.0, info).outcome is Outcome.FINISHED
+    assert summarise(ended, [0.5, 0.5, math.inf], 0.0, info).outcome is Outcome.DIVERGED
+
+
 def test_a_budget_shortens_what_an_optimizer_plans_for():
-    # Of 100 gradient evaluations DCAO spends 14 on probes: before steps 0, 5, 10 ... 60, and 80.
-    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100, budget=100.0)) == 86
+    # Of 200 gradient evaluations DCAO spends 19 on probes: before steps 0, 5, 10 ... 60, 80, 100 ... 180.
+    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=200, budget=200.0)) == 181
+    # Of 100 it spends a tenth, since the run is known to be short: before steps 0, 18, 27 ... 90.
+    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100, budget=100.0)) == 91
     assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=50, budget=100.0)) == 50
     # The literal form spends about 1.2 a step.
     assert expected_steps(small_config(optimizer="dcao-literal:adamw", num_steps=100, budget=100.0)) == 83

@@ -8,6 +8,7 @@ from dcao_lab.baselines.recipe import Recipe
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
 ADAMW_SHARE = 0.015  # 3e-4 of 2e-2: the lrs of its documentation
@@ -38,6 +39,8 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    if not values["adamw_share"] >= 0.0:
+        raise LabError(f"adamw_share must be 0 or more, got {values['adamw_share']}; it is AdamW's share of the lr")
     hidden = hidden_weights(problem.model)
     chosen = {id(weight) for weight in hidden}
     rest = [param for param in problem.model.parameters() if param.requires_grad and id(param) not in chosen]

@@ -1,5 +1,6 @@
 """What a run may set of an optimizer, checked before the optimizer sees it."""
 
+import math
 from collections.abc import Mapping
 
 from dcao_lab.config import Setting
@@ -12,7 +13,7 @@ def complete(title: str, settings: Settings, defaults: Settings) -> dict[str, Se
     """Every setting that ``defaults`` has, as ``settings`` wants it or else as it is there.
 
     Raises:
-        LabError: A setting is not among the defaults, or is of another type.
+        LabError: A setting is not among the defaults, or is of another type, or is not finite.
 
     Example:
         >>> complete("SGD", {"momentum": 0.5}, {"momentum": 0.9, "nesterov": False})
@@ -37,6 +38,8 @@ def _same_type(name: str, value: Setting, default: Setting) -> Setting:
         return int(value)  # a search proposes 10.0
     if type(value) is not kind:
         raise LabError(f"{name} must be {_KINDS[kind]}, got {value!r}; its default is {default!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LabError(f"{name} must be finite, got {value!r}; its default is {default!r}")
     return value
 
 

@@ -24,6 +24,7 @@ from dcao_lab.report.words.comparing import task_sentences
 from dcao_lab.report.words.headlines import headlines
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.result import StudyResult
+from dcao_lab.wholefiles import write_whole
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
@@ -43,9 +44,9 @@ def write_study_report(result: StudyResult, out: Path) -> tuple[Path, list[str]]
         raise LabError("there are no finished runs to report on; run some first")
     out.mkdir(parents=True, exist_ok=True)
     context = build_context(result)
-    (out / DATA).write_text(jsontext.dumps(context) + "\n", encoding="utf-8")
+    write_whole(out / DATA, jsontext.dumps(context) + "\n")
     write_tables(result, out / TABLES)
-    (out / PAGE).write_text(render(context), encoding="utf-8")
+    write_whole(out / PAGE, render(context))
     return out / PAGE, context["headlines"]
 
 

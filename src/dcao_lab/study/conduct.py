@@ -16,6 +16,7 @@ from dcao_lab.runner import RunResult, load
 from dcao_lab.store import RunState, RunStore
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.folders import StudyFolder
+from dcao_lab.study.locks import database_errors_said
 from dcao_lab.study.plan import Choices, finals, trials, watched
 from dcao_lab.study.result import Absence, PlannedRun, StudyResult
 from dcao_lab.study.tuning import Trials
@@ -120,7 +121,7 @@ def _tuned(study: StudyConfig, site: _Site, url: str, selection: Selection) -> C
     if not runs:
         return {}
     _say_how_many_are_there(runs, site)
-    with Trials(study, url, runs) as shared:
+    with database_errors_said(url), Trials(study, url, runs) as shared:
         pending = shared.pending()
         while pending:
             # Waiting goes on here and not while claiming: others may be waiting for what runs here.

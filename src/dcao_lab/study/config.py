@@ -9,6 +9,10 @@ from dcao_lab.config import Settings, sorted_settings
 from dcao_lab.errors import LabError
 
 FORMAT = 1  # raise it when the same study would be made of other runs
+_OTHER_VERSION = (
+    "this study is of format {found!r} and this dcao_lab reads format {known}; "
+    "run it again with this version, or read it with the one that wrote it"
+)
 
 Axis = Literal["lr", "batch_size", "weight_decay", "momentum", "init_scale", "label_noise"]
 Size = Literal["demo", "embedded", "small", "full"]
@@ -166,26 +170,27 @@ class StudyConfig:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "StudyConfig":
+    def from_dict(cls, data: Any) -> "StudyConfig":
         """The study that :meth:`to_dict` wrote.
 
         Raises:
             LabError: It was written in another format.
         """
         known = {field.name for field in fields(cls)} | {"format"}
-        if data.get("format") != FORMAT or set(data) != known:
-            raise LabError(
-                f"this study is of format {data.get('format')!r} and this dcao_lab reads format {FORMAT}; "
-                "run it again with this version, or read it with the one that wrote it"
-            )
-        nested = {
-            "tasks": tuple(Task(**task) for task in data["tasks"]),
-            "arms": tuple(Arm(**arm) for arm in data["arms"]),
-            "seeds": tuple(data["seeds"]),
-            "tuning": data["tuning"] and Tuning(**data["tuning"]),
-            "variations": tuple(map(_variation, data["variations"])),
-            "watching": data["watching"] and _watching(data["watching"]),
-        }
+        if not isinstance(data, dict) or data.get("format") != FORMAT or set(data) != known:
+            found = data.get("format") if isinstance(data, dict) else None
+            raise LabError(_OTHER_VERSION.format(found=found, known=FORMAT))
+        try:
+            nested = {
+                "tasks": tuple(Task(**task) for task in data["tasks"]),
+                "arms": tuple(Arm(**arm) for arm in data["arms"]),
+                "seeds": tuple(data["seeds"]),
+                "tuning": data["tuning"] and Tuning(**data["tuning"]),
+                "variations": tuple(map(_variation, data["variations"])),
+                "watching": data["watching"] and _watching(data["watching"]),
+            }
+        except (TypeError, AttributeError):  # fields that this version's parts of a study do not have
+            raise LabError(_OTHER_VERSION.format(found=data["format"], known=FORMAT)) from None
         return cls(**{key: value for key, value in data.items() if key != "format"} | nested)
 
     def fingerprint(self) -> str:

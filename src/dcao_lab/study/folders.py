@@ -1,7 +1,7 @@
 """Where a study is kept: its config, its trials, its report, and the runs that it shares with other studies."""
 
-import os
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from dcao_lab.store import RunStore
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.plan import Choices
 from dcao_lab.study.result import Absence
+from dcao_lab.wholefiles import write_whole
 
 STUDY = "study.json"
 CHOICES = "choices.json"
@@ -80,7 +81,8 @@ class StudyFolder:
 
     def choices(self) -> Choices:
         """What tuning has chosen so far."""
-        return {(row["workload"], row["arm"]): row["point"] for row in self._read(CHOICES) or []}
+        with self._damage_said(CHOICES):
+            return {(row["workload"], row["arm"]): row["point"] for row in self._read(CHOICES) or []}
 
     def keep_absences(self, absences: Mapping[str, Absence]) -> None:
         """Write down why runs are not there, by their fingerprints."""
@@ -88,20 +90,27 @@ class StudyFolder:
 
     def absences(self) -> dict[str, Absence]:
         """Why runs are not there, by their fingerprints."""
-        return {fingerprint: Absence(**data) for fingerprint, data in (self._read(ABSENCES) or {}).items()}
+        with self._damage_said(ABSENCES):
+            return {fingerprint: Absence(**data) for fingerprint, data in (self._read(ABSENCES) or {}).items()}
 
     def _read(self, name: str) -> Any:
         path = self.root / name
         if not path.exists():
             return None
-        try:
+        with self._damage_said(name):
             return jsontext.read(path)
-        except ValueError:
+
+    @contextlib.contextmanager
+    def _damage_said(self, name: str) -> Iterator[None]:
+        """Turn what is wrong with the contents of a file into a sentence."""
+        try:
+            yield
+        except LabError:
+            raise
+        except (ValueError, TypeError, AttributeError, KeyError):
+            path = self.root / name
             raise LabError(f"{path} is damaged; delete it and start the study again: finished runs are kept") from None
 
     def _write(self, name: str, value: Any) -> None:
-        """Whole or not at all: another process may be reading, and this one may be killed."""
         self.root.mkdir(parents=True, exist_ok=True)
-        partial = self.root / f".{name}.{os.getpid()}"
-        jsontext.write(partial, value)
-        partial.replace(self.root / name)
+        write_whole(self.root / name, jsontext.text(value))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dcao_lab.errors import LabError
@@ -33,6 +34,25 @@ class Locks(Protocol):
 
     def close(self) -> None:
         """Be gone, for the others."""
+
+
+@contextlib.contextmanager
+def database_errors_said(url: str) -> Iterator[None]:
+    """Turn what the database of the trials does into a sentence.
+
+    Raises:
+        LabError: It is damaged, full or gone.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        place = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+        raise LabError(
+            f"cannot use the database of the trials, {place}: {reason}; make room, bring it back, or delete it if it "
+            "is damaged, and start again: finished runs are kept"
+        ) from error
 
 
 def open_locks(url: str) -> Locks:

@@ -174,6 +174,36 @@ def test_a_study_of_another_version_is_a_sentence(tmp_path, change, sentence):
         load_study(folder)
 
 
+@pytest.mark.parametrize("part", ["arms", "tasks", "tuning", "variations"])
+def test_a_study_whose_parts_are_of_another_version_is_a_sentence(tmp_path, part):
+    folder = StudyFolder(tmp_path)
+    folder.keep(tinier_study(variations=(Variation(axis="momentum", value=0.5),)))
+    path = tmp_path / "study.json"
+    data = json.loads(path.read_text())
+    (data[part] if isinstance(data[part], dict) else data[part][0])["surprise"] = 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(LabError, match="this study is of format 1 and this dcao_lab reads format 1; run it again"):
+        load_study(folder)
+
+
+@pytest.mark.parametrize("name", ["study.json", "choices.json", "missing.json"])
+def test_a_file_of_a_study_that_holds_something_else_is_a_sentence(tmp_path, name):
+    folder = StudyFolder(tmp_path)
+    folder.keep(tinier_study())
+    (tmp_path / name).write_text("[3]")
+    sentence = "this study is of format None" if name == "study.json" else f"{name} is damaged; delete it and start"
+    with pytest.raises(LabError, match=sentence):
+        load_study(folder)
+
+
+def test_a_damaged_database_of_trials_is_a_sentence(tmp_path):
+    folder = StudyFolder.of(study := tinier_study(), tmp_path)
+    folder.keep(study)
+    (folder.root / "trials.db").write_bytes(b"this is no database at all, but it is long enough to be looked at" * 9)
+    with pytest.raises(LabError, match=r"cannot use the database of the trials, sqlite:.*: file is not a database; "):
+        do(study, tmp_path)
+
+
 def test_a_folder_without_a_study_and_a_damaged_one_are_sentences(tmp_path):
     with pytest.raises(LabError, match=r"there is no study in .*; give the folder that has study.json"):
         load_study(StudyFolder(tmp_path))
