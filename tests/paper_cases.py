@@ -104,7 +104,13 @@ def record(step, s, largest):
     return dcao.StepRecord(
         step=step,
         loss=1.0,
-        estimate=dcao.CurvatureEstimate(step=step, measure="batch", s=s, ritz_values=(largest, largest / 2)),
+        estimate=dcao.CurvatureEstimate(
+            step=step,
+            measure="batch",
+            s=s,
+            stability={"batch": s, "preconditioned": 0.5},
+            ritz_values=(largest, largest / 2),
+        ),
         observation=None,
         decision=dcao.Decision(hyperparameters=hyperparameters, reason="none"),
         before=hyperparameters,

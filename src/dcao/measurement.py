@@ -73,7 +73,8 @@ class Measurement:
         along = self._directional() if measure in ("load", "batch") else None
         hessian = self._hessian(spectrum=spectrum) if spectrum or measure == "hessian" else None
         smallest = self._smallest() if self.settings.smallest and hessian is not None else None
-        preconditioned = self._preconditioned() if measure == "preconditioned" else None
+        adaptive = spectrum and self.geometry.has_model  # a spectrum tells everything that can be told
+        preconditioned = self._preconditioned() if measure == "preconditioned" or adaptive else None
         stability = self._stability(along, hessian, preconditioned)
         deciding = preconditioned if measure == "preconditioned" else hessian
         reported = hessian if hessian is not None else preconditioned

@@ -73,7 +73,8 @@ class DCAO(Optimizer):
             all k pairs; default :func:`dcao.lanczos`'s.
         tolerance: Relative residual at which a Lanczos run stops. Default: 0.01 for a spectrum, 0.05 to follow the
             largest eigenvalue from probe to probe.
-        spectrum_every: Steps between Lanczos runs that only inform (``estimate.ritz_values``); default never.
+        spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
+            in ``estimate.stability``. Default: never.
         smallest: Also measure the smallest eigenvalue whenever the largest of the Hessian is.
         hvp: ``"auto"``: one-sided differences along the step (the training batch's gradient is there already), and
             for Lanczos exact products with central differences where torch refuses them. Or ``"exact"``, ``"central"``,

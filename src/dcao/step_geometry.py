@@ -48,6 +48,14 @@ class StepGeometry:
         return optimizer_model(self._optimizer)
 
     @property
+    def has_model(self) -> bool:
+        """Whether the optimizer's class has a record."""
+        try:
+            return bool(self.model)
+        except TypeError:
+            return False
+
+    @property
     def lr(self) -> float:
         """Lr of the reference group, which is the one with the largest."""
         return float(self._groups[self._reference]["lr"])

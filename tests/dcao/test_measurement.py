@@ -379,15 +379,26 @@ def test_several_batches_have_the_hessian_of_all_rows_together():
     assert measured.sharpness == pytest.approx(float(torch.linalg.eigvalsh(dense_hessian(problem))[-1]), rel=1e-9)
 
 
-def test_a_spectrum_comes_beside_the_load_when_asked_for():
+@pytest.mark.parametrize("name", ["sgd-momentum", "adamw"])
+def test_a_spectrum_comes_beside_the_load_when_asked_for_with_every_s(name):
     problem = mlp()
-    optimizer = in_two_groups(named("sgd-momentum"), problem)
-    measured = measure(optimizer, [problem.loss], spectrum=True, k=2, tolerance=1e-6, num_lanczos_steps=119)
+    optimizer = in_two_groups(named(name), problem)
+    settings = {"k": 2, "tolerance": 1e-6, "num_lanczos_steps": 119}
+    measured = measure(optimizer, [problem.loss], spectrum=True, **settings)
+    alone = measure(optimizer, [problem.loss], measure="preconditioned", **settings)
     truth = torch.linalg.eigvalsh(dense_hessian(problem)).flip(0)[:2].tolist()
     assert measured.ritz_values == pytest.approx(truth, rel=1e-9)
-    assert set(measured.stability) == {"batch", "load", "hessian"}
+    assert set(measured.stability) == {"batch", "load", "hessian", "preconditioned"}
+    assert measured.stability["preconditioned"] == pytest.approx(alone.s, rel=1e-9)
     assert measured.s == measured.stability["load"]
     assert measured.smallest is None
+
+
+def test_a_spectrum_of_an_optimizer_without_a_threshold_is_of_the_hessian_alone():
+    problem = mlp()
+    measured = measure(optim.Rprop(problem.params, lr=0.1), [problem.loss], measure="hessian", spectrum=True, k=2)
+    assert set(measured.stability) == {"hessian"}
+    assert len(measured.ritz_values) == 2
 
 
 def test_only_the_chosen_groups_are_measured():

@@ -7,7 +7,13 @@ from dcao_lab.paper.drawings import Axis, Curve, Panel, Sheet
 from dcao_lab.paper.style import EDGE_COLOR, LineStyle
 from dcao_lab.paper.training_figures import STEPS, Styles, within_reach
 from dcao_lab.report.analysis.groups import families
-from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
+from dcao_lab.report.analysis.stability import (
+    EDGE,
+    largest_ritz_value,
+    preconditioned_number,
+    running_median,
+    stability_number,
+)
 from dcao_lab.report.analysis.view import spelled
 from dcao_lab.report.figures.stability import FEW_ARMS, own_edge, raw_product, trace_of
 from dcao_lab.report.numbers import Numbers
@@ -29,6 +35,11 @@ def stability(numbers: Numbers, styles: Styles) -> Sheet:
 def raw_stability(numbers: Numbers, styles: Styles) -> Sheet:
     """Learning rate times the largest Ritz value, of watched runs."""
     return _traces(numbers, styles, r"$\eta\,\lambda_{\max}$", raw_product, is_smooth=False, edge=EDGE)
+
+
+def preconditioned_stability(numbers: Numbers, styles: Styles) -> Sheet:
+    """S by the largest eigenvalue of the preconditioned Hessian, of watched runs."""
+    return _traces(numbers, styles, "$s$, preconditioned", preconditioned_number, is_smooth=False, edge=EDGE)
 
 
 def sharpness(numbers: Numbers, styles: Styles) -> Sheet:

@@ -72,6 +72,7 @@ def _sheets(numbers: Numbers, looks: Styles) -> Iterator[tuple[str, Sheet]]:
         yield f"robustness_{axis}", comparison_figures.robustness(numbers, looks, axis)
     yield "stability", trace_figures.stability(numbers, looks)
     yield "raw_stability", trace_figures.raw_stability(numbers, looks)
+    yield "preconditioned_stability", trace_figures.preconditioned_stability(numbers, looks)
     yield "sharpness", trace_figures.sharpness(numbers, looks)
     yield "profiles", comparison_figures.profiles(numbers, looks)
     yield "time_to_target", comparison_figures.times_to_target(numbers, looks)

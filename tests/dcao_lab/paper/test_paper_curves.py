@@ -62,6 +62,11 @@ def test_raw_stability_is_the_learning_rate_times_the_largest_ritz_value(numbers
     assert panel.curves[0].y == pytest.approx([0.1 * (10.0 + step) for step in range(12)])
 
 
+def test_the_preconditioned_number_has_a_panel_where_a_spectrum_was_taken(numbers, looks):
+    (panel,) = trace_figures.preconditioned_stability(numbers, looks).panels
+    assert (panel.edge, panel.curves[0].y) == (2.0, pytest.approx([0.5] * 12))
+
+
 def test_a_diverged_start_is_a_cross_and_not_a_gap_alone(numbers, looks):
     (panel,) = comparison_figures.robustness(numbers, looks, "lr").panels
     bare = panel.curves[0]

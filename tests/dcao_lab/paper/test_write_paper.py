@@ -18,7 +18,8 @@ from dcao_lab.paper.latex import escape
 
 ALWAYS = {"training_loss", "validation_metric", "gains", "profiles", "time_to_target", "critical_difference"}
 ONLY_WITH_DATA = {
-    "gains_digits_mlp", "robustness_lr", "stability", "raw_stability", "sharpness", "spectral_densities",
+    "gains_digits_mlp", "robustness_lr", "stability", "raw_stability", "preconditioned_stability", "sharpness",
+    "spectral_densities",
     "generalisation_sharpness", "generalisation_preconditioned_sharpness", "generalisation_trace",
 }  # fmt: skip
 

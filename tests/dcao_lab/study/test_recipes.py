@@ -113,6 +113,8 @@ def test_the_ablation_has_all_combinations_of_the_rules_and_the_proposals_period
     assert values("embedded", "every", k=10) == {100, "epoch"}
     assert values("embedded", "target", rule="proposal") == {1.0, 1.8}
     assert values("embedded", "measure") == {"batch", "preconditioned", "hessian"}
+    assert values("embedded", "alpha_beta") == values("embedded", "alpha_wd") == {0.01, 0.2}
+    assert values("embedded", "alpha_beta", rules="lr+momentum") == {0.01, 0.2}
 
 
 def test_the_ablation_starts_from_bad_lrs_what_depends_on_them_and_compares_within_a_start():
@@ -129,7 +131,7 @@ def test_the_ablation_starts_from_bad_lrs_what_depends_on_them_and_compares_with
 
 def test_the_ablation_and_the_robustness_study_are_a_night_at_most():
     counts = {name: len(planned_runs(get_recipe(name)("embedded"))) for name in ("ablation", "robustness")}
-    assert counts["ablation"] <= 900
+    assert counts["ablation"] <= 960
     assert counts["robustness"] <= 2920
 
 

@@ -70,6 +70,11 @@ def stability_number(record: dcao.StepRecord) -> float | None:
     return s if s is not None and s > 0.0 else None
 
 
+def preconditioned_number(record: dcao.StepRecord) -> float | None:
+    """S by the largest eigenvalue of the preconditioned Hessian; None where the probe did not measure it."""
+    return None if record.estimate is None else record.estimate.stability.get("preconditioned")
+
+
 def largest_ritz_value(record: dcao.StepRecord) -> float | None:
     """The largest Ritz value of the loss Hessian that the probe measured; None where it measured none."""
     if record.estimate is None:

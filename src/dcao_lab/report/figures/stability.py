@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 import plotly.graph_objects as go
 
 import dcao
-from dcao_lab.report.analysis.stability import EDGE, largest_ritz_value, running_median, stability_number
+from dcao_lab.report.analysis.stability import (
+    EDGE,
+    largest_ritz_value,
+    preconditioned_number,
+    running_median,
+    stability_number,
+)
 from dcao_lab.report.figures.base import EDGE_COLOR, Figure, add_edge, log_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
 from dcao_lab.runner import StoredRun
@@ -30,13 +36,12 @@ def stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
 
 def raw_stability(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
     """Learning rate times the largest Ritz value of the loss Hessian, over steps."""
-    figure = go.Figure()
-    drawn = []
-    for arm, run in runs.items():
-        steps, values = trace_of(run, raw_product)
-        drawn += values
-        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
-    return _against_the_edge(figure, "lr times largest Ritz value", drawn)
+    return _lines_against_the_edge(runs, styles, raw_product, "lr times largest Ritz value")
+
+
+def preconditioned(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
+    """S by the largest eigenvalue of the preconditioned Hessian, over steps."""
+    return _lines_against_the_edge(runs, styles, preconditioned_number, "s, preconditioned")
 
 
 def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
@@ -72,6 +77,16 @@ def trace_of(run: StoredRun, read: Read) -> tuple[list[int], list[float]]:
     pairs = [(record.step, read(record)) for record in run.probes]
     kept = thinned((step, value) for step, value in pairs if value is not None and 0.0 < value < float("inf"))
     return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _lines_against_the_edge(runs: Mapping[str, StoredRun], styles: Styles, read: Read, title: str) -> Figure:
+    figure = go.Figure()
+    drawn = []
+    for arm, run in runs.items():
+        steps, values = trace_of(run, read)
+        drawn += values
+        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+    return _against_the_edge(figure, title, drawn)
 
 
 def _against_the_edge(figure: go.Figure, title: str, drawn: list[float]) -> Figure:

@@ -11,8 +11,10 @@ from dcao_lab.report.sections.base import Context, panel, section
 from dcao_lab.report.words import crowding
 from dcao_lab.runner import StoredRun
 
+FEW_COLUMNS, MOST_COLUMNS = 3, 4
 TRACES = {
     "s": ("Stability number s", stability.stability),
+    "preconditioned": ("Preconditioned s", stability.preconditioned),
     "raw": ("lr times largest Ritz value", stability.raw_stability),
     "sharp": ("Largest Ritz value", stability.sharpness),
 }
@@ -27,12 +29,13 @@ def traces(numbers: Numbers, task: str, key: str) -> Context:
         for i, (where, own) in enumerate(runs.items())
     ]
     caption = (
-        "Above 2 the steps are too long for the curvature that they meet. s counts in what the optimizer does to the "
-        "step (preconditioner, momentum); lr times the largest Ritz value of the loss Hessian is the proposal's raw "
-        "form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
-        "their running median; a value that is not above zero has no point. The largest Ritz value of SGD alone has "
-        "an edge of its own, 2 (1 + momentum) / lr, dotted. A value a hundred times beyond 90 % of the others "
-        "may be out of view; it is in the data."
+        "Above 2 the steps are too long for the curvature that they meet. s counts in what the optimizer does to "
+        "the step (preconditioner, momentum); the preconditioned s is by the largest eigenvalue of the "
+        "preconditioned Hessian alone, what there is of it in full batch; lr times the largest Ritz value of the "
+        "loss Hessian is the proposal's raw form, whose edge is at 2 for plain gradient descent alone. One watched"
+        " run an arm; dots are probes, lines their running median; a value that is not above zero has no point. "
+        "The largest Ritz value of SGD alone has an edge of its own, 2 (1 + momentum) / lr, dotted. A value a "
+        "hundred times beyond 90 % of the others may be out of view; it is in the data."
     )
     caption += _left_out(numbers, runs)
     return section("stability", "Stability against the edge", caption, figures=panels, columns=_columns(runs))
@@ -81,5 +84,5 @@ def _in_families(runs: dict[str, dict[str, StoredRun]]) -> bool:
 
 
 def _columns(runs: dict[str, dict[str, StoredRun]]) -> int:
-    """A row a quantity; of a single one, all three in a row."""
-    return len(runs) if 1 < len(runs) <= len(TRACES) + 1 else len(TRACES)
+    """A row a quantity; of a single family, as many as fit in a row."""
+    return len(runs) if 1 < len(runs) <= MOST_COLUMNS else FEW_COLUMNS

@@ -25,6 +25,7 @@ GOOD_LR = {"adamw": 1e-3, "sgd": 1e-1}
 BAD_LR = 1e-5  # for both; and each one's good lr is bad for the other
 SGD_DECAY = 5e-4  # the common choice; torch's default of 0 would leave the weight-decay rule nothing to act on
 NO_LIMIT = 1e9
+GAINS: dict[str, tuple[Setting, ...]] = {"alpha_beta": (0.01, 0.2), "alpha_wd": (0.01, 0.2)}  # beside 0.05
 
 ONE_AT_A_TIME: dict[str, tuple[Setting, ...]] = {
     "target": (2.0, 4.0, 16.0, NO_LIMIT),
@@ -52,7 +53,7 @@ def ablation(size: str) -> StudyConfig:
     """The study at ``size``: from several lrs what starts from the lr it is given, the rest from one."""
     amount = amount_of(SIZES, size)
     anywhere = (arm("adamw"), arm("sgd", _fixed("sgd")), *_starts(), *_proposals(), *_literals(size))
-    on_adamw, on_sgd = (*_rules("adamw"), *_settings(size)), _rules("sgd")
+    on_adamw, on_sgd = (*_rules("adamw"), *_gains(), *_settings(size)), _rules("sgd")
     return StudyConfig(
         name="ablation",
         size=size,
@@ -111,6 +112,22 @@ def _rules(base: str) -> tuple[Arm, ...]:
         arm(f"dcao:{base}", {"rules": rules, **fixed}, reference=bare, group=f"rules of {base}")
         for rules in rule_sets()
     )
+
+
+def _gains() -> tuple[Arm, ...]:
+    """How strongly the rules of momentum and weight decay act, ours and the proposal's."""
+    rules = {"alpha_beta": "lr+momentum", "alpha_wd": "lr+weight_decay"}
+    ours = tuple(
+        arm("dcao:adamw", {"rules": rules[name], name: gain}, reference="adamw", group=name)
+        for name, gains in GAINS.items()
+        for gain in gains
+    )
+    literal = tuple(
+        arm("dcao-literal:adamw", {name: gain}, reference="adamw", group=name)
+        for name, gains in GAINS.items()
+        for gain in gains
+    )
+    return ours + literal
 
 
 def _proposals() -> tuple[Arm, ...]:
