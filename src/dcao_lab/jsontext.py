@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ def dumps(value: Any, indent: int | None = None) -> str:
         >>> dumps({"b": float("nan"), "a": (1, 2.5)})
         '{"a": [1, 2.5], "b": null}'
     """
-    return json.dumps(_finite(value), sort_keys=True, allow_nan=False, indent=indent, ensure_ascii=False)
+    spell = partial(json.dumps, sort_keys=True, allow_nan=False, indent=indent, ensure_ascii=False)
+    try:
+        return spell(value)
+    except ValueError:  # a nan or an infinity somewhere
+        return spell(_finite(value))
 
 
 def text(value: Any) -> str:
@@ -45,7 +50,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value

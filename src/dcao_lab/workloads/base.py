@@ -110,7 +110,7 @@ def generator(seed: int, purpose: int) -> torch.Generator:
 def build_seeded(build: Callable[[], M], seed: int) -> M:
     """The module that ``build`` makes, its weights decided by ``seed``; leaves the global stream alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # built on the CPU; torch.manual_seed prepares for GPUs as well
         return build()
 
 
