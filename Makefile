@@ -57,9 +57,10 @@ types: $(CROSS_STAMP)  ## mypy --strict on the library
 
 check: test  ## The same as `make test`
 
-bench: $(CROSS_STAMP)  ## Probe cost and memory benchmarks (writes benchmarks/results)
+bench: $(CROSS_STAMP)  ## Benchmarks of probes, memory and the lab itself (writes benchmarks/results)
 	$(BIN)/python benchmarks/probe_cost.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/lab_overhead.py
 
 clean:  ## Remove the environment and everything generated
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report
