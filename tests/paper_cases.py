@@ -60,6 +60,7 @@ def stored(task, arm, final, *, seed=0, lr=1e-3, settings=(), probes=(), solutio
         target_evaluations=None if final is None else evaluations / 2,
         generalisation_gap=0.1 + 0.01 * seed,
         solution=solution,
+        held_copies=2.5,
     )  # fmt: skip
     config = RunConfig(
         workload=task.workload,

@@ -38,6 +38,8 @@ class RunResult:
         largest_rise: How far its trend ever rose (:func:`dcao_lab.run_metrics.largest_rise`).
         generalisation_gap: Loss on test data minus loss on training data, at the end.
         solution: Curvature of the trained network (:func:`dcao_lab.solution.measure_solution`); None: not asked for.
+        held_copies: What the optimizer held at the end, in copies of the parameters
+            (:func:`dcao_lab.held_memory.held_copies`); None: of an older run.
     """
 
     outcome: Outcome
@@ -53,6 +55,7 @@ class RunResult:
     largest_rise: float | None = None
     generalisation_gap: float | None = None
     solution: dict[str, Any] | None = None
+    held_copies: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON has it."""
@@ -121,6 +124,7 @@ def summarise(
     probe_evaluations: float,
     info: WorkloadInfo,
     solution: dict[str, Any] | None = None,
+    held_copies: float | None = None,
 ) -> RunResult:
     """The result of a run with these evaluations and these mini-batch losses, one a step."""
     last, reached = points[-1], first_at_target(points, info)
@@ -140,4 +144,5 @@ def summarise(
         largest_rise=largest_rise(losses),
         generalisation_gap=generalisation_gap(final),
         solution=solution,
+        held_copies=held_copies,
     )

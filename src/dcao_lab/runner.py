@@ -15,6 +15,7 @@ from dcao_lab import store as names
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
+from dcao_lab.held_memory import held_copies
 from dcao_lab.peak_memory import PeakMemory
 from dcao_lab.provenance import provenance
 from dcao_lab.result import Outcome, RunResult, StoredRun, Timing, summarise
@@ -69,9 +70,10 @@ def run(
     get_baseline(config.optimizer)
     with store.writing(config) as folder:
         trained = _train(config, place, folder, on_point)
+        held = held_copies(trained.optimizer, trained.problem.model)
         solution, solution_seconds = _solution(config, place, trained)
         cost = probe_cost(trained.optimizer)
-        result = summarise(trained.points, trained.log.loss, cost, workload.info, solution)
+        result = summarise(trained.points, trained.log.loss, cost, workload.info, solution, held)
         timing = _timing(trained, workload.info, solution_seconds)
         _write(folder, result, trained, timing, require_device(place.device))
     return result

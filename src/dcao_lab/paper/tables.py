@@ -139,9 +139,10 @@ def _sweep(numbers: Numbers, info: WorkloadInfo, sweep: Sweep) -> Row:
 def _overhead(numbers: Numbers) -> Table:
     return Table(
         name="overhead",
-        caption="Cost of a training step, medians over runs; changes are against the arm's reference.",
-        columns=("Workload", "Arm", "Evaluations", "Change", "ms", "Change", "MB"),
-        alignment="llrrrrr",
+        caption="Cost of a training step, medians over runs; changes are against the arm's reference. Copies: of the "
+        "parameters, held between steps.",
+        columns=("Workload", "Arm", "Evaluations", "Change", "ms", "Change", "Copies", "MB"),
+        alignment="llrrrrrr",
         groups=_by_workload(numbers, _cost, numbers.costs),
     )
 
@@ -153,6 +154,7 @@ def _cost(numbers: Numbers, info: WorkloadInfo, cost: Cost) -> Row:
         formats.percent_change(cost.evaluations_ratio),
         formats.significant(cost.milliseconds),
         formats.percent_change(cost.time_ratio),
+        formats.significant(cost.held_copies, 2),
         memory,
     )
     return (escape(numbers.view.study.arm(cost.arm).title), *map(number, cells))

@@ -22,6 +22,7 @@ class Cost:
         evaluations_ratio: Gradient evaluations a step over the reference's, median over pairs of runs.
         time_ratio: Time a step over the reference's, median over pairs of runs.
         peak_megabytes: Largest memory; None where not measured.
+        held_copies: What the optimizer holds between steps, in copies of the parameters; None where not counted.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Cost:
     evaluations_ratio: float | None
     time_ratio: float | None
     peak_megabytes: float | None
+    held_copies: float | None
 
 
 def costs(view: StudyView) -> tuple[Cost, ...]:
@@ -60,6 +62,7 @@ def _cost(view: StudyView, task: str, arm: str) -> Cost:
         evaluations_ratio=_ratio(view, task, arm, reference, _evaluations_per_step),
         time_ratio=_ratio(view, task, arm, reference, _milliseconds),
         peak_megabytes=_median(peaks),
+        held_copies=_median(run.result.held_copies for run in runs if run.result.held_copies is not None),
     )
 
 

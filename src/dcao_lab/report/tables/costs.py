@@ -8,7 +8,7 @@ from dcao_lab.report.tables.base import Context, table
 def costs(numbers: Numbers) -> Context:
     """Time, gradient evaluations and memory of each arm."""
     columns = ["workload", "arm", "gradient evaluations a step", "against reference", "ms a step", "against reference",
-               "seconds an epoch", "peak memory, MB", "reference"]  # fmt: skip
+               "seconds an epoch", "held, copies of the parameters", "peak memory, MB", "reference"]  # fmt: skip
     rows = [
         [
             numbers.view.infos[c.task].title,
@@ -18,6 +18,7 @@ def costs(numbers: Numbers) -> Context:
             formats.significant(c.milliseconds),
             formats.percent_change(c.time_ratio),
             formats.significant(c.seconds_per_epoch),
+            formats.significant(c.held_copies, 2),
             formats.count(c.peak_megabytes) if c.peak_megabytes is not None else formats.DASH,
             numbers.styles[c.reference].title if c.reference else formats.DASH,
         ]
@@ -25,8 +26,8 @@ def costs(numbers: Numbers) -> Context:
     ]
     note = (
         "Medians over the runs that count; the watched ones are not among them. One gradient evaluation is one forward "
-        "and one backward pass. Ratios are medians over pairs of one seed and equal conditions. Peak memory is of the "
-        "whole process."
+        "and one backward pass. Ratios are medians over pairs of one seed and equal conditions. What is held "
+        "is what the optimizer keeps from one step to the next; peak memory is of the whole process."
     )
     return table("What it costs", columns, rows, note=note)
 
