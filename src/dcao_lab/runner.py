@@ -75,7 +75,7 @@ def run(
         cost = probe_cost(trained.optimizer)
         result = summarise(trained.points, trained.log.loss, cost, workload.info, solution, held)
         timing = _timing(trained, workload.info, solution_seconds)
-        _write(folder, result, trained, timing, require_device(place.device))
+        _write(folder, result, trained, timing)
     return result
 
 
@@ -115,6 +115,7 @@ class _Trained:
     points: list[EvaluationPoint]
     log: TrainingLog
     peak_bytes: int | None
+    device: torch.device
 
 
 def _train(config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]) -> _Trained:
@@ -127,7 +128,9 @@ def _train(config: RunConfig, place: Place, folder: Path, on_point: Callable[[Ev
     for point in train(problem, optimizer, _plan(config), log):
         points.append(point)
         on_point(point)
-    return _Trained(problem=problem, optimizer=optimizer, points=points, log=log, peak_bytes=memory.bytes())
+    return _Trained(
+        problem=problem, optimizer=optimizer, points=points, log=log, peak_bytes=memory.bytes(), device=device
+    )
 
 
 def _seed(seed: int, device: torch.device) -> None:
@@ -230,11 +233,11 @@ def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> T
     )
 
 
-def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing, device: torch.device) -> None:
+def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing) -> None:
     """Times go to a file of their own: the others are then the same bytes whenever the run is done again."""
     lines = [{name: value for name, value in vars(point).items() if name != "seconds"} for point in trained.points]
     jsontext.write_lines(folder / names.METRICS, lines)
     write_steps(folder / names.STEPS, trained.log)
     jsontext.write(folder / names.TIMING, vars(timing))
-    jsontext.write(folder / names.PROVENANCE, provenance(device))
+    jsontext.write(folder / names.PROVENANCE, provenance(trained.device))
     jsontext.write(folder / names.RESULT, result.to_dict())

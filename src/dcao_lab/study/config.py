@@ -177,8 +177,8 @@ class StudyConfig:
             LabError: It was written in another format.
         """
         known = {field.name for field in fields(cls)} | {"format"}
-        if not isinstance(data, dict) or data.get("format") != FORMAT or set(data) != known:
-            found = data.get("format") if isinstance(data, dict) else None
+        found = data.get("format") if isinstance(data, dict) else None
+        if found != FORMAT or set(data) != known:
             raise LabError(_OTHER_VERSION.format(found=found, known=FORMAT))
         try:
             nested = {
@@ -190,7 +190,7 @@ class StudyConfig:
                 "watching": data["watching"] and _watching(data["watching"]),
             }
         except (TypeError, AttributeError):  # fields that this version's parts of a study do not have
-            raise LabError(_OTHER_VERSION.format(found=data["format"], known=FORMAT)) from None
+            raise LabError(_OTHER_VERSION.format(found=found, known=FORMAT)) from None
         return cls(**{key: value for key, value in data.items() if key != "format"} | nested)
 
     def fingerprint(self) -> str:

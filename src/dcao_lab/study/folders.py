@@ -1,7 +1,6 @@
 """Where a study is kept: its config, its trials, its report, and the runs that it shares with other studies."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,10 @@ class StudyFolder:
         Raises:
             LabError: There is none, or it cannot be read, or it was written in another format.
         """
-        data = self._read(STUDY)
-        if data is None:
+        study: StudyConfig | None = self._read(STUDY, StudyConfig.from_dict)
+        if study is None:
             raise LabError(f"there is no study in {self.root}; give the folder that has {STUDY}")
-        return StudyConfig.from_dict(data)
+        return study
 
     def keep_choices(self, choices: Choices) -> None:
         """Write down what tuning chose, so that a report needs no database."""
@@ -81,8 +80,7 @@ class StudyFolder:
 
     def choices(self) -> Choices:
         """What tuning has chosen so far."""
-        with self._damage_said(CHOICES):
-            return {(row["workload"], row["arm"]): row["point"] for row in self._read(CHOICES) or []}
+        return self._read(CHOICES, lambda rows: {(row["workload"], row["arm"]): row["point"] for row in rows}) or {}
 
     def keep_absences(self, absences: Mapping[str, Absence]) -> None:
         """Write down why runs are not there, by their fingerprints."""
@@ -90,25 +88,18 @@ class StudyFolder:
 
     def absences(self) -> dict[str, Absence]:
         """Why runs are not there, by their fingerprints."""
-        with self._damage_said(ABSENCES):
-            return {fingerprint: Absence(**data) for fingerprint, data in (self._read(ABSENCES) or {}).items()}
+        return self._read(ABSENCES, lambda found: {name: Absence(**data) for name, data in found.items()}) or {}
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str, parse: Callable[[Any], Any]) -> Any:
+        """What ``parse`` makes of a file's contents; None where there is no file."""
         path = self.root / name
         if not path.exists():
             return None
-        with self._damage_said(name):
-            return jsontext.read(path)
-
-    @contextlib.contextmanager
-    def _damage_said(self, name: str) -> Iterator[None]:
-        """Turn what is wrong with the contents of a file into a sentence."""
         try:
-            yield
-        except LabError:
+            return parse(jsontext.read(path))
+        except LabError:  # what parse says for itself
             raise
         except (ValueError, TypeError, AttributeError, KeyError):
-            path = self.root / name
             raise LabError(f"{path} is damaged; delete it and start the study again: finished runs are kept") from None
 
     def _write(self, name: str, value: Any) -> None:

@@ -49,9 +49,7 @@ def sharpness(runs: Mapping[str, StoredRun], styles: Styles) -> Figure:
     figure = go.Figure()
     drawn = []
     for arm, run in runs.items():
-        steps, values = trace_of(run, largest_ritz_value)
-        drawn += values
-        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+        drawn += _add_trace(figure, run, largest_ritz_value, styles[arm])
         drawn += _add_own_edge(figure, run, styles[arm])
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="largest Ritz value", **log_axis(drawn))
@@ -83,9 +81,7 @@ def _lines_against_the_edge(runs: Mapping[str, StoredRun], styles: Styles, read:
     figure = go.Figure()
     drawn = []
     for arm, run in runs.items():
-        steps, values = trace_of(run, read)
-        drawn += values
-        _add_line(figure, steps, values, styles[arm], mode="lines+markers", marker={"size": 4})
+        drawn += _add_trace(figure, run, read, styles[arm])
     return _against_the_edge(figure, title, drawn)
 
 
@@ -122,6 +118,12 @@ def _add_own_edge(figure: go.Figure, run: StoredRun, style: Style) -> list[float
             meta={"arm": style.arm},
             line={"color": EDGE_COLOR, "width": 2, "dash": "dot"},
         )
+    return values
+
+
+def _add_trace(figure: go.Figure, run: StoredRun, read: Read, style: Style) -> list[float]:
+    steps, values = trace_of(run, read)
+    _add_line(figure, steps, values, style, mode="lines+markers", marker={"size": 4})
     return values
 
 

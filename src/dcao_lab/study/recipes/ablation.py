@@ -117,17 +117,10 @@ def _rules(base: str) -> tuple[Arm, ...]:
 def _gains() -> tuple[Arm, ...]:
     """How strongly the rules of momentum and weight decay act, ours and the proposal's."""
     rules = {"alpha_beta": "lr+momentum", "alpha_wd": "lr+weight_decay"}
-    ours = tuple(
-        arm("dcao:adamw", {"rules": rules[name], name: gain}, reference="adamw", group=name)
-        for name, gains in GAINS.items()
-        for gain in gains
-    )
-    literal = tuple(
-        arm("dcao-literal:adamw", {name: gain}, reference="adamw", group=name)
-        for name, gains in GAINS.items()
-        for gain in gains
-    )
-    return ours + literal
+    pairs = [(name, gain) for name, gains in GAINS.items() for gain in gains]
+    ours = [("dcao:adamw", {"rules": rules[name], name: gain}, name) for name, gain in pairs]
+    literal = [("dcao-literal:adamw", {name: gain}, name) for name, gain in pairs]
+    return tuple(arm(optimizer, own, reference="adamw", group=name) for optimizer, own, name in (*ours, *literal))
 
 
 def _proposals() -> tuple[Arm, ...]:
