@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dcao.lanczos import lanczos
+from dcao.spectra.lanczos import lanczos
 from dcao.operators import HessianOperator, LinearOperator
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dcao.optimizer_models import optimizer_model
+from dcao.updates.registry import optimizer_model
 from optimizer_cases import OptimizerCase
 
 AVERAGES = ("exp_avg", "momentum_buffer")  # the state that is allowed to move

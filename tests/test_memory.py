@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcao import DCAO, policies
-from dcao.lanczos import lanczos
+from dcao.spectra.lanczos import lanczos
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "memory.py"
 spec = importlib.util.spec_from_file_location("benchmark_memory", FILE)
@@ -56,7 +56,7 @@ def test_a_load_probe_holds_six_vectors_the_one_kept_from_the_step_before_includ
     optimizer = DCAO(getattr(torch.optim, name)(model.parameters(), lr=1e-3), policy=policies.fixed(), every=2)
     for _ in range(4):
         optimizer.minimize(lambda: model(inputs).square().mean())
-    assert optimizer.loop.probe.past_gradient.numel() == size  # the sixth
+    assert optimizer.loop.probe.memory.past_gradient.numel() == size  # the sixth
     probe = optimizer.loop.probe_if_due
     peaks = []
     optimizer.loop.probe_if_due = lambda *args: peaks.append(memory.peak_vectors(lambda: probe(*args), size))

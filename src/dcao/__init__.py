@@ -6,16 +6,14 @@ nothing else is.
 
 from dcao import operators, policies, schedules
 from dcao.averaging import polynomial_average
-from dcao.curvature import CurvatureEstimate, effective_rank
-from dcao.density import SpectralDensity, spectral_density
-from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.optimizer import DCAO
-from dcao.optimizer_models import OptimizerModel, register_optimizer
 from dcao.policies import Decision, Hyperparameters, Observation, Policy
-from dcao.probe_batch import ProbeLoader
-from dcao.spectrum import HessianSpectrum, hessian_spectrum, sharpness
-from dcao.stability import stability_number, stability_threshold
-from dcao.step_dynamics import StepDynamics
+from dcao.probing.estimate import CurvatureEstimate, effective_rank
+from dcao.probing.loader import ProbeLoader
+from dcao.spectra.density import SpectralDensity, spectral_density
+from dcao.spectra.hessian import HessianSpectrum, hessian_spectrum, sharpness
+from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
+from dcao.spectra.trace import TraceResult, hessian_trace
 from dcao.telemetry import (
     JsonlRecorder,
     MemoryRecorder,
@@ -25,7 +23,9 @@ from dcao.telemetry import (
     read_jsonl,
     replay,
 )
-from dcao.trace import TraceResult, hessian_trace
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.registry import OptimizerModel, register_optimizer
+from dcao.updates.stability import stability_number, stability_threshold
 
 __version__ = "0.1.0"
 

@@ -9,12 +9,11 @@ from torch.optim import LBFGS, Optimizer
 from dcao import policies, schedules
 from dcao.checks import require_whole
 from dcao.operators.base import LossFn
-from dcao.optimizer_models import OptimizerModel, optimizer_model
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import TARGET
-from dcao.probe_batch import ProbeLoader
-from dcao.probe_loop import Timing
-from dcao.schedules import Schedule
+from dcao.probing.loader import ProbeLoader
+from dcao.schedules import Schedule, Timing
+from dcao.updates.registry import OptimizerModel, optimizer_model
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:

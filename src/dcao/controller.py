@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.isolation import living
-from dcao.optimizer_models import OptimizerModel
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State, between
+from dcao.updates.registry import OptimizerModel
 
 Group = dict[str, Any]
 
@@ -46,7 +46,8 @@ class Controller:
         governor: bool = True,
         compensate: bool = True,
     ) -> None:
-        self.policy, self.model, self.governor, self.compensate = policy, model, governor, compensate
+        self.policy, self.optimizer, self.model = policy, optimizer, model
+        self.governor, self.compensate = governor, compensate
         self.scale = 1.0
         self.governed = False
         self.looked = False  # for a scheduler that leaves no mark, before the first write
@@ -54,45 +55,45 @@ class Controller:
         self.written: list[float] = []  # lr in each group as this controller last left it
         self.momenta: list[float | None] = []  # the same for momentum
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
-        self.note_groups(optimizer)
-        policy.init(self.hyperparameters(optimizer))  # refuses bounds that exclude the present values, at once
+        self.note_groups()
+        policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    def note_groups(self, optimizer: Optimizer) -> None:
+    def note_groups(self) -> None:
         """Take the groups' present values for this controller's own; new groups are added."""
-        self.written = [float(group["lr"]) for group in optimizer.param_groups]
-        self.momenta = [self._momentum(group) for group in optimizer.param_groups]
+        self.written = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.momenta = [self._momentum(group) for group in self.optimizer.param_groups]
         self.compensation += [1.0] * (len(self.written) - len(self.compensation))
 
-    def effective_lrs(self, optimizer: Optimizer) -> list[float]:
+    def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each group."""
-        lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         if not self.governed:
             return lrs
         return [lr * self.scale * factor for lr, factor in zip(lrs, self.compensation, strict=True)]
 
-    def hyperparameters(self, optimizer: Optimizer) -> Hyperparameters:
+    def hyperparameters(self) -> Hyperparameters:
         """Values of the reference group: the one with the largest lr."""
-        lrs = self.effective_lrs(optimizer)
+        lrs = self.effective_lrs()
         reference = max(range(len(lrs)), key=lrs.__getitem__)
-        decays = [float(group["weight_decay"]) for group in optimizer.param_groups if "weight_decay" in group]
+        decays = [float(group["weight_decay"]) for group in self.optimizer.param_groups if "weight_decay" in group]
         return Hyperparameters(
             lr=lrs[reference],
-            momentum=self._momentum(optimizer.param_groups[reference]),
+            momentum=self._momentum(self.optimizer.param_groups[reference]),
             weight_decay=max(decays) if decays else None,
         )
 
-    def sync(self, optimizer: Optimizer) -> None:
+    def sync(self) -> None:
         """Notice groups added to the base itself, and a scheduler, or anybody else, that has written an lr."""
-        lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        added = optimizer.param_groups[len(self.written) :]
+        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        added = self.optimizer.param_groups[len(self.written) :]
         if added:
             self.written += lrs[len(self.written) :]
             self.momenta += [self._momentum(group) for group in added]
             self.compensation += [1.0] * len(added)
-        if not self.governed and (lrs != self.written or has_scheduler(optimizer)):
-            self._become_governor(optimizer)
+        if not self.governed and (lrs != self.written or has_scheduler(self.optimizer)):
+            self._become_governor()
 
     # --- deciding and writing ---------------------------------------------------------------------------------
 
@@ -103,54 +104,54 @@ class Controller:
         decision, self.policy_state = self.policy.propose(observation, self.policy_state)
         return decision
 
-    def move_on(self, optimizer: Optimizer, step: int) -> None:
+    def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""
         if self.policy_state is None or not hasattr(self.policy, "between"):
             return
-        now = self.hyperparameters(optimizer)
+        now = self.hyperparameters()
         wanted = between(self.policy, step, now, self.policy_state)
         if wanted.lr != now.lr:
-            self.scale_lr(optimizer, wanted.lr, now.lr)
+            self.scale_lr(wanted.lr, now.lr)
 
-    def apply(self, optimizer: Optimizer, decision: Decision) -> Decision:
+    def apply(self, decision: Decision) -> Decision:
         """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
-        now, wanted = self.hyperparameters(optimizer), decision.hyperparameters
+        now, wanted = self.hyperparameters(), decision.hyperparameters
         notes = [decision.reason]
         if wanted != now:
-            self._look_for_scheduler(optimizer)
+            self._look_for_scheduler()
         if wanted.momentum != now.momentum and wanted.momentum is not None:
-            notes += self._write_momentum(optimizer, wanted.momentum, now.momentum)
+            notes += self._write_momentum(wanted.momentum, now.momentum)
         if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None and now.weight_decay:
-            self._scale_weight_decay(optimizer, wanted.weight_decay / now.weight_decay)
+            self._scale_weight_decay(wanted.weight_decay / now.weight_decay)
         if wanted.lr != now.lr and now.lr > 0.0:
-            notes += self.scale_lr(optimizer, wanted.lr, now.lr)
+            notes += self.scale_lr(wanted.lr, now.lr)
         return replace(decision, reason="; ".join(notes))
 
-    def scale_lr(self, optimizer: Optimizer, wanted: float, now: float = 1.0) -> list[str]:
+    def scale_lr(self, wanted: float, now: float = 1.0) -> list[str]:
         """Multiply the lr that trains by ``wanted / now``, in every group alike.
 
         Where ``now`` stands, ``wanted`` stands afterwards, to the bit: a policy that forgets what it was given can.
         """
-        self._look_for_scheduler(optimizer)
+        self._look_for_scheduler()
         scale = self.scale * (wanted / now)
         self.scale = min(scale, 1.0) if self.governed and self.governor else scale
         if not self.governed:
-            self._write_lrs(optimizer, [wanted if lr == now else lr * (wanted / now) for lr in self.written])
+            self._write_lrs([wanted if lr == now else lr * (wanted / now) for lr in self.written])
         return ["held at the scheduled lr: governor"] if self.scale < scale else []
 
     @contextmanager
-    def training_lrs(self, optimizer: Optimizer) -> Iterator[None]:
+    def training_lrs(self) -> Iterator[None]:
         """While the base optimizer steps, its groups hold the lr that trains."""
         if not self.governed or (self.scale == 1.0 and set(self.compensation) == {1.0}):
             yield  # they do already; a tensor lr is not read back from its device
             return
-        effective = self.effective_lrs(optimizer)
-        nominal = [float(group["lr"]) for group in optimizer.param_groups]
-        _set_lrs(optimizer, effective)
+        effective = self.effective_lrs()
+        nominal = [float(group["lr"]) for group in self.optimizer.param_groups]
+        _set_lrs(self.optimizer, effective)
         try:
             yield
         finally:
-            _set_lrs(optimizer, nominal)
+            _set_lrs(self.optimizer, nominal)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-plain state."""
@@ -165,11 +166,11 @@ class Controller:
             "momenta": list(self.momenta),
         }
 
-    def load_state_dict(self, optimizer: Optimizer, state: dict[str, Any] | None) -> None:
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; without one, from the groups as they are."""
         if state is None:
             self.scale, self.governed, self.looked, self.policy_state, self.compensation = 1.0, False, False, None, []
-            self.note_groups(optimizer)
+            self.note_groups()
             return
         self.scale, self.governed, self.looked = state["scale"], state["governed"], state["looked"]
         self.policy_state = self._own_policy_state(state)
@@ -191,20 +192,20 @@ class Controller:
         )
         return None
 
-    def _become_governor(self, optimizer: Optimizer) -> None:
+    def _become_governor(self) -> None:
         """What stands in the groups now is the nominal lr; the scale starts over from it."""
         self.governed, self.scale = True, 1.0
-        self.compensation = [1.0] * len(optimizer.param_groups)
+        self.compensation = [1.0] * len(self.optimizer.param_groups)
 
-    def _look_for_scheduler(self, optimizer: Optimizer) -> None:
+    def _look_for_scheduler(self) -> None:
         """Before this controller's first write: ``ReduceLROnPlateau`` leaves no mark until its own."""
-        if not self.governed and not self.looked and find_scheduler(optimizer):
-            self._become_governor(optimizer)
+        if not self.governed and not self.looked and find_scheduler(self.optimizer):
+            self._become_governor()
         self.looked = True
 
-    def _write_lrs(self, optimizer: Optimizer, lrs: list[float]) -> None:
-        _set_lrs(optimizer, lrs)
-        self.written = [_as_stored(group["lr"], lr) for group, lr in zip(optimizer.param_groups, lrs, strict=True)]
+    def _write_lrs(self, lrs: list[float]) -> None:
+        _set_lrs(self.optimizer, lrs)
+        self.written = [_as_stored(group["lr"], lr) for group, lr in zip(self.optimizer.param_groups, lrs, strict=True)]
 
     def _momentum(self, group: Group) -> float | None:
         if self.model is None or self.model.momentum_key is None:
@@ -212,13 +213,13 @@ class Controller:
         value = group[self.model.momentum_key]
         return float(value[0] if self.model.momentum_key == "betas" else value)
 
-    def _write_momentum(self, optimizer: Optimizer, wanted: float, now: float | None) -> list[str]:
+    def _write_momentum(self, wanted: float, now: float | None) -> list[str]:
         """Change momentum in the groups that share the reference group's, without a jump in the step (design 6)."""
-        if [self._momentum(group) for group in optimizer.param_groups] != self.momenta:
+        if [self._momentum(group) for group in self.optimizer.param_groups] != self.momenta:
             return ["momentum held: somebody else sets it"]
         assert self.model is not None
         factors = [1.0] * len(self.momenta)
-        for index, group in enumerate(optimizer.param_groups):
+        for index, group in enumerate(self.optimizer.param_groups):
             if self.momenta[index] != now or now is None:
                 continue
             if self.model.momentum_key == "betas":
@@ -229,16 +230,16 @@ class Controller:
                     factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
             if self.compensate and self.model.rescale_momentum is not None:
                 for p in group["params"]:
-                    if optimizer.state.get(p):
-                        self.model.rescale_momentum(group, optimizer.state[p], now, wanted)
-        self.momenta = [self._momentum(group) for group in optimizer.param_groups]
+                    if self.optimizer.state.get(p):
+                        self.model.rescale_momentum(group, self.optimizer.state[p], now, wanted)
+        self.momenta = [self._momentum(group) for group in self.optimizer.param_groups]
         self.compensation = [c * f for c, f in zip(self.compensation, factors, strict=True)]
         if not self.governed:
-            self._write_lrs(optimizer, [lr * f for lr, f in zip(self.written, factors, strict=True)])
+            self._write_lrs([lr * f for lr, f in zip(self.written, factors, strict=True)])
         return []
 
-    def _scale_weight_decay(self, optimizer: Optimizer, factor: float) -> None:
-        for group in optimizer.param_groups:
+    def _scale_weight_decay(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
             if "weight_decay" in group:
                 group["weight_decay"] = float(group["weight_decay"]) * factor
 

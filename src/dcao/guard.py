@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_whole
-from dcao.data_parallel import data_parallel_group
+from dcao.probing.data_parallel import data_parallel_group
+from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
@@ -47,10 +48,6 @@ MEMORY = 50
 SNAPSHOT_EVERY = 25
 """Steps between snapshots by default: what a blow-up costs at most, besides those it takes to notice it."""
 
-JUMP = 1e3
-"""Between two copies no buffer's largest entry grows by such a factor unless a batch was garbage: inputs 1e4 times too
-large move BatchNorm's variance by 1e7, and its normalisation hides them from the gradient."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
@@ -65,18 +62,19 @@ class Guard:
     """Checks each step's loss and gradients; remembers what a run can go back to.
 
     Args:
+        optimizer: The base optimizer, live.
         enabled: Whether steps are checked at all.
         snapshot_every: Steps between snapshots; ``"auto"``: :data:`SNAPSHOT_EVERY` where the guard is on; None: none.
     """
 
-    def __init__(self, *, enabled: bool, snapshot_every: int | Literal["auto"] | None) -> None:
+    def __init__(self, optimizer: Optimizer, *, enabled: bool, snapshot_every: int | Literal["auto"] | None) -> None:
         if snapshot_every == "auto":
             snapshot_every = SNAPSHOT_EVERY if enabled else None
         if snapshot_every is not None:
             require_whole("snapshot_every", snapshot_every, "step")
         if snapshot_every is not None and not enabled:
             raise ValueError("snapshot_every needs the guard, which notices that a run blew up; set guard=True")
-        self.enabled, self.snapshot_every = enabled, snapshot_every
+        self.optimizer, self.enabled, self.snapshot_every = optimizer, enabled, snapshot_every
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -98,19 +96,17 @@ class Guard:
         if self.enabled and modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(
-        self, optimizer: Optimizer, modules: Sequence[nn.Module], loss: Tensor | float | None, step: int
-    ) -> Skip | None:
+    def check(self, modules: Sequence[nn.Module], loss: Tensor | float | None, step: int) -> Skip | None:
         """None if the coming step may be taken."""
         if not self.enabled:
             return None
         loss = None if self._is_replica(modules) else loss
-        value, norm = loss_and_norm(loss, [p.grad for p in params_of(optimizer) if p.grad is not None])
+        value, norm = loss_and_norm(loss, [p.grad for p in params_of(self.optimizer) if p.grad is not None])
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._outlier(value, norm) if is_finite else "loss or gradients are not finite"
         if trouble is None:
             self._in_a_row = 0
-            self._remember(optimizer, modules, step, value)
+            self._remember(modules, step, value)
             self._norms.append(norm)
             if value is not None:
                 self._first_loss = value if self._first_loss is None else self._first_loss
@@ -118,8 +114,8 @@ class Guard:
             return None
         self.num_skipped += 1
         self._in_a_row += 1
-        _mend(self._good_buffers)
-        return self._answer(optimizer, trouble, is_finite=is_finite)
+        mend(self._good_buffers)
+        return self._answer(trouble, is_finite=is_finite)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters; snapshots are not part of a checkpoint, which is one itself."""
@@ -145,7 +141,7 @@ class Guard:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
         return {**self.__dict__, "_modules": None, "_replica_of": None, "_good_buffers": [], "_snapshot": None}
 
-    def _remember(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int, loss: float | None) -> None:
+    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None) -> None:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
         if self.snapshot_every is None:
@@ -153,12 +149,12 @@ class Guard:
         due = self._snapshot is None or step - self._snapshot.step >= self.snapshot_every
         # A loss above the median may be the first of a blow-up, which is not what to go back to.
         if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
-            self._snapshot = Snapshot(optimizer, modules, step)
+            self._snapshot = Snapshot(self.optimizer, modules, step)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
-            _mend(self._good_buffers)
-        self._modules, self._good_buffers = modules, _save_buffers(modules)
+            mend(self._good_buffers)
+        self._modules, self._good_buffers = modules, save_buffers(modules)
 
     def _is_replica(self, modules: Sequence[nn.Module]) -> bool:
         """Whether other ranks train the same model: their losses are their own, and all must judge alike by gradients.
@@ -185,36 +181,15 @@ class Guard:
         highest = max(self._losses)
         return loss > max(self._first_loss, highest + SPREADS * (highest - min(self._losses)))
 
-    def _answer(self, optimizer: Optimizer, trouble: str, *, is_finite: bool) -> Skip:
+    def _answer(self, trouble: str, *, is_finite: bool) -> Skip:
         reason = f"guard: {trouble}; step skipped ({self._in_a_row} in a row)"
         factor = SKIP_FACTOR if self._in_a_row <= PATIENCE and not is_finite else 1.0
         if self._in_a_row != PATIENCE or self._snapshot is None:
             return Skip(reason=reason, factor=factor)
-        self._snapshot.restore(optimizer)
+        self._snapshot.restore()
         self.num_restored += 1
         reason += f"; back to the snapshot of step {self._snapshot.step}"
         return Skip(reason=reason, factor=SKIP_FACTOR, went_back=True)
-
-
-class Snapshot:
-    """A copy in memory of parameters, buffers and optimizer state, to go back to. What is added later stays."""
-
-    def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
-        self.step = step
-        self.buffers = _save_buffers(modules)
-        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in params_of(optimizer)]
-
-    @torch.no_grad()
-    def restore(self, optimizer: Optimizer) -> None:
-        """Put everything back, in place."""
-        for buffer in self.buffers:
-            buffer.restore()
-        for p, value, state in self.params:
-            p.copy_(value)
-            if state is None:
-                optimizer.state.pop(p, None)  # as before its first step: the optimizer sets it up anew
-            else:
-                optimizer.state[p].update(_copy(state) or {})
 
 
 @torch.no_grad()
@@ -236,57 +211,3 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
         return None if loss is None else float(loss), float(norm)
     both: list[float] = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
     return both[0], both[1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedBuffer:
-    """A copy of one module's buffer, which knows where it belongs."""
-
-    module: nn.Module
-    name: str
-    value: Tensor
-
-    @property
-    def now(self) -> Tensor | None:
-        """The buffer in use, where there is one."""
-        return self.module._buffers.get(self.name)
-
-    def restore(self) -> None:
-        """Write the copy into the buffer in use."""
-        if self.now is not None:
-            self.now.copy_(self.value)
-
-
-@torch.no_grad()
-def _mend(good: Sequence[SavedBuffer]) -> None:
-    """Put back the copies of buffers that are garbage now: BatchNorm keeps what it has seen in a skipped batch."""
-    pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
-    pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel()]
-    before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])
-    for (buffer, _), was, entry in zip(pairs, before, after, strict=True):
-        if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was):
-            buffer.restore()
-
-
-def _largest(tensors: Sequence[Tensor]) -> list[float]:
-    """Largest absolute entry of each, read back at once."""
-    if not tensors:
-        return []
-    norms = [norm.to(tensors[0].device) for norm in torch._foreach_norm(list(tensors), math.inf)]
-    largest: list[float] = torch.stack(norms).tolist()
-    return largest
-
-
-def _save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
-    return [
-        SavedBuffer(module=module, name=name, value=buffer.detach().clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-
-
-def _copy(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not state:
-        return None
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

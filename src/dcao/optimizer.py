@@ -19,20 +19,22 @@ from dcao.arguments import (
     require_callable,
 )
 from dcao.controller import Controller
-from dcao.curvature import CurvatureEstimate, Measure, require_measure
 from dcao.guard import Guard
 from dcao.isolation import RngState, capture_rng
+from dcao.loop import ProbeLoop, TrainingBatch
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.operators.hvp import HvpKind
-from dcao.optimizer_models import optimizer_model
 from dcao.policies.base import Decision, Policy, settles
 from dcao.policies.ceiling import TARGET
 from dcao.policies.fixed import Fixed
-from dcao.probe import CurvatureProbe, ProbeSettings
-from dcao.probe_batch import Closure, ProbeLoader, require_gradient
-from dcao.probe_loop import ProbeLoop, TrainingBatch
+from dcao.probing.batch import Closure, require_gradient
+from dcao.probing.estimate import CurvatureEstimate, Measure, require_measure
+from dcao.probing.loader import ProbeLoader
+from dcao.probing.probe import CurvatureProbe
+from dcao.probing.settings import ProbeSettings
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder
+from dcao.updates.registry import optimizer_model
 from dcao.vectors import params_of
 
 
@@ -166,15 +168,14 @@ class DCAO(Optimizer):
             basis_dtype=basis_dtype,
             basis_device=basis_device,
         )
-        probe = CurvatureProbe(settings, seed=seed)
-        probe.params(base)  # refuses a model without trainable parameters at once
+        probe = CurvatureProbe(base, settings, seed=seed)
         probes = self._adapts or timing.schedule is not None or timing.spectrum is not None
         model = find_model(base, needed=probes and measure != "hessian")
         self.controller = Controller(self.policy, base, model, governor=governor, compensate=compensate)
         self.loop = ProbeLoop(
             probe, self.controller, timing, probe_batch=check_probe_batch(probe_batch), recorder=recorder
         )
-        self.guard = Guard(enabled=self._adapts if guard is None else guard, snapshot_every=snapshot_every)
+        self.guard = Guard(base, enabled=self._adapts if guard is None else guard, snapshot_every=snapshot_every)
         self._training_batch: TrainingBatch | None = None
 
     @classmethod
@@ -216,7 +217,7 @@ class DCAO(Optimizer):
             >>> model = torch.nn.Linear(4, 1)
             >>> optimizer = DCAO.literal(torch.optim.AdamW(model.parameters(), lr=1e-3), every=100, k=10)
         """
-        now = Controller(policies.fixed(), base, optimizer_model(base)).hyperparameters(base)
+        now = Controller(policies.fixed(), base, optimizer_model(base)).hyperparameters()
         rules: list[Policy] = [policies.learning_rate(target, gamma_down=gamma_down, gamma_up=gamma_up, min_trust=0.0)]
         if now.momentum:
             rules.append(policies.momentum(alpha_beta, target=target, anchor=0.0, min_trust=0.0))
@@ -270,10 +271,10 @@ class DCAO(Optimizer):
             loss, batch = self._run_closure(closure)
         safe = self._is_safe(batch)
         if safe:
-            self.loop.probe_if_due(self.base, batch)
-            with self.controller.training_lrs(self.base):
+            self.loop.probe_if_due(batch)
+            with self.controller.training_lrs():
                 self.base.step()
-        self.loop.finish_step(self.base, taken=safe)
+        self.loop.finish_step(taken=safe)
         return loss
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -285,7 +286,7 @@ class DCAO(Optimizer):
         """
         require_callable(loss_fn)
         self._sync()
-        return self.loop.probe_now(self.base, loss_fn, spectrum=spectrum)
+        return self.loop.probe_now(loss_fn, spectrum=spectrum)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
@@ -293,7 +294,7 @@ class DCAO(Optimizer):
     def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each param group."""
         self._sync()
-        return self.controller.effective_lrs(self.base)
+        return self.controller.effective_lrs()
 
     @property
     def num_steps(self) -> int:
@@ -338,7 +339,7 @@ class DCAO(Optimizer):
             return
         self._sync()
         self.base.add_param_group(param_group)
-        self.controller.sync(self.base)
+        self.controller.sync()
 
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
@@ -377,7 +378,7 @@ class DCAO(Optimizer):
     def _sync(self) -> None:
         """Notice what others have done to the groups; the base replaces its list when it is loaded by itself."""
         self._share_base_groups()
-        self.controller.sync(self.base)
+        self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
         """The random streams that a due probe has to start from; the guard sees the buffers while they are good."""
@@ -385,7 +386,7 @@ class DCAO(Optimizer):
         return capture_rng(params_of(self.base)) if self.loop.is_due() else None
 
     def _modules(self) -> list[nn.Module]:
-        return self.loop.probe.modules_of(self.base) if self.guard.enabled else []
+        return self.loop.probe.modules() if self.guard.enabled else []
 
     def _run_closure(self, closure: Closure) -> tuple[Any, TrainingBatch]:
         rng_state = self._before_loss()
@@ -397,9 +398,9 @@ class DCAO(Optimizer):
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
-        with self.controller.training_lrs(self.base):
+        with self.controller.training_lrs():
             loss = self.base.step(closure)
-        self.loop.finish_step(self.base, taken=False)
+        self.loop.finish_step(taken=False)
         return loss
 
     def _is_safe(self, batch: TrainingBatch | None) -> bool:
@@ -407,16 +408,16 @@ class DCAO(Optimizer):
         if not self.guard.enabled:
             return True
         seen = None if batch is None else batch.loss
-        skip = self.guard.check(self.base, self._modules(), seen, self.loop.num_steps)
+        skip = self.guard.check(self._modules(), seen, self.loop.num_steps)
         if skip is None:
             return True
-        before = self.controller.hyperparameters(self.base)
+        before = self.controller.hyperparameters()
         if self._adapts:
-            self.controller.scale_lr(self.base, skip.factor)
+            self.controller.scale_lr(skip.factor)
         loss = None if batch is None else batch.loss_value()
-        self.loop.record_skip(self.base, before, skip.reason, loss)
+        self.loop.record_skip(before, skip.reason, loss)
         if skip.went_back and self._adapts:
-            self.loop.report_blow_up(self.base, loss)
+            self.loop.report_blow_up(loss)
         return False
 
     def _own_state(self) -> dict[str, Any]:
@@ -427,7 +428,7 @@ class DCAO(Optimizer):
         }
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
-        self.controller.load_state_dict(self.base, None if state is None else state["controller"])
+        self.controller.load_state_dict(None if state is None else state["controller"])
         if state is None:
             self.loop.start_afresh()
             self.guard.start_afresh()

@@ -14,6 +14,24 @@ Schedule = Callable[[int, float], bool]
 probes will have cost in gradient evaluations once this one is done (it is taken to cost as much as the last one)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """When to probe.
+
+    Attributes:
+        schedule: When the measure that decides is due; None for never.
+        spectrum: When a Lanczos run that only informs is due; None for never.
+        settle: Probe before the first update until the lr rule no longer cuts, and in the beginning at every step
+            while it is at its clip.
+        demanded: Whether the caller asked for a schedule, so that a due probe with nothing to probe is an error.
+    """
+
+    schedule: Schedule | None
+    spectrum: Schedule | None
+    settle: bool
+    demanded: bool
+
+
 def every(interval: int) -> Schedule:
     """Schedule that probes every ``interval`` optimizer steps, the first time before step 0.
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dcao.curvature import CurvatureEstimate
-from dcao.lanczos import LanczosStatus
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy
+from dcao.probing.estimate import CurvatureEstimate
+from dcao.spectra.lanczos import LanczosStatus
 
 
 @dataclass(frozen=True, kw_only=True)

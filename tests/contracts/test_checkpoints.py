@@ -365,12 +365,12 @@ def test_a_group_added_mid_run_trains_and_is_measured(case, scheduled, via):
     run.advance(4)
     head = nn.Linear(3, 3)
     run.model.append(head)
-    before, num_params = head.weight.detach().clone(), len(run.optimizer.loop.probe.params(run.optimizer.base))
+    before, num_params = head.weight.detach().clone(), len(run.optimizer.loop.probe.params())
     optimizer = run.optimizer if via == "wrapper" else run.optimizer.base
     optimizer.add_param_group({"params": list(head.parameters()), "lr": 0.5 * case.lr})
     run.advance(4)
     assert not torch.equal(head.weight, before)
-    assert len(run.optimizer.loop.probe.params(run.optimizer.base)) == num_params + 2
+    assert len(run.optimizer.loop.probe.params()) == num_params + 2
     assert len(run.optimizer.effective_lrs) == 2
     assert run.optimizer.last_estimate.s is not None
     if scheduler is not None:

@@ -70,7 +70,7 @@ def test_right_after_a_change_of_momentum_a_constant_gradient_gives_steps_of_the
     if scheduled:
         optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     lengths = step_lengths(weight, optimizer, at + 12)
-    assert optimizer.controller.hyperparameters(optimizer.base).momentum == pytest.approx(momentum)
+    assert optimizer.controller.hyperparameters().momentum == pytest.approx(momentum)
     # .9**300 is 2e-14; a float32 lr or second moment is good to 1e-7 and RMSprop's still fills by .99**300 = 5 %.
     tolerance = 1e-2 if "rmsprop" in case.name else 2e-6
     assert lengths[at:] == pytest.approx([lengths[at - 1]] * 12, rel=tolerance)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dcao import DCAO, CurvatureEstimate, MemoryRecorder, policies
-from dcao.probe_loop import ALARM
+from dcao.loop import ALARM
 
 
 def one_weight(value: float = 1.0) -> torch.nn.Parameter:
@@ -16,7 +16,7 @@ def one_weight(value: float = 1.0) -> torch.nn.Parameter:
 def with_estimates(optimizer: DCAO, numbers: dict[int, float]) -> None:
     """Let each probe report this s, by step (1.0 elsewhere)."""
 
-    def measure(base, batches, *, step, spectrum):
+    def measure(batches, *, step, spectrum):
         s = numbers.get(step, 1.0)
         return CurvatureEstimate(step=step, measure="load", s=s, stability={"load": s}, trust=1.0, cost=1.0, loss=0.0)
 

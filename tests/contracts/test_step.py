@@ -162,10 +162,10 @@ def test_unused_and_frozen_parameters_keep_having_no_gradient():
 def test_a_layer_thawed_mid_run_is_measured_from_then_on():
     model = make_model()
     run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=3e-3), **adapting(measure="hessian"))).advance(3)
-    size = run.optimizer.loop.probe.starts["hessian"].shape[-1]
+    size = run.optimizer.loop.probe.memory.starts["hessian"].shape[-1]
     model[0].requires_grad_(True)
     run.advance(3)
-    assert run.optimizer.loop.probe.starts["hessian"].shape[-1] == size + 6 * 6 + 6
+    assert run.optimizer.loop.probe.memory.starts["hessian"].shape[-1] == size + 6 * 6 + 6
     assert run.optimizer.last_estimate.s is not None
 
 

@@ -8,8 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cases import NETWORK_CASES, NETWORKS
 from dcao.operators import GGNOperator, HessianOperator
-from dcao.spectrum import hessian_spectrum
-from dcao.trace import hessian_trace
+from dcao.spectra.hessian import hessian_spectrum
+from dcao.spectra.trace import hessian_trace
 
 sparse = pytest.importorskip("scipy.sparse.linalg")
 NUM_PAIRS = 3

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcao.curvature import CurvatureEstimate, effective_rank, require_measure, ritz_trust
-from dcao.lanczos import LanczosResult, LanczosStatus
+from dcao.probing.estimate import CurvatureEstimate, effective_rank, require_measure, ritz_trust
+from dcao.spectra.lanczos import LanczosResult, LanczosStatus
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8)
 

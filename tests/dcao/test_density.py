@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cases import NETWORKS, SPECTRUM_CASES
-from dcao.density import operator_density, spectral_density
-from dcao.lanczos import LanczosStatus
+from dcao.spectra.density import operator_density, spectral_density
+from dcao.spectra.lanczos import LanczosStatus
 from dcao.operators import MatrixOperator
 from reference import dense_hessian
 

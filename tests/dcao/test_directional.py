@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcao.directional import StepVectors, directional
+from dcao.probing.along_step import StepVectors, directional
 from reference import HandStep, directional_parts
 
 SIZE = 5

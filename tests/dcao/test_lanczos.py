@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cases import NETWORK_CASES, NETWORKS, SPECTRUM_CASES, SpectrumCase
-from dcao.lanczos import LanczosStatus, lanczos
+from dcao.spectra.lanczos import LanczosStatus, lanczos
 from dcao.operators import HessianOperator, MatrixOperator
 from reference import dense_hessian, textbook_lanczos
 

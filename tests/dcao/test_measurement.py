@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn, optim
 
 from cases import NETWORKS, Problem
-from dcao.curvature import CurvatureEstimate
+from dcao.probing.estimate import CurvatureEstimate
 from dcao.isolation import capture_rng
-from dcao.lanczos import LanczosStatus
-from dcao.probe import CurvatureProbe, ProbeSettings
-from dcao.probe_batch import ProbeBatch
+from dcao.spectra.lanczos import LanczosStatus
+from dcao.probing.probe import CurvatureProbe
+from dcao.probing.settings import ProbeSettings
+from dcao.probing.batch import ProbeBatch
 from frozen_optimizer import TINY, FrozenOptimizer, mean_square_growth
 from optimizer_cases import OPTIMIZER_CASES, OptimizerCase
 from reference import HandStep, dense_hessian, directional_parts, hand_step, load_by_hand
@@ -61,13 +62,13 @@ def measure(
     spectrum: bool = False,
     **settings,
 ) -> CurvatureEstimate:
-    probe = CurvatureProbe(ProbeSettings(**settings))
-    probe.past_gradient = past
+    probe = CurvatureProbe(optimizer, ProbeSettings(**settings))
+    probe.memory.past_gradient = past
     weights = [1.0] * len(losses) if weights is None else weights
     batches = [
         ProbeBatch(loss_fn=loss, weight=w, rng_state=capture_rng([])) for loss, w in zip(losses, weights, strict=True)
     ]
-    return probe.measure(optimizer, batches, step=0, spectrum=spectrum)
+    return probe.measure(batches, step=0, spectrum=spectrum)
 
 
 def in_two_groups(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import optim
 
-from dcao.optimizer_models import (
+from dcao.updates.registry import (
     OPTIMIZER_MODELS,
     NoPreconditionerYet,
     OptimizerModel,
@@ -323,7 +323,7 @@ def test_maximize_is_refused():
 
 
 def test_a_registered_optimizer_is_found(monkeypatch):
-    monkeypatch.setattr("dcao.optimizer_models.OPTIMIZER_MODELS", dict(OPTIMIZER_MODELS))
+    monkeypatch.setattr("dcao.updates.registry.OPTIMIZER_MODELS", dict(OPTIMIZER_MODELS))
 
     class Mine(optim.Optimizer):
         pass

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dcao import DCAO, ProbeLoader, policies
 from dcao.isolation import capture_rng, leave_no_trace
-from dcao.probe_batch import closure_gradient, first_length, loss_value
+from dcao.probing.batch import closure_gradient, loss_value
+from dcao.probing.loader import first_length
 
 SEVEN = TensorDataset(torch.arange(7.0))
 

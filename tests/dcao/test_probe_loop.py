@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 from cases import NETWORKS, Problem
 from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
-from dcao.probe_loop import ALARM, MAX_PROBES_BEFORE_START, SETTLING_STEPS
+from dcao.loop import ALARM, MAX_PROBES_BEFORE_START, SETTLING_STEPS
 from reference import dense_hessian, directional_parts, hand_step
 
 FIXED = policies.fixed()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cases import NETWORK_CASES, NETWORKS
-from dcao.density import spectral_density
-from dcao.lanczos import LanczosStatus
-from dcao.spectrum import hessian_spectrum, sharpness
-from dcao.trace import hessian_trace
+from dcao.spectra.density import spectral_density
+from dcao.spectra.lanczos import LanczosStatus
+from dcao.spectra.hessian import hessian_spectrum, sharpness
+from dcao.spectra.trace import hessian_trace
 from reference import dense_hessian
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, optim
 
 from dcao import DCAO
-from dcao.optimizer_models import StepDynamics
-from dcao.stability import load_number, stability_number, stability_threshold
+from dcao.updates.registry import StepDynamics
+from dcao.updates.stability import load_number, stability_number, stability_threshold
 from frozen_optimizer import TINY, FrozenOptimizer, seeded
 from optimizer_cases import OPTIMIZER_CASES, OptimizerCase
 

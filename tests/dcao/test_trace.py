@@ -5,7 +5,7 @@ import torch
 
 from cases import NETWORKS, SPECTRUM_CASES
 from dcao.operators import MatrixOperator
-from dcao.trace import hessian_trace, operator_trace
+from dcao.spectra.trace import hessian_trace, operator_trace
 from reference import dense_hessian
 
 NETWORK_LIKE = SPECTRUM_CASES[0]

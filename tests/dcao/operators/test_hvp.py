@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cases import NETWORKS
-from dcao.lanczos import lanczos
+from dcao.spectra.lanczos import lanczos
 from dcao.operators import HessianOperator, make_hessian
 
 

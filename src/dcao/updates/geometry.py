@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dcao.operators.hessian import vector_dtype
-from dcao.optimizer_models import OptimizerModel, optimizer_model
-from dcao.step_dynamics import StepDynamics
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.registry import OptimizerModel, optimizer_model
 from dcao.vectors import flatten
 
 TINY = torch.finfo(torch.float32).tiny
@@ -42,7 +42,7 @@ class StepGeometry:
         self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
         self._optimizer = optimizer
 
-    @property
+    @cached_property
     def model(self) -> OptimizerModel:
         """The record of the optimizer's class."""
         return optimizer_model(self._optimizer)
@@ -66,7 +66,7 @@ class StepGeometry:
         group = self._groups[self._reference]
         return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
-    @property
+    @cached_property
     def dynamics(self) -> StepDynamics:
         """Dynamics of the reference group."""
         return self.model.dynamics(self._groups[self._reference], self._states[self._reference])
@@ -118,7 +118,7 @@ class StepGeometry:
         pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
         return [piece.view(p.shape).to(p.device) for piece, p in pieces]
 
-    @property
+    @cached_property
     def _reference(self) -> int:
         return max(range(len(self._groups)), key=lambda index: float(self._groups[index]["lr"]))
 

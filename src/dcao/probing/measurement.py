@@ -6,28 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao.curvature import CurvatureEstimate, ritz_trust
-from dcao.data_parallel import MeanOverRanksOperator, data_parallel_group
-from dcao.directional import Directional, StepVectors, directional
-from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length, joint_norm
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.shifted import DiagonalShift
-from dcao.probe_batch import HessianLike, ProbeBatch
-from dcao.stability import load_number, stability_number
-from dcao.step_geometry import StepGeometry
+from dcao.probing.along_step import Directional, StepVectors, directional
+from dcao.probing.batch import HessianLike, ProbeBatch
+from dcao.probing.data_parallel import MeanOverRanksOperator, data_parallel_group
+from dcao.probing.estimate import CurvatureEstimate, ritz_trust
+from dcao.probing.settings import ProbeMemory, ProbeSettings
+from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
+from dcao.updates.geometry import StepGeometry
+from dcao.updates.stability import load_number, stability_number
 from dcao.vectors import flatten
-
-if TYPE_CHECKING:
-    from dcao.probe import CurvatureProbe
 
 SPECTRUM_TOLERANCE = 0.01
 """Relative residual of each of the k pairs of a spectrum; values are then good to about its square."""
@@ -42,13 +39,14 @@ class Measurement:
 
     def __init__(
         self,
-        probe: CurvatureProbe,
+        settings: ProbeSettings,
+        memory: ProbeMemory,
         optimizer: Optimizer,
         params: Sequence[Tensor],
         modules: Sequence[nn.Module],
         batches: Sequence[ProbeBatch],
     ) -> None:
-        self.probe, self.settings, self.params, self.modules = probe, probe.settings, params, modules
+        self.settings, self.memory, self.params, self.modules = settings, memory, params, modules
         self.geometry = StepGeometry(optimizer, params)
         self.evaluations = float(sum(batch.gradient is None for batch in batches))
         self.group = data_parallel_group(modules)
@@ -167,7 +165,7 @@ class Measurement:
     # --- vectors and operators --------------------------------------------------------------------------------
 
     def _step_vectors(self, batch: ProbeBatch) -> StepVectors:
-        geometry, past = self.geometry, self.probe.past_gradient
+        geometry, past = self.geometry, self.memory.past_gradient
         raw = flatten(batch.gradient or [], dtype=geometry.dtype)
         # A group may have been added since, and a checkpoint may come from another device.
         past = past.to(raw) if past is not None and past.shape == raw.shape else None
@@ -235,7 +233,7 @@ class Measurement:
         return None if self.settings.step_length == "step" else self.settings.step_length
 
     def _lanczos(self, name: str, operator: LinearOperator, *, k: int, tolerance: float) -> LanczosResult:
-        start = self.probe.starts.get(name)
+        start = self.memory.starts.get(name)
         result = lanczos(
             operator,
             k=k,
@@ -246,10 +244,10 @@ class Measurement:
             vectors=True,
             basis_dtype=self.settings.basis_dtype,
             basis_device=self.settings.basis_device,
-            generator=self.probe.generator,
+            generator=self.memory.generator,
         )
         if result.ritz_vectors is not None and result.status is not LanczosStatus.NONFINITE:
-            self.probe.starts[name] = result.ritz_vectors
+            self.memory.starts[name] = result.ritz_vectors
         self.num_matvecs += result.num_matvecs
         return result
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcao.optimizer_record import Group, MutableState, NoPreconditionerYet, OptimizerModel, State
-from dcao.step_dynamics import StepDynamics
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.model import Group, MutableState, NoPreconditionerYet, OptimizerModel, State
 
 # --- facts shared by several optimizers
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcao.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.operators.base import LossFn
 from dcao.operators.hvp import HvpKind, make_hessian
-from dcao.ritz import Which
+from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
+from dcao.spectra.ritz import Which
 
 
 @dataclass(frozen=True, kw_only=True)
 class HessianSpectrum(LanczosResult):
-    """A :class:`dcao.lanczos.LanczosResult`, and how its products were made.
+    """A :class:`dcao.spectra.lanczos.LanczosResult`, and how its products were made.
 
     Attributes:
         hvp: ``"exact"``, ``"central"`` or ``"forward"``; ``reason`` says why.
@@ -56,9 +56,9 @@ def hessian_spectrum(
         hvp: How to multiply by the Hessian (:func:`dcao.operators.make_hessian`).
         step_length: Of finite differences.
         vectors: Also return Ritz vectors.
-        basis_dtype: As for :func:`dcao.lanczos.lanczos`, for models whose basis is too large.
+        basis_dtype: As for :func:`dcao.spectra.lanczos.lanczos`, for models whose basis is too large.
         basis_device: The same.
-        start: As for :func:`dcao.lanczos.lanczos`.
+        start: As for :func:`dcao.spectra.lanczos.lanczos`.
         generator: For the random start; default: seed 0.
 
     Example:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from dcao.lanczos import LanczosResult, LanczosStatus
+from dcao.spectra.lanczos import LanczosResult, LanczosStatus
 
 Measure = Literal["load", "batch", "hessian", "preconditioned"]
 

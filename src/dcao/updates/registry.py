@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import optim
 from torch.optim import Optimizer
 
-from dcao.optimizer_record import NoPreconditionerYet, OptimizerModel
-from dcao.step_dynamics import StepDynamics
-from dcao.torch_optimizers import ADAGRAD, ADAM, NADAM, RMSPROP, SGD
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.model import NoPreconditionerYet, OptimizerModel
+from dcao.updates.torch_models import ADAGRAD, ADAM, NADAM, RMSPROP, SGD
 
 __all__ = [
     "OPTIMIZER_MODELS",

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from dcao.controller import Controller
-from dcao.curvature import CurvatureEstimate
 from dcao.isolation import RngState, capture_rng, leave_no_trace
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Hyperparameters, Observation, reason_to_hold
-from dcao.probe import CurvatureProbe
-from dcao.probe_batch import Closure, ProbeBatch, ProbeLoader, gradients_left
-from dcao.schedules import Schedule
+from dcao.probing.batch import Closure, ProbeBatch, gradients_left
+from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.loader import ProbeLoader
+from dcao.probing.probe import CurvatureProbe
+from dcao.schedules import Timing
 from dcao.telemetry import Recorder, StepRecord
 
 SETTLING_STEPS = 200
@@ -30,24 +30,6 @@ ALARM = 10.0
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """When to probe.
-
-    Attributes:
-        schedule: When the measure that decides is due; None for never.
-        spectrum: When a Lanczos run that only informs is due; None for never.
-        settle: Probe before the first update until the lr rule no longer cuts, and in the beginning at every step
-            while it is at its clip.
-        demanded: Whether the caller asked for a schedule, so that a due probe with nothing to probe is an error.
-    """
-
-    schedule: Schedule | None
-    spectrum: Schedule | None
-    settle: bool
-    demanded: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,39 +104,37 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._probed_at != self.num_steps and self._is_due_at(self.num_steps)
 
-    def finish_step(self, optimizer: Optimizer, *, taken: bool) -> None:
+    def finish_step(self, *, taken: bool) -> None:
         """Count a step. Its gradient, still there, is kept if the probe before the next step will want it."""
         self.num_steps += 1
-        self.probe.past_gradient = None
+        self.probe.forget_gradient()
         if taken and self.probe_batch is None and self._is_due_at(self.num_steps):
-            self.probe.remember_gradient(optimizer)
+            self.probe.remember_gradient()
 
-    def probe_if_due(self, optimizer: Optimizer, training: TrainingBatch | None) -> None:
+    def probe_if_due(self, training: TrainingBatch | None) -> None:
         """Probe before an update; before the first one, until the lr rule no longer cuts."""
         if not self.is_due():
-            self.controller.move_on(optimizer, self.num_steps)
+            self.controller.move_on(self.num_steps)
             return
         loss = None if training is None else training.loss_value()
         started = time.perf_counter()
         try:
-            batches = self._batches(optimizer, training)
+            batches = self._batches(training)
         except Exception as error:
-            self._act(optimizer, self._failed(error), loss=loss, started=started)
+            self._act(self._failed(error), loss=loss, started=started)
             return
         if batches is None:
             self._require_a_probe()
-            self.controller.move_on(optimizer, self.num_steps)
+            self.controller.move_on(self.num_steps)
             return
-        self._probe_until_settled(optimizer, lambda: self._try_to_measure(optimizer, batches), loss)
+        self._probe_until_settled(lambda: self._try_to_measure(batches), loss)
 
-    def probe_now(self, optimizer: Optimizer, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
+    def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
         """Probe a loss of the caller's; what it raises passes through."""
-        batch = ProbeBatch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params(optimizer)))
-        return self._probe_until_settled(
-            optimizer, lambda: self._measure(optimizer, [batch], spectrum=spectrum), loss=None
-        )
+        batch = ProbeBatch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        return self._probe_until_settled(lambda: self._measure([batch], spectrum=spectrum), loss=None)
 
-    def report_blow_up(self, optimizer: Optimizer, loss: float | None) -> None:
+    def report_blow_up(self, loss: float | None) -> None:
         """Tell the policy that a run has blown up: as a probe that saw an infinite s."""
         estimate = CurvatureEstimate(
             step=self.num_steps,
@@ -164,12 +144,12 @@ class ProbeLoop:
             trust=1.0,
             reason="the run blew up and has gone back",
         )
-        self._act(optimizer, estimate, loss=loss, started=time.perf_counter())
+        self._act(estimate, loss=loss, started=time.perf_counter())
 
-    def record_skip(self, optimizer: Optimizer, before: Hyperparameters, reason: str, loss: float | None) -> None:
+    def record_skip(self, before: Hyperparameters, reason: str, loss: float | None) -> None:
         """Record a step that the guard has skipped."""
-        decision = Decision(hyperparameters=self.controller.hyperparameters(optimizer), reason=reason)
-        self._record(optimizer, None, None, decision, before, loss, 0.0)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=reason)
+        self._record(None, None, decision, before, loss, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""
@@ -182,7 +162,7 @@ class ProbeLoop:
             "last_cost": self._last_cost,
             "clipped": self._clipped,
             "probed_at": self._probed_at,
-            "probe": self.probe.state_dict(),
+            "probe": self.probe.memory.state_dict(),
             "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
         }
 
@@ -192,7 +172,7 @@ class ProbeLoop:
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
         self._clipped, self._probed_at = state["clipped"], state["probed_at"]
         self._scheduled_cost, self._alarmed = state["scheduled_cost"], state["alarmed"]
-        self.probe.load_state_dict(state["probe"])
+        self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
             self.probe_batch.load_state_dict(state["loader"])
 
@@ -208,25 +188,23 @@ class ProbeLoop:
         """Once a step: the probes before the first update, which search for an lr, need it once."""
         return self.timing.spectrum is not None and self._probed_at != step and self.timing.spectrum(step, 0.0)
 
-    def _probe_until_settled(
-        self, optimizer: Optimizer, measure: Callable[[], CurvatureEstimate], loss: float | None
-    ) -> CurvatureEstimate:
+    def _probe_until_settled(self, measure: Callable[[], CurvatureEstimate], loss: float | None) -> CurvatureEstimate:
         """One probe; before the first update, as many as it takes until the lr rule no longer cuts."""
         first = self.num_steps == 0 and self.timing.settle
         for _ in range(MAX_PROBES_BEFORE_START if first else 1):
             started = time.perf_counter()
-            before = self.controller.hyperparameters(optimizer).lr
+            before = self.controller.hyperparameters().lr
             estimate = measure()
-            decision = self._act(optimizer, estimate, loss=estimate.loss if loss is None else loss, started=started)
+            decision = self._act(estimate, loss=estimate.loss if loss is None else loss, started=started)
             if not (decision.clipped and decision.hyperparameters.lr < before):
                 break
         return estimate
 
-    def _batches(self, optimizer: Optimizer, training: TrainingBatch | None) -> list[ProbeBatch] | None:
-        params = self.probe.params(optimizer)
+    def _batches(self, training: TrainingBatch | None) -> list[ProbeBatch] | None:
+        params = self.probe.params()
         if isinstance(self.probe_batch, ProbeLoader):
             rng_state = capture_rng(params)
-            with leave_no_trace(params, modules=self.probe.modules(params)):
+            with leave_no_trace(params, modules=self.probe.modules()):
                 return self.probe_batch.draw(rng_state)
         if self.probe_batch is not None:
             return [ProbeBatch(loss_fn=self.probe_batch, rng_state=capture_rng(params))]
@@ -241,9 +219,9 @@ class ProbeLoop:
                 "or give probe_batch="
             )
 
-    def _try_to_measure(self, optimizer: Optimizer, batches: list[ProbeBatch]) -> CurvatureEstimate:
+    def _try_to_measure(self, batches: list[ProbeBatch]) -> CurvatureEstimate:
         try:
-            return self._measure(optimizer, batches, spectrum=self._spectrum_is_due_at(self.num_steps))
+            return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             return self._failed(error)
 
@@ -258,16 +236,14 @@ class ProbeLoop:
         measure = self.probe.settings.measure
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
 
-    def _measure(self, optimizer: Optimizer, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
+    def _measure(self, batches: list[ProbeBatch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
-        with self.controller.training_lrs(optimizer):
-            return self.probe.measure(optimizer, batches, step=self.num_steps, spectrum=spectrum)
+        with self.controller.training_lrs():
+            return self.probe.measure(batches, step=self.num_steps, spectrum=spectrum)
 
-    def _act(
-        self, optimizer: Optimizer, estimate: CurvatureEstimate, *, loss: float | None, started: float
-    ) -> Decision:
+    def _act(self, estimate: CurvatureEstimate, *, loss: float | None, started: float) -> Decision:
         """Ask the policy, carry out its answer, record both."""
-        before = self.controller.hyperparameters(optimizer)
+        before = self.controller.hyperparameters()
         s = None if estimate.s is None or estimate.s != estimate.s else estimate.s
         observation = Observation(
             step=self.num_steps,
@@ -277,25 +253,22 @@ class ProbeLoop:
             relative_step=estimate.relative_step,
         )
         decision = self.controller.decide(observation)
-        carried_out = self.controller.apply(optimizer, decision)
+        carried_out = self.controller.apply(decision)
         self.cost += estimate.cost
         if estimate.cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = estimate.cost
         self._scheduled_cost += min(self._last_cost, estimate.cost)  # of a spectrum, what a probe alone would cost
         self._probed_at = self.num_steps
         if reason_to_hold(observation) is None:  # a probe that says nothing settles nothing
-            moved = (
-                self.controller.hyperparameters(optimizer).lr != before.lr
-            )  # not at a bound, nor held by a scheduler
+            moved = self.controller.hyperparameters().lr != before.lr  # not at a bound, nor held by a scheduler
             self._clipped = decision.clipped and moved
             self._alarmed = observation.s is not None and observation.s > ALARM
         self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(optimizer, estimate, observation, carried_out, before, loss, time.perf_counter() - started)
+        self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
         return decision
 
     def _record(
         self,
-        optimizer: Optimizer,
         estimate: CurvatureEstimate | None,
         observation: Observation | None,
         decision: Decision,
@@ -312,7 +285,7 @@ class ProbeLoop:
             observation=observation,
             decision=decision,
             before=before,
-            after=self.controller.hyperparameters(optimizer),
+            after=self.controller.hyperparameters(),
             cost=0.0 if estimate is None else estimate.cost,
             total_cost=self.cost,
             seconds=seconds,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dcao.step_dynamics import StepDynamics
+from dcao.updates.dynamics import StepDynamics
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]  # of one parameter; empty before its first step
@@ -56,7 +56,7 @@ class OptimizerModel:
 
         Example:
             >>> import torch
-            >>> from dcao.optimizer_models import optimizer_model
+            >>> from dcao.updates.registry import optimizer_model
             >>> weight = torch.nn.Parameter(torch.zeros(2))
             >>> adam = torch.optim.Adam([weight], betas=(0.9, 0.99), eps=0.0)
             >>> model, group = optimizer_model(adam), adam.param_groups[0]

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dcao.basis import FullRecurrence, LightRecurrence
 from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, gradient_evaluations
-from dcao.ritz import RitzPairs, Which, ritz_pairs
+from dcao.spectra.recurrences import FullRecurrence, LightRecurrence
+from dcao.spectra.ritz import RitzPairs, Which, ritz_pairs
 from dcao.vectors import random_vector
 
 # Share of a fresh random direction in a start made of previous Ritz vectors. Without it a start inside an invariant

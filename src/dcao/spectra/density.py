@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcao.lanczos import LanczosStatus, lanczos
 from dcao.operators.base import LinearOperator, LossFn
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.spectra.lanczos import LanczosStatus, lanczos
 from dcao.vectors import DEFAULT_SEED, random_vector, seeded
 
 

@@ -10,9 +10,9 @@ import math
 import torch
 from torch.optim import Optimizer
 
-from dcao.optimizer_models import optimizer_model
-from dcao.optimizer_record import Group, OptimizerModel
-from dcao.step_dynamics import StepDynamics
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.model import Group, OptimizerModel
+from dcao.updates.registry import optimizer_model
 
 
 def stability_threshold(optimizer: Optimizer, *, group: int = 0) -> float:

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dcao.basis import product
 from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, LossFn, gradient_evaluations
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.spectra.recurrences import product
 from dcao.vectors import DEFAULT_SEED, random_vector, seeded
 
 TraceMethod = Literal["hutchinson", "hutch++"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dcao.operators.base import LinearOperator
-from dcao.ritz import Projection
+from dcao.spectra.ritz import Projection
 
 
 class FullRecurrence:

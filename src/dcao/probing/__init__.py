@@ -1,0 +1,1 @@
+"""One probe: from a batch of the training to a CurvatureEstimate, without a trace."""

@@ -1,0 +1,101 @@
+"""ProbeLoader: batches for probes drawn from a loader, in place of the training batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcao.isolation import RngState, restore_rng, seeded_rng
+from dcao.probing.batch import ProbeBatch
+
+
+class ProbeLoader:
+    """Batches for probes drawn from a loader, in place of the training batch.
+
+    A probe on independent batches measures the load by its definition (design of the measure: every pair of different
+    batches) and costs two gradient evaluations a batch.
+
+    Args:
+        loader: Any re-iterable of batches, such as a DataLoader. It is started again when it ends.
+        batch_loss: ``batch_loss(batch)`` returns the mean loss of a batch with its graph.
+        num_batches: Batches a probe.
+        batch_size: ``batch_size(batch)`` returns its size, which weights ragged batches; default: the length of the
+            first tensor in the batch.
+        seed: Shuffling of the loader draws from this seed, not from the training's random stream.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        batch_loss: Callable[[Any], Tensor],
+        *,
+        num_batches: int = 4,
+        batch_size: Callable[[Any], float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if num_batches < 1:
+            raise ValueError(f"num_batches must be at least 1, got {num_batches}")
+        if isinstance(loader, Iterator):
+            raise TypeError("loader must be re-iterable, such as a DataLoader or a list, got a one-pass iterator")
+        self.loader, self.batch_loss, self.num_batches, self.seed = loader, batch_loss, num_batches, seed
+        self.batch_size = batch_size or first_length
+        self._epoch, self._position = 0, 0
+        self._iterator: Iterator[Any] | None = None
+
+    def draw(self, rng_state: RngState) -> list[ProbeBatch]:
+        """The next batches; call it inside :func:`leave_no_trace`."""
+        drawn = [self._next(rng_state) for _ in range(self.num_batches)]
+        batches = []
+        for batch in drawn:
+            batches.append(self._as_probe_batch(batch, rng_state))
+            rng_state = _fresh_streams(rng_state)  # a dropout mask that batches share would count as signal
+        return batches
+
+    def state_dict(self) -> dict[str, int]:
+        """Position in the loader."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go back to a position; the loader is read up to it at the next draw."""
+        self._iterator, self._epoch, self._position = None, state["epoch"], state["position"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_iterator": None}
+
+    def _next(self, rng_state: RngState) -> Any:
+        for _ in range(2):
+            if self._iterator is None:
+                restore_rng(seeded_rng(self.seed + self._epoch, like=rng_state))
+                self._iterator = iter(self.loader)
+                for _ in range(self._position):
+                    next(self._iterator, None)
+            for batch in self._iterator:
+                self._position += 1
+                return batch
+            self._iterator, self._epoch, self._position = None, self._epoch + 1, 0
+        raise ValueError("the probe's loader gave no batch; it must hold at least one")
+
+    def _as_probe_batch(self, batch: Any, rng_state: RngState) -> ProbeBatch:
+        return ProbeBatch(
+            loss_fn=lambda: self.batch_loss(batch), weight=float(self.batch_size(batch)), rng_state=rng_state
+        )
+
+
+def _fresh_streams(state: RngState) -> RngState:
+    """Streams independent of ``state``'s and determined by it."""
+    generator = torch.Generator("cpu")
+    generator.set_state(state.cpu)
+    return seeded_rng(int(torch.randint(2**62, (), generator=generator, device="cpu")), like=state)
+
+
+def first_length(batch: Any) -> int:
+    """Length of the first tensor in a batch (a tensor, or a nested sequence or mapping of them)."""
+    if isinstance(batch, Tensor):
+        return len(batch)
+    parts = batch.values() if isinstance(batch, dict) else batch
+    if isinstance(parts, str) or not isinstance(parts, Iterable):
+        raise TypeError(f"cannot tell the size of a batch of type {type(batch).__name__}; pass batch_size=")
+    return first_length(next(iter(parts)))

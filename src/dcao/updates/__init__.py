@@ -1,0 +1,1 @@
+"""What each optimizer makes of a gradient, and where that stops being stable."""
