@@ -29,9 +29,9 @@ import numpy as np
 import torch
 
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import run
+from dcao_lab.runs.runner import run
+from dcao_lab.runs.store import RunStore
 from dcao_lab.statistics import bootstrap_interval
-from dcao_lab.store import RunStore
 from dcao_lab.study.recipes.parts import EVALUATIONS
 from dcao_lab.workloads import WORKLOADS, Batch, Problem, StartRequest, WorkloadInfo
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dcao.spectra.lanczos import lanczos
 from dcao.operators import HessianOperator, LinearOperator
+from dcao.spectra.lanczos import lanczos
 
 RESULTS = Path(__file__).parent / "results"
 

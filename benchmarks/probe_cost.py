@@ -30,8 +30,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dcao.spectra.lanczos import lanczos
 from dcao.operators import make_hessian
+from dcao.spectra.lanczos import lanczos
 from step_probe import print_step_probes, step_probe_rows
 from workloads import WORKLOADS, Workload, cross_entropy
 

@@ -1,6 +1,6 @@
 """``python -m dcao_lab``: the same as ``dcao-lab``."""
 
-from dcao_lab.cli import main
+from dcao_lab.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from dcao_lab import jsontext
 from dcao_lab.errors import LabError
+from dcao_lab.files import jsontext
 
 FORMAT = 4  # raise it when the same config would train differently: old runs are then done again
 
@@ -27,7 +27,7 @@ class RunConfig:
         num_steps: Training steps, at most.
         eval_every: Steps from one evaluation to the next; there is one before the first step and one at the end.
         settings: The optimizer's other hyperparameters by name, where they are not its defaults; a dict will do.
-        schedule: Name in ``dcao_lab.schedules.SCHEDULES``: how the learning rate goes on from the initial one.
+        schedule: Name in ``dcao_lab.runs.schedules.SCHEDULES``: how the learning rate goes on from the initial one.
         budget: Gradient evaluations, probes and the like included, after which training ends; None: no such end.
         batch_size: Examples a step; None takes the workload's own.
         init_scale: Factor of every initial weight matrix (biases and norms stay).

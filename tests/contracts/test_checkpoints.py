@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from contract_cases import (
+from torch import nn, optim
+from torch.optim import lr_scheduler
+
+from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
+from helpers.contract_cases import (
     BATCHES,
     FEW_CASES,
     MEASURES,
@@ -29,10 +33,6 @@ from contract_cases import (
     trainable,
     watching,
 )
-from torch import nn, optim
-from torch.optim import lr_scheduler
-
-from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
 
 BEFORE, AFTER = 7, 7  # neither a multiple of the probing interval
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from contract_cases import (
+from torch import nn
+
+from dcao import DCAO, policies
+from helpers.cases import Attention
+from helpers.contract_cases import (
     MEASURES,
     WHERE,
     Run,
@@ -19,10 +23,6 @@ from contract_cases import (
     trainable,
     watching,
 )
-from torch import nn
-
-from cases import Attention
-from dcao import DCAO, policies
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contract_cases import (
+from torch import optim
+
+from dcao import DCAO, policies
+from helpers.contract_cases import (
     ALL_CASES,
     DCAO_WAYS,
     FEW_CASES,
@@ -22,9 +25,6 @@ from contract_cases import (
     trainable,
     watching,
 )
-from torch import optim
-
-from dcao import DCAO, policies
 
 NUM_STEPS = 30
 

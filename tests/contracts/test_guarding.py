@@ -10,7 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from contract_cases import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+
+from dcao import DCAO, MemoryRecorder, policies
+from helpers.contract_cases import (
     BATCHES,
     DCAO_WAYS,
     FEW_CASES,
@@ -24,11 +29,6 @@ from contract_cases import (
     snapshot,
     watching,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import lr_scheduler
-
-from dcao import DCAO, MemoryRecorder, policies
 
 POISONS: dict[str, Callable[[Tensor], Tensor]] = {
     "nan-loss": lambda loss: loss * float("nan"),

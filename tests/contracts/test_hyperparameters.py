@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from contract_cases import Run, case_name, dcao_run, named
 from torch import nn, optim
 
 from dcao import DCAO, Decision, Hyperparameters, Observation, policies
-from optimizer_cases import OptimizerCase
+from helpers.contract_cases import Run, case_name, dcao_run, named
+from helpers.optimizer_cases import OptimizerCase
 
 
 class Scripted:

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from contract_cases import (
+from torch import Tensor, nn, optim
+
+from dcao import DCAO, policies
+from helpers.contract_cases import (
     BATCHES,
     MEASURES,
     NAMED_CASES,
@@ -27,9 +30,6 @@ from contract_cases import (
     trainable,
     watching,
 )
-from torch import Tensor, nn, optim
-
-from dcao import DCAO, policies
 
 HVP_KINDS = ("auto", "exact", "central", "forward")
 

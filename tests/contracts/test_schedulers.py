@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from contract_cases import (
+from torch.optim import Optimizer, lr_scheduler
+
+from dcao import DCAO, policies
+from helpers.contract_cases import (
     FEW_CASES,
     NAMED_CASES,
     Run,
@@ -22,9 +25,6 @@ from contract_cases import (
     seed_everything,
     watching,
 )
-from torch.optim import Optimizer, lr_scheduler
-
-from dcao import DCAO, policies
 
 NUM_STEPS = 14
 

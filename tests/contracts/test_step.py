@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contract_cases import (
+from torch import nn, optim
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from dcao import DCAO
+from helpers.contract_cases import (
     BATCHES,
     FEW_CASES,
     IMPLEMENTATION_CASES,
@@ -21,10 +25,6 @@ from contract_cases import (
     trainable,
     watching,
 )
-from torch import nn, optim
-from torch.optim.optimizer import register_optimizer_step_post_hook
-
-from dcao import DCAO
 
 # --- foreach, fused, capturable
 

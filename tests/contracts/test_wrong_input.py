@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from contract_cases import BATCHES, Lion, dcao_run, named
 from torch import Tensor, nn, optim
 
 import dcao
 from dcao import DCAO, ProbeLoader, policies, schedules
+from helpers.contract_cases import BATCHES, Lion, dcao_run, named
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cases import NETWORK_CASES, NETWORKS
 from dcao.operators import GGNOperator, HessianOperator
 from dcao.spectra.hessian import hessian_spectrum
 from dcao.spectra.trace import hessian_trace
+from helpers.cases import NETWORK_CASES, NETWORKS
 
 sparse = pytest.importorskip("scipy.sparse.linalg")
 NUM_PAIRS = 3

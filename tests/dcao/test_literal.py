@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from cases import NETWORKS, NetworkCase, Problem
 from dcao import DCAO, MemoryRecorder
-from reference import LiteralSettings, dense_hessian, literal_by_hand
+from helpers.cases import NETWORKS, NetworkCase, Problem
+from helpers.reference import LiteralSettings, dense_hessian, literal_by_hand
 
 
 def tiny() -> nn.Module:

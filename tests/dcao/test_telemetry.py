@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, optim
 
-from cases import NETWORKS
 from dcao import (
     DCAO,
     CurvatureEstimate,
@@ -31,6 +30,7 @@ from dcao import (
     replay,
 )
 from dcao.policies import Decision, Hyperparameters, Observation
+from helpers.cases import NETWORKS
 
 HERE = Hyperparameters(lr=0.1, momentum=None, weight_decay=0.01)
 ESTIMATE = CurvatureEstimate(

@@ -6,7 +6,7 @@ import pytest
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
-from lab_runs import small_config
+from helpers.lab_runs import small_config
 
 CHANGES = {
     "workload": "digits_cnn",

@@ -1,7 +1,7 @@
 """The optimizers to compare, by name. The only place where the lab builds a ``dcao.DCAO``."""
 
 from dcao_lab.baselines.base import Baseline, BuildRequest
-from dcao_lab.baselines.dcao_arms import watch
+from dcao_lab.baselines.dcao.arms import watch
 from dcao_lab.baselines.registry import BASELINES
 from dcao_lab.errors import look_up
 

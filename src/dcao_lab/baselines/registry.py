@@ -4,7 +4,7 @@ from dcao_lab.baselines import second_order, third_party, torch_bases
 from dcao_lab.baselines.adler import ADLER_RECIPE
 from dcao_lab.baselines.base import Baseline
 from dcao_lab.baselines.cdat import CDAT_RECIPE
-from dcao_lab.baselines.dcao_arms import literal, steered
+from dcao_lab.baselines.dcao.arms import literal, steered
 from dcao_lab.baselines.kfac import KFAC_RECIPE
 from dcao_lab.baselines.muon import MUON
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcao_lab.report.analysis.spread import spread_shares
-from dcao_lab.runner import StoredRun
-from dcao_lab.training import EvaluationPoint
+from dcao_lab.runs.runner import StoredRun
+from dcao_lab.runs.training import EvaluationPoint
 
 NUM_GRID = 300
 Read = Callable[[EvaluationPoint], float | None]

@@ -18,7 +18,7 @@ from dcao_lab.report.analysis.view import spelled
 from dcao_lab.report.figures.stability import FEW_ARMS, own_edge, raw_product, trace_of
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.words import crowding
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study import Variation
 
 MOST_FAMILIES = 4  # so many stand beside each other

@@ -15,7 +15,7 @@ from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.words import crowding
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 Styles = dict[str, LineStyle]
 EVALUATIONS = Axis(label="gradient evaluations")

@@ -9,8 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
-from dcao_lab import jsontext
 from dcao_lab.errors import LabError
+from dcao_lab.files import jsontext
+from dcao_lab.files.whole import write_whole
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, spelled
@@ -24,7 +25,6 @@ from dcao_lab.report.words.comparing import task_sentences
 from dcao_lab.report.words.headlines import headlines
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.result import StudyResult
-from dcao_lab.wholefiles import write_whole
 
 HERE = Path(__file__).parent
 PAGE = "index.html"

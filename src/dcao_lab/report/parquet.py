@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcao_lab import jsontext
-from dcao_lab.runner import StoredRun
+from dcao_lab.files import jsontext
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
 
 RUNS = "runs.parquet"

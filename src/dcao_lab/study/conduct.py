@@ -9,11 +9,11 @@ from rich.console import Console
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
-from dcao_lab.executors import Executor
-from dcao_lab.outcomes import describe
-from dcao_lab.progress import MAX_WORKER_BARS, show_progress
-from dcao_lab.runner import RunResult, load
-from dcao_lab.store import RunState, RunStore
+from dcao_lab.execution.executors import Executor
+from dcao_lab.execution.outcomes import describe
+from dcao_lab.execution.progress import MAX_WORKER_BARS, show_progress
+from dcao_lab.runs.runner import RunResult, load
+from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.locks import database_errors_said

@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from dcao_lab import jsontext
 from dcao_lab.config import Settings, sorted_settings
 from dcao_lab.errors import LabError
+from dcao_lab.files import jsontext
 
 FORMAT = 1  # raise it when the same study would be made of other runs
 _OTHER_VERSION = (

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import expected_steps
+from dcao_lab.runs.runner import expected_steps
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.plan import finals, trials, watched
 from dcao_lab.study.result import PlannedRun

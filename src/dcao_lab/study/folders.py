@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dcao_lab import jsontext
 from dcao_lab.errors import LabError
-from dcao_lab.store import RunStore
+from dcao_lab.files import jsontext
+from dcao_lab.files.whole import write_whole
+from dcao_lab.runs.store import RunStore
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.plan import Choices
 from dcao_lab.study.result import Absence
-from dcao_lab.wholefiles import write_whole
 
 STUDY = "study.json"
 CHOICES = "choices.json"

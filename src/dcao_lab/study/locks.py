@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dcao_lab.errors import LabError
-from dcao_lab.filelocks import locked
+from dcao_lab.files.locks import locked
 
 _EVERYBODY = 0xDCA0  # key of the lock that all share
 _NOTICE_A_LOST_MACHINE = ("tcp_keepalives_idle = 60", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 6")

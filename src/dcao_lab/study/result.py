@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Task, Variation
 
 Phase = Literal["trial", "final", "watched"]

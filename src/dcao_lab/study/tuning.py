@@ -16,9 +16,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dcao_lab import jsontext
 from dcao_lab.config import RunConfig
-from dcao_lab.runner import Outcome, RunResult
+from dcao_lab.files import jsontext
+from dcao_lab.runs.runner import Outcome, RunResult
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.design import Point, distributions, search_space
 from dcao_lab.study.locks import open_locks

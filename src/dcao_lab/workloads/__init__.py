@@ -1,28 +1,30 @@
 """The workloads, by name."""
 
 from dcao_lab.errors import look_up
-from dcao_lab.workloads import (
-    cifar,
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
+from dcao_lab.workloads.embedded import (
     digits_cnn,
     digits_eos_ce,
     digits_eos_mse,
     digits_mlp,
     digits_resnet,
     digits_vit,
-    imagenet,
     mnist1d_conv,
     mnist1d_mlp,
+    pydoc_gpt,
+    pydoc_lstm,
+)
+from dcao_lab.workloads.full_size import (
+    cifar,
+    imagenet,
     mnist_cnn,
     mnist_mlp,
     ptb_lstm,
     ptb_transformer,
-    pydoc_gpt,
-    pydoc_lstm,
     wikitext2_gpt2,
     wikitext2_lstm,
     wikitext2_transformer,
 )
-from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
 
 __all__ = [
     "WORKLOADS",

@@ -16,6 +16,8 @@ from dcao_lab.workloads.base import (
     refuse_label_noise,
     require_batch_size,
 )
+from dcao_lab.workloads.data.textfiles import TextSource
+from dcao_lab.workloads.data.words import WordCorpus, read_words
 from dcao_lab.workloads.language_stream import (
     Step,
     StreamBatch,
@@ -26,8 +28,6 @@ from dcao_lab.workloads.language_stream import (
     stream_loss,
     token_loss,
 )
-from dcao_lab.workloads.language_words import WordCorpus, read_words
-from dcao_lab.workloads.textfiles import TextSource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ from dcao_lab.workloads.base import (
     shuffled_batches,
 )
 from dcao_lab.workloads.classification import moved, noisy_labels
-from dcao_lab.workloads.vision_augment import crop_and_flip, normalised
-from dcao_lab.workloads.vision_data import VisionSource, held_out, load_images
-from dcao_lab.workloads.vision_files import Images
+from dcao_lab.workloads.data.augment import crop_and_flip, normalised
+from dcao_lab.workloads.data.image_files import Images
+from dcao_lab.workloads.data.images import VisionSource, held_out, load_images
 
 EVALUATION_BATCH = 500
 

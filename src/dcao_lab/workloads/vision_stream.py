@@ -22,10 +22,10 @@ from dcao_lab.workloads.base import (
     shuffled_batches,
 )
 from dcao_lab.workloads.classification import noisy_labels
-from dcao_lab.workloads.datafiles import unreadable_is_clear
+from dcao_lab.workloads.data.augment import center_crop, draw_crops, normalised, random_crop
+from dcao_lab.workloads.data.folders import unreadable_is_clear
+from dcao_lab.workloads.data.images import VisionSource, check_labels, held_out, load_rows, open_image
 from dcao_lab.workloads.vision import batched_metrics
-from dcao_lab.workloads.vision_augment import center_crop, draw_crops, normalised, random_crop
-from dcao_lab.workloads.vision_data import VisionSource, check_labels, held_out, load_rows, open_image
 
 EVALUATION_BATCH = 128
 BATCHES_AHEAD = 2  # decoded while one trains; no more images than these are in memory

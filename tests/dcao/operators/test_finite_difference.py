@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from cases import NETWORKS, SMOOTH_CASES
 from dcao.operators import FiniteDifferenceOperator, HessianOperator, default_step_length
+from helpers.cases import NETWORKS, SMOOTH_CASES
 
 
 def ones(problem, dtype=torch.float64):

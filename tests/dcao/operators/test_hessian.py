@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from cases import NETWORKS
 from dcao.operators import FiniteDifferenceOperator, HessianOperator, Unsupported, make_hessian
+from helpers.cases import NETWORKS
 
 
 class Once(torch.autograd.Function):

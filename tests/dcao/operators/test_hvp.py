@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cases import NETWORKS
-from dcao.spectra.lanczos import lanczos
 from dcao.operators import HessianOperator, make_hessian
+from dcao.spectra.lanczos import lanczos
+from helpers.cases import NETWORKS
 
 
 def test_auto_is_exact_where_torch_can():

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cases import NETWORK_CASES, NETWORKS, SMOOTH_CASES
 from dcao.operators import (
     BatchedOperator,
     FiniteDifferenceOperator,
@@ -14,7 +13,8 @@ from dcao.operators import (
     PreconditionedOperator,
     batched_hessian,
 )
-from reference import dense_hessian, dense_matrix
+from helpers.cases import NETWORK_CASES, NETWORKS, SMOOTH_CASES
+from helpers.reference import dense_hessian, dense_matrix
 
 
 def by_name(case):

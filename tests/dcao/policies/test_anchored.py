@@ -9,7 +9,7 @@ import pytest
 
 from dcao import policies
 from dcao.policies import Hyperparameters
-from policy_cases import HERE, run, seen
+from helpers.policy_cases import HERE, run, seen
 
 # beta <- beta * (1 - alpha * (s - target)); weight_decay <- weight_decay * (1 + alpha * (s - target)); alpha 0.1,
 # target 1.5, from 0.9 and 0.01, worked by hand

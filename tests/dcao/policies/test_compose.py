@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcao import policies
-from policy_cases import HERE, run, seen
+from helpers.policy_cases import HERE, run, seen
 
 
 def test_composed_rules_all_see_the_same_s_and_move_their_own_field():

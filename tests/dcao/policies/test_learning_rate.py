@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dcao import policies
-from policy_cases import HERE, run, seen
+from helpers.policy_cases import HERE, run, seen
 
 # eta <- eta * clip(C_target / s, gamma_down, gamma_up), worked by hand: target 1.5, [0.8, 1.1], eta 0.1
 TABLE = [

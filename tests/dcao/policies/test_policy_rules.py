@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dcao import policies
 from dcao.policies import Hyperparameters
-from policy_cases import HERE, OBSERVATIONS, POLICY_CASES, seen
+from helpers.policy_cases import HERE, OBSERVATIONS, POLICY_CASES, seen
 
 over_policies = pytest.mark.parametrize("case", POLICY_CASES, ids=lambda case: case.name)
 

@@ -4,14 +4,14 @@ import math
 import numpy as np
 import pytest
 
-import paper_cases
-from crowded_studies import MANY, RATES, ablation
+import helpers.paper_cases as paper_cases
 from dcao_lab.paper import comparison_figures, gain_figures, solution_figures, trace_figures, training_figures
 from dcao_lab.paper.curves import band, density_grid
 from dcao_lab.paper.style import styles
 from dcao_lab.report.analysis.solutions import smoothed_density
 from dcao_lab.report.numbers import analyse
 from dcao_lab.study import Variation
+from helpers.crowded_studies import MANY, RATES, ablation
 
 TASK, ARM = paper_cases.TASKS[0], paper_cases.ARMS[0]
 

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import paper_cases
+import helpers.paper_cases as paper_cases
 from dcao_lab.paper import trace_figures
 from dcao_lab.paper.style import styles
 from dcao_lab.report.figures.stability import own_edge
 from dcao_lab.report.numbers import analyse
 from dcao_lab.study import Arm
-from report_studies import planned, result_of, stored, study
+from helpers.report_studies import planned, result_of, stored, study
 
 PROBES = tuple(paper_cases.record(step, 1.0, 10.0) for step in range(3))
 

@@ -12,7 +12,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-import paper_cases
+import helpers.paper_cases as paper_cases
 from dcao_lab.paper import write_paper
 from dcao_lab.paper.latex import escape
 

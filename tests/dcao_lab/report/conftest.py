@@ -1,8 +1,8 @@
 import pytest
 
 from dcao_lab.report import write_study_report
-from dcao_lab.store import RunStore
-from report_studies import real_study
+from dcao_lab.runs.store import RunStore
+from helpers.report_studies import real_study
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from dcao_lab.report.analysis.targets import reachings
 from dcao_lab.report.analysis.tuning import tunings
 from dcao_lab.report.analysis.view import Place, view
 from dcao_lab.study import Tuning, Variation
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, task
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, task
 
 MLP = "digits_mlp"
 

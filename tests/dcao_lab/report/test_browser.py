@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from crowded_studies import MANY, ablation
 from dcao_lab.report import write_study_report
-from lab_runs import HOSTILE
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
+from helpers.crowded_studies import MANY, ablation
+from helpers.lab_runs import HOSTILE
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = shutil.which("chromium")

@@ -5,13 +5,13 @@ from html.parser import HTMLParser
 import pyarrow.parquet as pq
 import pytest
 
-from crowded_studies import MANY, RATES, ablation
 from dcao_lab.errors import LabError
 from dcao_lab.report import write_study_report
 from dcao_lab.report.analysis.leading import MOST_LEADING
 from dcao_lab.study import StudyResult, Variation
-from lab_runs import HOSTILE
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, with_hostile_names
+from helpers.crowded_studies import MANY, RATES, ablation
+from helpers.lab_runs import HOSTILE
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, with_hostile_names
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from crowded_studies import MANY, ablation, families_study
 from dcao_lab.report.analysis.colors import color_numbers
 from dcao_lab.report.analysis.comparisons import comparisons
 from dcao_lab.report.analysis.gains import MOST_CONDITIONS, gains
@@ -11,7 +10,8 @@ from dcao_lab.report.analysis.leading import MOST_LEADING, leading
 from dcao_lab.report.analysis.results import results
 from dcao_lab.report.analysis.view import view
 from dcao_lab.study import Variation
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+from helpers.crowded_studies import MANY, ablation, families_study
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
 
 
 def leading_of(result):

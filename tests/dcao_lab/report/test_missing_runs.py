@@ -1,6 +1,6 @@
 from dcao_lab.report.tables.runs import missing
 from dcao_lab.study.result import Absence, StudyResult
-from report_studies import ADAMW, SGD, planned, study
+from helpers.report_studies import ADAMW, SGD, planned, study
 
 
 def test_missing_runs_of_one_reason_are_one_row():

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from crowded_studies import ablation
 from dcao_lab.paper.tables import tables
 from dcao_lab.report.analysis.results import results
 from dcao_lab.report.analysis.untuned import LEAST_SWEEP, untuned
@@ -13,7 +12,8 @@ from dcao_lab.report.build import build_context
 from dcao_lab.report.numbers import analyse
 from dcao_lab.report.words.untuned import untuned as sentences
 from dcao_lab.study import Variation
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, task
+from helpers.crowded_studies import ablation
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, task
 
 COSINE = replace(ADAMW, name="adamw+cosine", title="AdamW + cosine", schedule="cosine")
 GPT = task("pydoc_gpt")

@@ -7,7 +7,7 @@ from dcao_lab.report.words.comparing import task_sentences
 from dcao_lab.report.words.headlines import headlines
 from dcao_lab.report.words.measured import coverage
 from dcao_lab.study import Variation
-from report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from binomial import within_binomial_limits
 from dcao_lab.statistics import bootstrap_interval
+from helpers.binomial import within_binomial_limits
 
 
 def covers(interval, truth):

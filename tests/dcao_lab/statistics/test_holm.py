@@ -3,8 +3,8 @@ import gc
 import numpy as np
 import pytest
 
-from binomial import within_binomial_limits
 from dcao_lab.statistics import compare, holm
+from helpers.binomial import within_binomial_limits
 
 
 def with_p(p_value):

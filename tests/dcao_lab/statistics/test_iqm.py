@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from binomial import within_binomial_limits
 from dcao_lab.errors import LabError
 from dcao_lab.statistics import interquartile_mean
+from helpers.binomial import within_binomial_limits
 
 
 def test_hand_worked_example():

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from binomial import within_binomial_limits
 from dcao_lab.errors import LabError
 from dcao_lab.statistics import compare
+from helpers.binomial import within_binomial_limits
 
 FAST = {"num_resamples": 99}  # where the interval is not what is tested
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from binomial import within_binomial_limits
 from dcao_lab.errors import LabError
 from dcao_lab.statistics import rank_arms
+from helpers.binomial import within_binomial_limits
 
 # Demšar 2006, table 6: AUC of four decision trees on 14 data sets. In the one row with a fourth digit the printed
 # values are equal and the ranks are not: his mean ranks need 2 and 3 there.

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
-from binomial import within_binomial_limits
 from dcao_lab.errors import LabError
 from dcao_lab.statistics import TargetTimes, log_rank, median_time_to_target
+from helpers.binomial import within_binomial_limits
 
 
 def runs(arm, text):

@@ -7,7 +7,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.study import Task, Variation
 from dcao_lab.study.conduct import Selection, conduct, failures, load_study
 from dcao_lab.study.folders import StudyFolder
-from lab_studies import HereExecutor, silent, tinier_study, tiny_study
+from helpers.lab_studies import HereExecutor, silent, tinier_study, tiny_study
 
 
 def do(study, out, executor=None, **options):

@@ -10,7 +10,7 @@ from dcao_lab.study import Arm, StudyConfig, Task, Variation
 from dcao_lab.study.plan import finals, trials, watched
 from dcao_lab.study.recipes import get_recipe
 from dcao_lab.workloads import StartRequest, get_workload
-from lab_studies import tiny_study
+from helpers.lab_studies import tiny_study
 
 CHOICES = {("digits_mlp", "adamw"): {"lr": 0.01, "beta1": 0.8}, ("digits_mlp", "dcao:adamw"): {"lr": 0.02}}
 

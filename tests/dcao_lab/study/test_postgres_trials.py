@@ -6,21 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-import lab_studies
-from dcao_lab.store import RunState, RunStore
+from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.conduct import load_study
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import trials
 from dcao_lab.study.tuning import Trials
-from lab_studies import ended, tiny_study
-from postgres import postgres_server
+from helpers import TESTS
+from helpers.lab_studies import ended, tiny_study
+from helpers.postgres import postgres_server
 
-WORKER = Path(lab_studies.__file__).with_name("study_worker.py")
 PLANNED = {run.config for run in trials(tiny_study())}
 
 
@@ -42,8 +40,8 @@ def url(server):
 
 
 def start(out, url):
-    command = [sys.executable, str(WORKER), str(out), url]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "helpers.study_worker", str(out), url]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TESTS)
 
 
 def finish(process):

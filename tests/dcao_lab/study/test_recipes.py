@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from dcao_lab.baselines import BASELINES, BuildRequest
-from dcao_lab.baselines.dcao_settings import CEILING_DEFAULTS
+from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS
 from dcao_lab.errors import LabError
 from dcao_lab.study import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs

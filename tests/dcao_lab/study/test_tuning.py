@@ -7,7 +7,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.study import Arm
 from dcao_lab.study.plan import trials
 from dcao_lab.study.tuning import Candidate, Trials, best
-from lab_studies import ended, tiny_study
+from helpers.lab_studies import ended, tiny_study
 
 PAIR = ("digits_mlp", "adamw")
 ONE_ARM = tiny_study(arms=(Arm(name="adamw", title="AdamW", optimizer="adamw"),))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from dcao_lab.report.analysis.view import Place, StudyView
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcao_lab.report.analysis.spread import Spread, spread, spread_shares
 from dcao_lab.report.analysis.view import Place, StudyView, final_metric, ranking
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.statistics import Interval, bootstrap_interval
 from dcao_lab.workloads import WorkloadInfo
 

@@ -10,7 +10,7 @@ from scipy.ndimage import median_filter
 
 import dcao
 from dcao_lab.report.analysis.view import Place, StudyView
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 EDGE = 2.0
 SMOOTHING = 9  # probes in the running median of s

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from dcao_lab.report.analysis.view import Place, StudyView
-from dcao_lab.runner import Outcome, StoredRun
+from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.statistics import LogRank, TargetMedian, TargetTimes, log_rank, median_time_to_target
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dcao_lab.report.analysis.robustness import is_near
 from dcao_lab.report.analysis.view import StudyView, final_metric, ranking
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.config import Variation
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dcao_lab.baselines import Baseline, get_baseline
-from dcao_lab.runner import Outcome, StoredRun
+from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
 from dcao_lab.workloads import WorkloadInfo, get_workload

@@ -11,8 +11,8 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.spread import spread, spread_shares
 from dcao_lab.report.figures.base import Figure, log_axis, metric_axis, rounded, thinned, to_json, with_extras
 from dcao_lab.report.figures.styles import Style, Styles
-from dcao_lab.runner import StoredRun
-from dcao_lab.training import EvaluationPoint
+from dcao_lab.runs.runner import StoredRun
+from dcao_lab.runs.training import EvaluationPoint
 from dcao_lab.workloads import WorkloadInfo
 
 MAX_CURVE_POINTS = 60

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dcao_lab.report.figures.base import Figure, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Styles
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 TITLES = {"lr": "learning rate", "momentum": "momentum", "weight_decay": "weight decay"}
 

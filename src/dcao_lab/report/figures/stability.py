@@ -14,7 +14,7 @@ from dcao_lab.report.analysis.stability import (
 )
 from dcao_lab.report.figures.base import EDGE_COLOR, Figure, add_edge, log_axis, rounded, thinned, to_json
 from dcao_lab.report.figures.styles import Style, Styles
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 FEW_ARMS = 6  # so many are drawn with a dot a probe
 

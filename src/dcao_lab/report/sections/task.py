@@ -19,7 +19,7 @@ from dcao_lab.report.sections.base import Context, filled, panel, section
 from dcao_lab.report.sections.solutions import solutions
 from dcao_lab.report.tables import results
 from dcao_lab.report.words import crowding
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.config import Variation
 
 MOST_TOGETHER = 12  # arms of a sweep in one figure

@@ -9,7 +9,7 @@ from dcao_lab.report.figures.styles import grey_first
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Context, panel, section
 from dcao_lab.report.words import crowding
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 
 FEW_COLUMNS, MOST_COLUMNS = 3, 4
 TRACES = {

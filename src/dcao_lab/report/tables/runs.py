@@ -8,7 +8,7 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.view import final_metric
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.tables.base import Context, table
-from dcao_lab.runner import StoredRun
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
 
 MOST_RUNS = 3000  # rows of the page's table; all of them are in the Parquet beside it

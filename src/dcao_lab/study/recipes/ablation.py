@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from dcao_lab.baselines.dcao_settings import HYPERPARAMETERS
+from dcao_lab.baselines.dcao.settings import HYPERPARAMETERS
 from dcao_lab.config import Setting
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary

@@ -1,0 +1,135 @@
+"""DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
+
+from typing import Any
+
+import torch
+
+import dcao
+from dcao_lab.baselines.base import Baseline, BuildRequest
+from dcao_lab.baselines.dcao.averaging import AveragedDCAO
+from dcao_lab.baselines.dcao.policies import make_policy
+from dcao_lab.baselines.dcao.settings import (
+    CEILING_DEFAULTS,
+    in_numbers,
+    known_settings,
+    library_defaults,
+    moved,
+)
+from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.space import Continuous
+from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
+from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
+from dcao_lab.workloads import Problem
+
+WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+PROBING = ("measure", "k", "every")  # settings that say what is measured and when, whatever is made of it
+LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
+LITERAL_DEFAULTS: dict[str, Setting] = {
+    "every": LITERAL_EVERY,
+    "k": TOP_K,
+    **library_defaults(dcao.DCAO.literal, "target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd"),
+}
+CEILING_SPACE = {
+    "target": Continuous(low=2.0, high=32.0, default=CEILING_DEFAULTS["target"]),
+    "max_relative_step": Continuous(low=0.03, high=0.3, default=CEILING_DEFAULTS["max_relative_step"]),
+}
+LITERAL_TARGET = Continuous(low=1.0, high=1.8, default=LITERAL_DEFAULTS["target"], is_log=False)  # the proposal's range
+
+
+def steered(base: TorchBase) -> Baseline:
+    """The optimizer inside DCAO: as we recommend it where no setting is given.
+
+    As hard to tune as its base: the two limits take the place of the lr, which has no effect, and of the momentum.
+    """
+
+    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        settings = in_numbers(request.settings, problem)
+        known = {**base.defaults, **known_settings(settings)}
+        rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
+        values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
+        optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
+        options = _options(set(settings) - set(base.defaults) - {"average"}, values, request.num_steps)
+        options = {**probing(request), **options}
+        if values["average"]:
+            return AveragedDCAO(optimizer, problem.model, values["average"], **options)
+        return dcao.DCAO(optimizer, **options)
+
+    title = f"DCAO({base.title})"
+    return _around(
+        base,
+        name=f"dcao:{base.name}",
+        title=title,
+        build=build,
+        space={"weight_decay": base.space["weight_decay"], **CEILING_SPACE},
+        evaluations_per_step=1.0,
+        source="this repository: dcao.DCAO",
+        probes=dcao.schedules.usual,  # what DCAO probes by; its own measure costs one evaluation a probe
+    )
+
+
+def literal(base: TorchBase) -> Baseline:
+    """The optimizer inside the proposal's algorithm to the letter: raw eta * lambda_max.
+
+    As hard to tune as its base: the target takes the place of the momentum.
+    """
+
+    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        values = complete(title, in_numbers(request.settings, problem), {**base.defaults, **LITERAL_DEFAULTS})
+        optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
+        options = _only(values, LITERAL_DEFAULTS)
+        return dcao.DCAO.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
+
+    title = f"literal DCAO({base.title})"
+    own = {name: base.space[name] for name in ("lr", "weight_decay")}
+    return _around(
+        base,
+        name=f"dcao-literal:{base.name}",
+        title=title,
+        build=build,
+        space={**own, "target": LITERAL_TARGET},
+        evaluations_per_step=1.2,
+        source="the proposal, section 3.2; dcao.DCAO.literal",
+    )
+
+
+def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCAO:
+    """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
+
+    Raises:
+        LabError: The optimizer is none of torch's that have a stability threshold.
+    """
+    base = optimizer.base if isinstance(optimizer, dcao.DCAO) else optimizer
+    if type(base) not in WATCHED:  # a subclass may step otherwise, as K-FAC does
+        raise LabError(
+            f"DCAO knows no stability threshold of {type(base).__name__}; choose sgd, adam, adamw or one of DCAO's arms"
+        )
+    return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
+
+
+def _around(base: TorchBase, **facts: Any) -> Baseline:
+    """A baseline that wraps ``base``, and what the two kinds of it do not share."""
+    return Baseline(family=base.name, is_wrapped=True, lr=base.space["lr"].default, **facts)
+
+
+def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, object]:
+    """Arguments of DCAO for the settings that are ``given``, so that its own defaults decide wherever none is."""
+    options: dict[str, object] = {name: values[name] for name in ("measure", "k") if name in given}
+    if values["every"]:
+        options["every"] = values["every"]
+    if given <= set(PROBING):
+        return {**options, "total_steps": num_steps}
+    _refuse_idle_rules(values)
+    options.setdefault("every", dcao.schedules.usual(num_steps))  # DCAO itself is not told the length beside a policy
+    return {**options, "policy": make_policy(values, num_steps)}
+
+
+def _refuse_idle_rules(values: Settings) -> None:
+    """A rule multiplies: from 0 it leads nowhere."""
+    for rule, names in {"momentum": ("momentum", "beta1"), "weight_decay": ("weight_decay",)}.items():
+        if rule in moved(values["rules"]) and not any(values.get(name) for name in names):
+            raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
+
+
+def _only(values: Settings, names: Settings) -> dict[str, Setting]:
+    return {name: values[name] for name in names}

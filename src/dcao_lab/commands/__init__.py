@@ -1,0 +1,1 @@
+"""The commands of ``dcao-lab``: what a person types, and what the terminal shows."""

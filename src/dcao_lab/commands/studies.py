@@ -1,0 +1,174 @@
+"""The commands that do whole studies: ``study``, ``report`` and ``demo``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dcao_lab.commands.terminal import DEFAULT_JOBS, clear_errors, open_console
+from dcao_lab.errors import LabError, look_up
+from dcao_lab.execution.executors import Executor, LocalExecutor
+from dcao_lab.runs.runner import Place
+from dcao_lab.study.conduct import EVERYTHING, Selection, conduct, failures, load_study
+from dcao_lab.study.config import StudyConfig
+from dcao_lab.study.estimate import expected_hours, planned_runs
+from dcao_lab.study.folders import StudyFolder
+from dcao_lab.study.recipes import get_recipe
+from dcao_lab.study.resizing import resized
+from dcao_lab.study.result import StudyResult
+
+JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train here, each with its share of the cores.")]
+SomeWorkloads = Annotated[list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")]
+PAPER = "paper"  # folder beside the page
+SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs that count.")]
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="Which study; `dcao-lab list` names all.")],
+    size: Annotated[str, typer.Option(help="embedded, small or full; headline also has demo.")] = "embedded",
+    out: Annotated[Path, typer.Option(help="Folder of the studies and of the runs that they share.")] = Path("studies"),
+    jobs: JobsOption = DEFAULT_JOBS,
+    storage: Annotated[
+        str | None, typer.Option(help="Database of the trials, for many machines: postgresql+psycopg://user@host/name.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; none starts one here.")] = None,
+    gpus_per_run: Annotated[float, typer.Option(min=0.0, help="GPUs of a run on Ray, for example 0.5.")] = 0.0,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
+    device: Annotated[str, typer.Option(help="Device that trains.")] = "cpu",
+    workload: SomeWorkloads = None,
+    arm: Annotated[list[str] | None, typer.Option("--arm", "-a", help="Only this one; may be repeated.")] = None,
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it is, and do nothing.")] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Do a study, or what is left of it, and write its report."""
+    with clear_errors():
+        config = resized(get_recipe(name)(size), num_steps=steps, num_seeds=seeds)
+        selection = _selection(config, workload, arm)
+        console = open_console()
+        if dry_run:
+            _show_amount(config, selection, jobs, console)
+            return
+        place = Place(data_dir=data_dir, device=device)
+        workers = _executor(ExecutorOptions(name=executor, address=address, gpus_per_run=gpus_per_run), jobs, place)
+        folder = StudyFolder.of(config, out)
+        result = conduct(config, folder, workers, console, storage, selection)
+        _finish(result, folder.report if report else None, console)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of the study, for example studies/headline-embedded.")],
+) -> None:
+    """Write the report of what there is of a study: a page, and figures and tables for a paper."""
+    with clear_errors():
+        place = StudyFolder(folder)
+        result = load_study(place)
+        _write_report(result, place.report, open_console())
+        _write_paper(result, place.report, open_console())
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report and the runs.")] = Path("demo-report"),
+    jobs: JobsOption = DEFAULT_JOBS,
+    workload: SomeWorkloads = None,
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
+) -> None:
+    """Do the headline study at its smallest: AdamW and SGD with and without DCAO; and write the report."""
+    with clear_errors():
+        config = resized(get_recipe("headline")("demo"), num_steps=steps, num_seeds=seeds)
+        selection = _selection(config, workload, None)
+        console = open_console()
+        result = conduct(config, StudyFolder.of(config, out), LocalExecutor(jobs), console, selection=selection)
+        _finish(result, out, console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions:
+    """Which executor, and what a cluster needs to know.
+
+    Attributes:
+        name: ``local`` or ``ray``.
+        address: Of the Ray cluster; None starts one here.
+        gpus_per_run: Share of a GPU that a run takes on Ray.
+    """
+
+    name: str
+    address: str | None
+    gpus_per_run: float
+
+
+def _executor(options: ExecutorOptions, jobs: int, place: Place) -> Executor:
+    def local() -> Executor:
+        if options.address is not None or options.gpus_per_run:
+            raise LabError("--address and --gpus-per-run are for --executor ray; add it, or leave them out")
+        return LocalExecutor(jobs, place)
+
+    def ray() -> Executor:
+        if options.gpus_per_run and not place.device.startswith("cuda"):
+            raise LabError(f"--gpus-per-run reserves GPUs for runs on {place.device}; add --device cuda")
+        from dcao_lab.execution.ray_executor import RayExecutor  # Ray is an extra of its own
+
+        return RayExecutor(options.address, place, options.gpus_per_run)
+
+    return look_up({"local": local, "ray": ray}, options.name, "executor")()
+
+
+def _selection(config: StudyConfig, workloads: list[str] | None, arms: list[str] | None) -> Selection:
+    if not workloads and not arms:
+        return EVERYTHING
+    for name in workloads or ():
+        look_up({task.workload: task for task in config.tasks}, name, "workload of this study")
+    for name in arms or ():
+        look_up({arm.name: arm for arm in config.arms}, name, "arm of this study")
+    return Selection(workloads=tuple(workloads or ()), arms=tuple(arms or ()))
+
+
+def _show_amount(config: StudyConfig, selection: Selection, jobs: int, console: Console) -> None:
+    runs = selection.of(planned_runs(config))
+    table = Table("workload", "steps", "trials", "final", "watched", "hours", box=None, pad_edge=False)
+    for task in config.tasks:
+        own = [run for run in runs if run.task == task]
+        counts = [str(sum(run.phase == phase for run in own)) for phase in ("trial", "final", "watched")]
+        table.add_row(task.workload, str(task.num_steps), *counts, f"{expected_hours(own, jobs):.2g}")
+    console.print(f"{config.title}: {config.question}", highlight=False, soft_wrap=True)
+    console.print(table)
+    num_arms = len({run.arm for run in runs})
+    console.print(
+        f"{len(runs)} runs of {num_arms} arms; about {expected_hours(runs, jobs):.2g} hours with {jobs} jobs "
+        "of one core as fast as the authors', if none is there yet",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _finish(result: StudyResult, report_folder: Path | None, console: Console) -> None:
+    if report_folder is not None:
+        _write_report(result, report_folder, console)
+        if result.study.size != "demo":
+            _write_paper(result, report_folder, console)
+    failed = failures(result)
+    if failed:
+        raise LabError(f"{len(failed)} of {len(failed) + len(result.runs)} runs failed; start again to retry")
+
+
+def _write_report(result: StudyResult, out: Path, console: Console) -> None:
+    from dcao_lab.report import write_study_report  # plotly takes a second to import
+
+    page, headlines = write_study_report(result, out)
+    for line in headlines:  # a terminal breaks them between words, a file keeps one line each
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write_paper(result: StudyResult, out: Path, console: Console) -> None:
+    from dcao_lab.paper import write_paper  # and so does matplotlib
+
+    written = write_paper(result, out / PAPER)
+    console.print(f"For a paper: {len(written)} files in {out / PAPER}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""Full-batch training of a tanh network on a fixed part of the digits, as on the Edge of Stability.
+
+After Cohen et al. 2021, "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability": two hidden
+layers of 200 tanh units and PyTorch's initial weights, every step on the same training set. They take 5000 images of
+CIFAR-10; here they are 1000 digits, so that a step takes milliseconds.
+
+What gradient descent without momentum does here (seed 0): with the squared loss and lr 0.2 the sharpness rises from 6.4
+to the edge of 10 in about 100 steps and stays 1 to 8 % above it. Cross-entropy at lr 1 takes it from 0.65 past the edge
+of 2 in ten steps, and lets it fall once the digits are fitted, as they say cross-entropy does.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcao_lab.workloads.base import Problem, StartRequest, WorkloadInfo, build_seeded, require_batch_size
+from dcao_lab.workloads.classification import classification_metrics, moved, noisy_labels
+from dcao_lab.workloads.embedded.digits import digits_splits
+
+NUM_IMAGES = 1000
+WIDTH = 200
+PIXEL_STD = 0.375  # pixels then span 1 from black to white; standardised ones start training beside the edge
+
+
+@dataclass(frozen=True)
+class EdgeOfStabilityWorkload:
+    """Classification of the digits with ``loss(logits, labels)``; the seed decides the weights alone."""
+
+    info: WorkloadInfo
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def start(self, request: StartRequest) -> Problem:
+        """Fresh weights, and the same images again and again, all of them or the first of them."""
+        splits = {name: (PIXEL_STD * x, y) for name, (x, y) in moved(digits_splits(), request).items()}
+        model = build_seeded(build, request.seed).to(request.device)
+        inputs, labels = splits["train"]
+        number = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
+        batch = (inputs[:number], noisy_labels(labels, request)[:number])
+        return Problem(
+            model=model,
+            batches=itertools.repeat(batch),
+            loss=lambda batch: self.loss(model(batch[0]), batch[1]),
+            evaluate=lambda split: classification_metrics(model, splits[split], self.loss),
+            criterion=nn.CrossEntropyLoss() if self.loss is F.cross_entropy else None,
+            batches_per_epoch=1.0,
+        )
+
+
+def build() -> nn.Module:
+    """64 pixels, two hidden layers of 200 with tanh, ten classes: 55 210 parameters."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10)
+    )
+
+
+def squared_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared distance to the one-hot labels, summed over classes and averaged over images.
+
+    Example:
+        >>> import torch
+        >>> squared_loss(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+        tensor(0.2500)
+    """
+    targets = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return 0.5 * (logits - targets).square().sum(dim=1).mean()

@@ -1,0 +1,45 @@
+"""Digits with a small ReLU network: the quickest real thing there is, also with a small and with a large batch."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from dcao_lab.workloads.base import WorkloadInfo
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+
+INFO = WorkloadInfo(
+    name="digits_mlp",
+    title="Digits MLP",
+    summary=f"scikit-learn digits, ReLU network with two hidden layers of 128, batch {BATCH_SIZE}",
+    metric="accuracy",
+    higher_is_better=True,
+    target=0.97,
+    batch_size=BATCH_SIZE,
+    num_steps=1000,
+    eval_every=25,
+    step_cost=0.8,
+)
+
+
+def build() -> nn.Module:
+    """64 pixels, two hidden layers of 128, ten classes: 26 122 parameters."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+
+
+def with_batch(batch_size: int, step_cost: float) -> ClassificationWorkload:
+    """The workload with another batch size, under a name of its own: so a study can have several of them."""
+    info = replace(
+        INFO,
+        name=f"{INFO.name}_{batch_size}",
+        title=f"{INFO.title}, batch {batch_size}",
+        summary=INFO.summary.replace(f"batch {BATCH_SIZE}", f"batch {batch_size}"),
+        batch_size=batch_size,
+        step_cost=step_cost,
+    )
+    return digits_workload(info, build)
+
+
+WORKLOADS = (digits_workload(INFO, build), with_batch(16, step_cost=0.7), with_batch(1024, step_cost=3.0))

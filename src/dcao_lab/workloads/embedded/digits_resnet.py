@@ -1,0 +1,64 @@
+"""Digits with a residual network that has BatchNorm: the ResNet-8 of He et al. 2016's CIFAR-10 family.
+
+That family has 6 n + 2 layers: a 3 by 3 stem and three stages of n blocks with 16, 32 and 64 channels; n is 1 here.
+Shortcuts that change the shape are 1 by 1 convolutions (their option B).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcao_lab.workloads.base import WorkloadInfo
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+
+INFO = WorkloadInfo(
+    name="digits_resnet",
+    title="Digits ResNet",
+    summary=f"scikit-learn digits, ResNet-8 with BatchNorm, batch {BATCH_SIZE}",
+    metric="accuracy",
+    higher_is_better=True,
+    target=0.98,
+    batch_size=BATCH_SIZE,
+    num_steps=500,
+    eval_every=25,
+    step_cost=12.0,
+)
+
+
+def build() -> nn.Module:
+    """Stem, three residual blocks, the mean over pixels and a linear classifier: 77 754 parameters."""
+    return nn.Sequential(
+        convolution(1, 16, stride=1),
+        nn.ReLU(),
+        ResidualBlock(16, 16, stride=1),
+        ResidualBlock(16, 32, stride=2),
+        ResidualBlock(32, 64, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3 by 3 convolutions beside a shortcut."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = convolution(num_inputs, num_outputs, stride)
+        self.second = convolution(num_outputs, num_outputs, stride=1)
+        has_new_shape = stride != 1 or num_inputs != num_outputs
+        self.shortcut = convolution(num_inputs, num_outputs, stride, size=1) if has_new_shape else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The images (batch, channels, height, width) after this block."""
+        return F.relu(self.second(F.relu(self.first(images))) + self.shortcut(images))
+
+
+def convolution(num_inputs: int, num_outputs: int, stride: int, size: int = 3) -> nn.Module:
+    """A convolution that keeps the size up to its stride, with BatchNorm in place of a bias."""
+    return nn.Sequential(
+        nn.Conv2d(num_inputs, num_outputs, size, stride=stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(num_outputs),
+    )
+
+
+WORKLOAD = digits_workload(INFO, build)

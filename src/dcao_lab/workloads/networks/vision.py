@@ -1,0 +1,61 @@
+"""The networks: ``transformers``' ResNet and ViT with fresh weights, as modules from images to logits."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from dcao_lab.workloads.data.folders import require_package
+
+RESNETS: dict[int, dict[str, Any]] = {  # He et al. 2016, table 1
+    18: {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    34: {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    50: {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+}
+
+
+class Logits(nn.Module):
+    """A classifier of ``transformers`` that returns its logits alone.
+
+    Attributes:
+        network: The classifier.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, channels, height, width)."""
+        return self.network(pixel_values=images).logits
+
+
+def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
+    """The ResNet for 224 by 224 images, with the stride of a bottleneck in its 3 by 3 convolution.
+
+    ``changes`` go to the configuration, for a smaller one.
+    """
+    transformers = require_package("transformers")
+    config = transformers.ResNetConfig(num_labels=num_classes, **{**RESNETS[num_layers], **changes})
+    return Logits(transformers.ResNetForImageClassification(config))
+
+
+def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
+    """The ResNet for 32 by 32 images: a 3 by 3 stem of stride 1 and no pooling after it, so that they stay 32 by 32.
+
+    The stem of ``transformers``' ResNet, 7 by 7 of stride 2 and a pooling, has no switch: its convolution is replaced
+    by one initialised alike, and the pooling by nothing.
+    """
+    model = build_resnet(num_layers, num_classes, **changes)
+    stem = model.network.resnet.embedder
+    old = stem.embedder.convolution
+    new = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    stem.embedder.convolution = new
+    stem.pooler = nn.Identity()
+    return model
+
+
+def build_vit(num_classes: int, **shape: Any) -> nn.Module:
+    """The Vision Transformer of this shape; ViT-Base with patches of 16 by 16 pixels where nothing else is said."""
+    transformers = require_package("transformers")
+    return Logits(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=num_classes, **shape)))
