@@ -9,7 +9,7 @@ CROSS_STAMP := $(VENV)/.installed-cross
 # One BLAS/OMP thread a process keeps two cores busy without oversubscription (tests run in two workers).
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup demo studies test test-slow lint format types check bench clean
+.PHONY: help setup browser demo studies test test-slow lint format types check bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,7 +37,10 @@ demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
 studies: $(CROSS_STAMP)  ## All seven studies at their embedded size (hours; stop and start again at will)
 	for name in robustness transfer ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
 
-test: $(CROSS_STAMP)  ## Lint, types and the whole test suite
+browser: $(CROSS_STAMP)  ## Chromium for the browser tests, where apt and root are there
+	@$(BIN)/python tests/helpers/browser.py
+
+test: $(CROSS_STAMP) browser  ## Lint, types and the whole test suite
 	$(MAKE) --no-print-directory lint types
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
 
