@@ -60,7 +60,8 @@ types: $(CROSS_STAMP)  ## mypy --strict on the library
 
 check: test  ## The same as `make test`
 
-bench: $(CROSS_STAMP)  ## Benchmarks of probes, memory and the lab itself (writes benchmarks/results)
+bench: $(CROSS_STAMP)  ## Benchmarks of a step's way, probes, memory and the lab (writes benchmarks/results)
+	$(BIN)/python benchmarks/step_trace.py
 	$(BIN)/python benchmarks/probe_cost.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/lab_overhead.py
