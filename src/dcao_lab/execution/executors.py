@@ -22,7 +22,13 @@ def nobody_hears(slot: int, config: RunConfig) -> None:
 
 
 class Executor(Protocol):
-    """Something that does runs."""
+    """Something that does runs.
+
+    Attributes:
+        jobs: How many at once, at most.
+    """
+
+    jobs: int
 
     def run_all(
         self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears

@@ -39,6 +39,8 @@ class RayExecutor:
         max_retries: How often a run is started again when its process or its machine dies.
     """
 
+    jobs = MAX_IN_FLIGHT
+
     def __init__(
         self,
         address: str | None,
