@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from dcao_lab.config import RunConfig
-from dcao_lab.execution.workers import LocalWorkers, default_threads
+from dcao_lab.execution.cores import default_threads
+from dcao_lab.execution.workers import LocalWorkers
 from dcao_lab.runs.runner import HERE, Place, RunResult, stored_result
 from dcao_lab.runs.store import Claim, RunState, RunStore, StoreError
 
@@ -65,7 +66,8 @@ class LocalExecutor:
     Args:
         jobs: How many at once.
         place: Where the data is, and the device. With several jobs on ``cuda`` they take turns on the GPUs.
-        threads: Of each process; None shares the cores. The last digits of a run may depend on it.
+        threads: Of each process; None takes :func:`~dcao_lab.execution.cores.default_threads`. The last digits of a
+            run may depend on it.
     """
 
     def __init__(self, jobs: int, place: Place = HERE, threads: int | None = None) -> None:
