@@ -88,7 +88,8 @@ def run_command(
             watch=watch,
             spectrum_every=spectrum_every,
         )
-        _run_and_show(config, RunStore(out), Place(data_dir=data_dir, device=device), open_console())
+        place = Place(data_dir=data_dir, device=device)
+        _run_and_show(config, f"test_{info.metric}", RunStore(out), place, open_console())
 
 
 @app.command()
@@ -149,8 +150,7 @@ def _parsed(value: str) -> Setting:
     return number if isinstance(number, (int, float)) else value
 
 
-def _run_and_show(config: RunConfig, store: RunStore, place: Place, console: Console) -> None:
-    metric = f"test_{get_workload(config.workload).info.metric}"
+def _run_and_show(config: RunConfig, metric: str, store: RunStore, place: Place, console: Console) -> None:
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
     if missing_runs([config], store, console):
         with _claimed(config, store), console.status(config.label):
