@@ -52,7 +52,7 @@ format: $(CROSS_STAMP)  ## ruff: fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(CROSS_STAMP)  ## mypy --strict on the library
+types: $(CROSS_STAMP)  ## mypy --strict on the library and the lab
 	$(BIN)/mypy
 
 check: test  ## The same as `make test`

@@ -15,7 +15,7 @@ from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.commands import studies as study_commands
 from dcao_lab.commands.spectrum import measure, show, write_page
 from dcao_lab.commands.terminal import clear_errors, open_console
-from dcao_lab.config import RunConfig, Setting
+from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.errors import LabError
 from dcao_lab.execution.outcomes import describe, missing_runs
 from dcao_lab.report.formats import significant
@@ -82,7 +82,7 @@ def run_command(
             seed=seed,
             num_steps=num_steps,
             eval_every=max(1, min(info.eval_every, num_steps)),
-            settings=parsed_settings(setting or []),
+            settings=sorted_settings(parsed_settings(setting or [])),
             schedule=schedule,
             batch_size=batch_size,
             watch=watch,

@@ -190,7 +190,8 @@ def _parquet_column(path: Path) -> list[str]:
         raise ValueError(f"it has columns {', '.join(file.schema_arrow.names)} and none called {' or '.join(COLUMNS)}")
     if file.metadata.num_rows == 0:
         raise ValueError("it has no lines")
-    return file.read(columns=[column])[column].to_pylist()
+    lines: list[str] = file.read(columns=[column])[column].to_pylist()
+    return lines
 
 
 def _reading(path: Path, read: Callable[[Path], T]) -> T:

@@ -58,7 +58,7 @@ def text_splits() -> dict[SplitName, Tensor]:
     """The text of each split as ASCII codes."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
     codes = torch.tensor(list(text.encode("ascii", errors="replace")), dtype=torch.long)
-    blocks = codes.split(BLOCK)
+    blocks = torch.split(codes, BLOCK)
     names: tuple[SplitName, ...] = ("train", "validation", "test")
     chosen = [HELD_OUT.get(index % 10, "train") for index in range(len(blocks))]
     return {name: torch.cat([block for block, of in zip(blocks, chosen, strict=True) if of == name]) for name in names}

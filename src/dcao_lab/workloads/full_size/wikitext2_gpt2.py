@@ -66,7 +66,8 @@ class GPT2(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next tokens."""
-        return self.gpt2(input_ids=tokens, use_cache=False).logits
+        logits: Tensor = self.gpt2(input_ids=tokens, use_cache=False).logits
+        return logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width)."""
-        return self.network(pixel_values=images).logits
+        logits: Tensor = self.network(pixel_values=images).logits
+        return logits
 
 
 def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
@@ -46,11 +47,12 @@ def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) 
     by one initialised alike, and the pooling by nothing.
     """
     model = build_resnet(num_layers, num_classes, **changes)
-    stem = model.network.resnet.embedder
-    old = stem.embedder.convolution
+    stem = model.get_submodule("network.resnet.embedder")
+    old = stem.get_submodule("embedder.convolution")
+    assert isinstance(old, nn.Conv2d)
     new = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    stem.embedder.convolution = new
+    stem.get_submodule("embedder").convolution = new
     stem.pooler = nn.Identity()
     return model
 
