@@ -1,21 +1,19 @@
 """Lines of a text corpus, from the files people have: its original text files, its archive, Parquet, or the hub."""
 
-import importlib
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import pyarrow.parquet
 
 from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import SplitName
+from dcao_lab.workloads.data.folders import HUB_TIMEOUT, extra
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 COLUMNS = ("text", "sentence")  # what WikiText and PTB call it on the hub
-HUB_TIMEOUT = 5.0  # seconds
 
 T = TypeVar("T")
 
@@ -123,24 +121,6 @@ def hub_file(files: HubFiles, name: str) -> Path:
             f"{files.title} is missing: {files.repository}/{name} is not in the hub's cache on this machine and could "
             f"not be downloaded ({type(error).__name__}); {files.advice}"
         ) from error
-
-
-def extra(module: str, what: str) -> ModuleType:
-    """A module of the extra that full-size workloads need.
-
-    Raises:
-        LabError: It is not installed.
-
-    Example:
-        >>> extra("no_such_module", "GPT-2")
-        Traceback (most recent call last):
-        ...
-        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install 'dcao[data]'
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise LabError(f"{what} needs {module}, which is not installed; pip install 'dcao[data]'") from error
 
 
 def _missing(source: TextSource, split: SplitName, data_dir: Path) -> LabError:

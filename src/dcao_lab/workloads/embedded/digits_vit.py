@@ -49,4 +49,4 @@ class ViT(nn.Module):
         return logits
 
 
-WORKLOAD = digits_workload(INFO, ViT)
+WORKLOADS = (digits_workload(INFO, ViT),)

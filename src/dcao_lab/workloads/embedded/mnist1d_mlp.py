@@ -37,4 +37,4 @@ class MLP(nn.Module):
         return logits
 
 
-WORKLOAD = mnist1d_workload(INFO, MLP)
+WORKLOADS = (mnist1d_workload(INFO, MLP),)

@@ -40,4 +40,4 @@ class GPT(nn.Module):
         return logits
 
 
-WORKLOAD = PydocWorkload(INFO, GPT)
+WORKLOADS = (PydocWorkload(INFO, GPT),)

@@ -40,4 +40,4 @@ class LSTMModel(nn.Module):
         return logits
 
 
-WORKLOAD = PydocWorkload(INFO, LSTMModel)
+WORKLOADS = (PydocWorkload(INFO, LSTMModel),)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dcao_lab.workloads.data.folders import require_package
+from dcao_lab.workloads.data.folders import extra
 
 RESNETS: dict[int, dict[str, Any]] = {  # He et al. 2016, table 1
     18: {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
@@ -35,7 +35,7 @@ def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module
 
     ``changes`` go to the configuration, for a smaller one.
     """
-    transformers = require_package("transformers")
+    transformers = extra("transformers", "ResNet")
     config = transformers.ResNetConfig(num_labels=num_classes, **{**RESNETS[num_layers], **changes})
     return Logits(transformers.ResNetForImageClassification(config))
 
@@ -59,5 +59,5 @@ def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) 
 
 def build_vit(num_classes: int, **shape: Any) -> nn.Module:
     """The Vision Transformer of this shape; ViT-Base with patches of 16 by 16 pixels where nothing else is said."""
-    transformers = require_package("transformers")
+    transformers = extra("transformers", "ViT")
     return Logits(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=num_classes, **shape)))
