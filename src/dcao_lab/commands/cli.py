@@ -17,10 +17,10 @@ from dcao_lab.commands.spectrum import measure, show, write_page
 from dcao_lab.commands.terminal import clear_errors, open_console
 from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.errors import LabError
-from dcao_lab.execution.outcomes import describe, missing_runs
+from dcao_lab.execution.outcomes import describe
 from dcao_lab.report.formats import significant
 from dcao_lab.runs.runner import Place, load, run
-from dcao_lab.runs.store import RunStore
+from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.recipes import RECIPES
 from dcao_lab.workloads import WORKLOADS, get_workload
 
@@ -152,8 +152,10 @@ def _parsed(value: str) -> Setting:
 
 def _run_and_show(config: RunConfig, metric: str, store: RunStore, place: Place, console: Console) -> None:
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
-    if missing_runs([config], store, console):
+    if store.state(config) is not RunState.FINISHED:
         with _claimed(config, store), console.status(config.label):
+            if warning := store.replace_damaged(config):
+                console.print(warning, highlight=False, markup=False, soft_wrap=True)
             run(
                 config,
                 store,
