@@ -21,8 +21,8 @@ from helpers.lab_coordinator import log
 from helpers.lab_runs import small_config
 from helpers.lab_studies import HereExecutor, silent, tiny_study
 
-LONGER_STUDY = tiny_study(seeds=tuple(range(8)), tuning=Tuning(num_trials=6))
-"""12 trials, 16 final runs and 2 watched ones."""
+LONGER_STUDY = tiny_study(seeds=tuple(range(6)), tuning=Tuning(num_trials=4))
+"""8 trials, 12 final runs and 2 watched ones."""
 
 
 class LoggingExecutor(HereExecutor):
