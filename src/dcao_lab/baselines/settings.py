@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 
 Settings = Mapping[str, Setting]
+Values = dict[str, Any]
+"""Every setting of an optimizer by name, of the type of its default, as :func:`complete` has made sure."""
 
 
-def complete(title: str, settings: Settings, defaults: Settings) -> dict[str, Setting]:
+def complete(title: str, settings: Settings, defaults: Settings) -> Values:
     """Every setting that ``defaults`` has, as ``settings`` wants it or else as it is there.
 
     Raises:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-State = tuple[tuple[Tensor, Tensor], ...]  # (hidden, cell) of each layer
+LayerState = tuple[Tensor, Tensor]  # hidden, cell
+State = tuple[LayerState, ...]
 Step = Callable[[Tensor, State | None], tuple[Tensor, State | None]]  # tokens to logits, and the state after them
 EVALUATION_COLUMNS = 10  # AWD-LSTM's and the PyTorch example's eval_batch_size
 NO_TARGET = -100  # what cross_entropy passes over

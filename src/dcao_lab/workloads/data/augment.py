@@ -71,7 +71,8 @@ def _box(left: int, upper: int, width: int, height: int) -> Box:
 def random_crop(image: Any, uniform: Tensor) -> Tensor:
     """A random box of the PIL image, resized: bytes (3, 224, 224)."""
     # Cut before it is resized, as torchvision does: ``resize(box=...)`` would let pixels beside the box in.
-    return to_tensor(image.crop(random_box(*image.size, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
+    width, height = image.size
+    return to_tensor(image.crop(random_box(width, height, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
 
 
 def center_crop(image: Any) -> Tensor:
