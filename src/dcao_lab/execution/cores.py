@@ -16,7 +16,7 @@ def default_threads(jobs: int, environment: Mapping[str, str] = os.environ, root
     Args:
         jobs: Processes that work at the same time.
         environment: Environment variables.
-        root: Root of the file system, which says what :func:`available_cores` reads.
+        root: Root of the file system that :func:`available_cores` reads.
 
     Example:
         >>> default_threads(jobs=10_000)
@@ -28,19 +28,19 @@ def default_threads(jobs: int, environment: Mapping[str, str] = os.environ, root
 
 
 def available_cores(root: Path = _ROOT) -> int:
-    """Cores that this process may use: those of its affinity mask, or fewer where a container limits its CPU time.
+    """Cores that this process may use: those of its affinity mask, or fewer if a container limits its CPU time.
 
-    A quota that is no whole number is rounded down, since a thread too many is throttled together with all others.
+    A fractional quota is rounded down: with one thread too many, all threads are throttled together.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(cores, cpu_quota(root))))
 
 
 def cpu_quota(root: Path = _ROOT) -> float:
-    """CPU time that the control groups of this process allow it, in seconds a second; infinite without a limit.
+    """CPU seconds per second that the control groups of this process allow; infinite if they set no limit.
 
-    The limits of all parent groups hold too. A group that cannot be seen is passed over: in a container
-    ``/proc/self/cgroup`` may name a group of the host, and what is mounted is the container's own.
+    The limits of all parent groups apply too. Groups that cannot be seen are skipped: in a container
+    ``/proc/self/cgroup`` may name a group of the host, while only the container's own group is mounted.
     """
     return min((limit for group in _groups(root) for limit in _limits(group)), default=math.inf)
 

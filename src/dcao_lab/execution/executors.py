@@ -38,7 +38,7 @@ class Slots(Protocol):
 
 
 def _ignore(slot: int, config: RunConfig) -> None:
-    """What hears of starts where nobody wants to know."""
+    """The ``on_start`` of callers that do not follow starts."""
 
 
 class Executor(ABC):

@@ -141,7 +141,10 @@ class RunStore:
                 (folder / name).write_bytes(content)
 
     def replace_damaged(self, config: RunConfig) -> str | None:
-        """Set the run aside if it is damaged; the sentence that says so, and why. Have its :meth:`claim`."""
+        """Set the run aside if it is damaged, and return a sentence that says why; None if it is not.
+
+        Hold its :meth:`claim`, else another process may be doing the run.
+        """
         if self.state(config) is not RunState.DAMAGED:
             return None
         reason = damage(self.folder(config), config)

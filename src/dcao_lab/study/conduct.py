@@ -111,7 +111,7 @@ def failures(result: StudyResult) -> list[PlannedRun]:
 
 
 def _results(runs: Sequence[PlannedRun], store: RunStore) -> dict[RunConfig, RunResult]:
-    """What the store has of ``runs``, whichever process did them."""
+    """Results of those ``runs`` that the store has, whichever process did them."""
     finished = {run.config for run in runs if store.state(run.config) is RunState.FINISHED}
     return {config: stored_result(config, store) for config in finished}
 

@@ -26,7 +26,7 @@ def search_space(arm: Arm) -> SearchSpace:
 
 
 def searched_point(arm: Arm, config: RunConfig) -> Point:
-    """The values that a run of ``arm`` has for what is searched."""
+    """The hyperparameters that are searched for ``arm``, with their values in ``config``."""
     values = {**dict(config.settings), "lr": config.lr}
     return {name: values[name] for name in search_space(arm)}
 

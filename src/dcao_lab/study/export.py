@@ -1,4 +1,4 @@
-"""The trials of a study in a storage of Optuna's, for those who like its dashboard."""
+"""Export the trials of a study to an Optuna storage, for example to look at them in Optuna's dashboard."""
 
 import optuna
 from optuna.storages import BaseStorage
