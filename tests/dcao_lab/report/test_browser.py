@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dcao_lab.report import write_study_report
+from dcao_lab.report.html import write_study_report
 from helpers.crowded_studies import MANY, ablation
 from helpers.lab_runs import HOSTILE
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names

@@ -28,8 +28,7 @@ def task_sentences(numbers: Numbers, task: str) -> list[str]:
 
 def winners(numbers: Numbers) -> str:
     """On how many workloads the best median is DCAO's, and on which it is not."""
-    bests = {task: _best(numbers, task) for task in numbers.view.tasks}
-    bests = {task: best for task, best in bests.items() if best is not None and best.median is not None}
+    bests = {task: best for task in numbers.view.tasks if (best := _best(numbers, task)) and best.median is not None}
     rivals = [task for task in bests if best_without_dcao(numbers.view, numbers.results, task)]
     if not rivals or not any(numbers.view.is_wrapped(place.arm) for place in numbers.results):
         return ""
@@ -62,7 +61,7 @@ def against_the_best(numbers: Numbers) -> str:
     for task in numbers.view.tasks:
         own = [c for c in numbers.comparisons if c.task == task and "best other" in c.kinds and c.gain is not None]
         if own:
-            group.append(max(own, key=lambda c: c.gain))
+            group.append(max(own, key=_gain))
     if not group:
         return ""
     spelled = [
@@ -101,7 +100,7 @@ def _best(numbers: Numbers, task: str) -> Result | None:
 
 
 def _tally(numbers: Numbers, group: Sequence[ArmComparison], name: str) -> str:
-    better, worse = sum(c.gain > 0 for c in group), sum(c.gain < 0 for c in group)
+    better, worse = sum(_gain(c) > 0 for c in group), sum(_gain(c) < 0 for c in group)
     clear = [sum(c.verdict == verdict for c in group) for verdict in ("better", "worse")]
     certain = sum(c.is_certain for c in group)
     return (
@@ -118,10 +117,14 @@ def _extremes(numbers: Numbers, group: Sequence[ArmComparison]) -> str:
     same = [c for c in group if numbers.view.infos[c.task].metric == "accuracy"]
     if not same:
         return ""
-    best, worst = max(same, key=lambda c: c.gain), min(same, key=lambda c: c.gain)
-    gain = f" Largest gain in accuracy: {_named(numbers, best)}" if best.gain > 0 else ""
-    loss = f"{'; largest' if gain else ' Largest'} loss: {_named(numbers, worst)}" if worst.gain < 0 else ""
+    best, worst = max(same, key=_gain), min(same, key=_gain)
+    gain = f" Largest gain in accuracy: {_named(numbers, best)}" if _gain(best) > 0 else ""
+    loss = f"{'; largest' if gain else ' Largest'} loss: {_named(numbers, worst)}" if _gain(worst) < 0 else ""
     return f"{gain}{loss}." if gain or loss else ""
+
+
+def _gain(c: ArmComparison) -> float:
+    return 0.0 if c.gain is None else c.gain
 
 
 def _named(numbers: Numbers, c: ArmComparison) -> str:
