@@ -54,6 +54,10 @@ class Numbers:
     solutions: tuple[Solution, ...]
     correlations: tuple[Correlation, ...]
 
+    def title(self, arm: str) -> str:
+        """What the report calls an arm."""
+        return self.styles[arm].title
+
 
 def analyse(result: StudyResult) -> Numbers:
     """The numbers of ``result``."""

@@ -2,8 +2,7 @@
 
 import pytest
 
-from dcao_lab.report.analysis.comparisons import comparisons
-from dcao_lab.report.analysis.gains import MOST_CONDITIONS, gains
+from dcao_lab.report.analysis.comparisons import MOST_CONDITIONS, comparisons, gains
 from dcao_lab.report.analysis.results import results
 from dcao_lab.report.analysis.shown import MOST_LEADING, families, leading, parts
 from dcao_lab.report.analysis.view import view

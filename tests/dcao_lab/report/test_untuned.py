@@ -11,7 +11,7 @@ from dcao_lab.report.html.page import build_context
 from dcao_lab.report.numbers import analyse
 from dcao_lab.report.paper.latex import to_latex
 from dcao_lab.report.paper.write import tables
-from dcao_lab.report.words.untuned import untuned as sentences
+from dcao_lab.report.words.comparing import untuned as sentences
 from dcao_lab.study import Variation
 from helpers.crowded_studies import ablation
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, task

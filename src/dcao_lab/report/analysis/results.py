@@ -37,6 +37,11 @@ class Result:
     num_diverged: int
     rank: int = 0
 
+    @property
+    def task(self) -> str:
+        """Name of the workload."""
+        return self.place.task
+
 
 Results = dict[Place, Result]
 

@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.gains import bar_scale, distinct, gain_interval
 from dcao_lab.report.analysis.overall import Overall
 from dcao_lab.report.analysis.targets import Reaching
 from dcao_lab.report.analysis.window import extent
 from dcao_lab.report.figures.axes import EVALUATIONS, share_axis
-from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Panel, RankDiagram, Series
+from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Panel, Series
 from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
@@ -38,7 +37,7 @@ def gains(
         paper_title: What it is called on paper.
     """
     info, by_arm = numbers.view.infos[task], {c.arm: c for c in found}
-    others = list(dict.fromkeys(numbers.styles[c.other].title for c in found))
+    others = list(dict.fromkeys(numbers.title(c.other) for c in found))
     bars = [_gain(info, numbers.styles[arm], label, by_arm.get(arm)) for arm, label in labels.items()]
     return BarChart(
         title=title,
@@ -53,21 +52,33 @@ def gains(
 def short_titles(numbers: Numbers, arms: Collection[str]) -> dict[str, str]:
     """The arms in the study's order, with titles that leave out what all of them share."""
     present = [arm for arm in numbers.view.study.arms if arm.name in arms]
-    return {arm.name: title for arm, title in zip(present, distinct([arm.title for arm in present]), strict=True)}
+    titles = distinct([arm.title for arm in present])
+    return {arm.name: title for arm, title in zip(present, titles, strict=True)}
+
+
+def distinct(titles: Sequence[str]) -> list[str]:
+    """Titles without the parts that all of them share: next to each other they need not repeat these.
+
+    Example:
+        >>> distinct(["DCAO(SGD), rules=lr, weight_decay=0.1", "DCAO(SGD), rules=none, weight_decay=0.1"])
+        ['rules=lr', 'rules=none']
+        >>> distinct(["AdamW", "AdamW, lr=0.1"])
+        ['AdamW', 'AdamW, lr=0.1']
+    """
+    parts = [title.split(", ") for title in titles]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    short = [[part for part in own if part not in shared] for own in parts]
+    return [", ".join(own) for own in short] if all(short) else list(titles)
 
 
 def _gain(info: WorkloadInfo, style: Style, label: str, comparison: ArmComparison | None) -> Bar:
     if comparison is None or comparison.gain is None:
         return Bar(label=label, value=math.nan, style=style)
-    scale = bar_scale(info)
-    low, high = gain_interval(comparison, info) or (None, None)
-    return Bar(
-        label=label,
-        value=scale * comparison.gain,
-        style=style,
-        low=None if low is None else scale * low,
-        high=None if high is None else scale * high,
-    )
+    scale = 100.0 if info.metric == "accuracy" else 1.0  # accuracy is drawn in points
+    better = 1.0 if info.higher_is_better else -1.0
+    found = comparison.found.interval.scaled(scale * better)
+    low, high = (found.low, found.high) if info.higher_is_better else (found.high, found.low)
+    return Bar(label=label, value=scale * comparison.gain, style=style, low=low, high=high)
 
 
 def bar_limits(bars: Sequence[Bar]) -> tuple[float, float]:
@@ -86,21 +97,21 @@ def target_times(numbers: Numbers, task: str) -> list[Panel]:
         return []
     info = numbers.view.infos[task]
     target = formats.metric(info, info.target)
-    series = [_reaching(numbers, found[arm.name]) for arm in numbers.view.arms(task) if arm.name in found]
-    return [
-        Panel(
-            title=f"Target: {formats.metric_title(info, 'validation')} {target}",
-            paper_title=f"{info.title}: {target}",
-            x=EVALUATIONS,
-            y=share_axis("runs at the target"),
-            series=series,
-        )
-    ]
+    end = max(time for reaching in found.values() for time in reaching.times.times)
+    series = [_reaching(numbers, found[arm.name], end) for arm in numbers.view.arms(task) if arm.name in found]
+    panel = Panel(
+        title=f"Target: {formats.metric_title(info, 'validation')} {target}",
+        paper_title=f"{info.title}: {target}",
+        x=EVALUATIONS,
+        y=share_axis("runs at the target"),
+        series=series,
+    )
+    return [panel.showing(numbers.leading)]
 
 
-def _reaching(numbers: Numbers, reaching: Reaching) -> Series:
-    times, style = reaching.times, numbers.styles[reaching.arm]
-    points = [*reaching.curve, (max(times.times), reaching.curve[-1][1])]
+def _reaching(numbers: Numbers, reaching: Reaching, end: float) -> Series:
+    times, style, last = reaching.times, numbers.styles[reaching.arm], reaching.curve[-1][1]
+    points = [*reaching.curve, (end if last == 1.0 else max(times.times), last)]  # known only while a run goes on
     censored = [time for time, reached in zip(times.times, times.reached, strict=True) if not reached]
     return Series(
         label=style.title,
@@ -109,7 +120,6 @@ def _reaching(numbers: Numbers, reaching: Reaching) -> Series:
         y=[share for _, share in points],
         shape="steps",
         ticks=[(time, max(share for at, share in reaching.curve if at <= time)) for time in censored],
-        is_extra=reaching.arm not in numbers.leading,
     )
 
 
@@ -124,37 +134,37 @@ def profiles(numbers: Numbers) -> list[Panel]:
         style, ratios = numbers.styles[arm], sorted({r for r in profile.ratios.values() if 1.0 < r < end})
         x = [1.0, *ratios, end]
         y = [profile.at(ratio) for ratio in x]
-        is_extra = arm not in numbers.leading
-        series.append(Series(label=style.title, style=style, x=x, y=y, shape="steps", is_extra=is_extra))
+        series.append(Series(label=style.title, style=style, x=x, y=y, shape="steps"))
     axis = Axis(label="times the fastest arm's evaluations", limits=(0.9, end + 0.1))
     y_axis = share_axis("share of workloads")
-    return [Panel(title="Performance profiles", paper_title="", x=axis, y=y_axis, series=series)]
+    panel = Panel(title="Performance profiles", paper_title="", x=axis, y=y_axis, series=series)
+    return [panel.showing(numbers.leading)]
 
 
 def normalised_scores(numbers: Numbers, found: Overall) -> BarChart:
     """The interquartile mean of each arm's normalised scores, with its interval, best first."""
     ordered = sorted(found.means.items(), key=lambda pair: -pair[1].value)
     bars = [
-        Bar(label=numbers.styles[arm].title, value=mean.value, style=numbers.styles[arm], low=mean.interval.low,
+        Bar(label=numbers.title(arm), value=mean.value, style=numbers.styles[arm], low=mean.interval.low,
             high=mean.interval.high)
         for arm, mean in ordered
     ]  # fmt: skip
-    return BarChart(title="Normalised score", paper_title="", label="interquartile mean", bars=bars, from_zero=False)
+    return BarChart(title="Normalised score", label="interquartile mean", bars=bars, from_zero=False)
 
 
-def rank_diagram(numbers: Numbers) -> list[RankDiagram]:
+def mean_ranks(numbers: Numbers) -> list[BarChart]:
     """Mean ranks over the workloads; none for one arm or one workload, where they say nothing."""
     ranking = None if numbers.overall is None else numbers.overall.ranking
     if ranking is None or ranking.num_workloads < 2:
         return []
-    positions = {arm: position for position, arm in enumerate(ranking.arms)}
+    ranks = dict(zip(ranking.arms, ranking.mean_ranks, strict=True))
+    positions = {arm: position for position, arm in enumerate(ranks)}
     return [
-        RankDiagram(
+        BarChart(
             title="Critical-difference ranking",
-            bars=[
-                Bar(label=numbers.styles[arm].title, value=rank, style=numbers.styles[arm])
-                for arm, rank in zip(ranking.arms, ranking.mean_ranks, strict=True)
-            ],
+            label="mean rank (1: best)",
+            bars=[Bar(label=numbers.title(arm), value=rank, style=numbers.styles[arm]) for arm, rank in ranks.items()],
+            from_zero=False,
             critical_difference=ranking.critical_difference,
             groups=[(positions[group[0]], positions[group[-1]]) for group in ranking.groups],
         )

@@ -1,7 +1,8 @@
 """Learning curves: over steps, gradient evaluations, seconds or epochs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,70 +49,54 @@ def _panels(numbers: Numbers, task: str, title: str, x: Axis, clock: str, y: Axi
     for variation in conditions(numbers.view, task, numbers.view.finals):
         places = [Place(task=task, arm=arm.name, variation=variation) for arm in numbers.view.arms(task)]
         runs = {place.arm: numbers.view.finals[place] for place in places if place in numbers.view.finals}
-        series = [
-            curve(
-                own,
-                read,
-                clock,
-                numbers.styles[arm],
-                has_runs=len(runs) <= FEW_ARMS,
-                is_extra=arm not in numbers.leading,
-            )
-            for arm, own in runs.items()
-        ]
-        titles = (
-            ", ".join(filter(None, (first, formats.variation(variation))))
-            for first in (title, numbers.view.infos[task].title)
+        panel = Panel(
+            title=formats.joined(title, formats.variation(variation)),
+            paper_title=formats.joined(numbers.view.infos[task].title, formats.variation(variation)),
+            x=x,
+            y=y,
+            series=[
+                curve(own, read, clock, numbers.styles[arm], has_runs=len(runs) <= FEW_ARMS)
+                for arm, own in runs.items()
+            ],
         )
-        panels.append(Panel(title=next(titles), paper_title=next(titles), x=x, y=y, series=series))
+        panels.append(panel.showing(numbers.leading))
     return panels
 
 
-def curve(
-    runs: Sequence[StoredRun], read: Read, clock: str, style: Style, *, has_runs: bool = False, is_extra: bool = False
-) -> Series:
+def curve(runs: Sequence[StoredRun], read: Read, clock: str, style: Style, *, has_runs: bool = False) -> Series:
     """Median and spread over the runs of one place at the evaluations that all of them have.
 
     There is a gap (nan) where one of them has no finite value. The spread is that of
     :func:`~dcao_lab.report.analysis.spread.spread_shares`.
     """
-    columns = [column for column in zip(*(run.points for run in runs), strict=False) if any(map(_has(read), column))]
+    columns = [column for column in zip(*(run.points for run in runs), strict=False) if _values(read, column)]
     columns = thinned(columns, MAX_CURVE_POINTS)
-    rows = [[_value(read, point) for point in column] for column in columns]
     first, last = spread_shares(len(runs))
     clocks = {
         name: [float(np.median([at(point) for point in column])) for column in columns] for name, at in CLOCKS.items()
     }
-    is_wide = len(runs) > 1 and not is_extra
     return Series(
         label=style.title,
         style=style,
         x=clocks[clock],
-        y=[_quantile(row, 0.5) for row in rows],
-        spread=spread(len(runs)) if is_wide else "",
-        low=[_quantile(row, first) for row in rows],
-        high=[_quantile(row, last) for row in rows],
+        y=[_quantile(read, column, 0.5) for column in columns],
+        spread=spread(len(runs)) if len(runs) > 1 else "",
+        low=[_quantile(read, column, first) for column in columns],
+        high=[_quantile(read, column, last) for column in columns],
         behind=[_run(run, read, clock, style) for run in runs] if has_runs and len(runs) > 1 else (),
         clocks=clocks,
-        is_extra=is_extra,
     )
 
 
 def _run(run: StoredRun, read: Read, clock: str, style: Style) -> Series:
-    points = [point for point in thinned(run.points, MAX_CURVE_POINTS) if _has(read)(point)]
-    clocks = {name: [at(point) for point in points] for name, at in CLOCKS.items()}
-    values = [_value(read, point) for point in points]
-    return Series(label=f"seed {run.config.seed}", style=style, x=clocks[clock], y=values, clocks=clocks)
+    one = curve([run], read, clock, style)
+    return replace(one, label=f"seed {run.config.seed}")
 
 
-def _has(read: Read) -> Callable[[EvaluationPoint], bool]:
-    return lambda point: read(point) is not None
+def _values(read: Read, points: Iterable[EvaluationPoint]) -> list[float]:
+    return [value for point in points if (value := read(point)) is not None]
 
 
-def _value(read: Read, point: EvaluationPoint) -> float:
-    value = read(point)
-    return math.nan if value is None else value
-
-
-def _quantile(row: Sequence[float], share: float) -> float:
-    return float(np.quantile(row, share)) if all(map(math.isfinite, row)) else math.nan
+def _quantile(read: Read, points: Sequence[EvaluationPoint], share: float) -> float:
+    found = [value for value in _values(read, points) if math.isfinite(value)]
+    return float(np.quantile(found, share)) if len(found) == len(points) else math.nan

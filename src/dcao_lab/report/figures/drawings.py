@@ -1,7 +1,7 @@
 """What a figure shows, as plain data: an ink (``report/html``, ``report/paper``) turns it into a picture."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -115,8 +115,15 @@ class Panel:
     edge: float | None = None
     worst: End = "top"
 
-    def shown(self) -> "Panel":
-        """The panel without what is extra."""
+    def showing(self, arms: Collection[str]) -> "Panel":
+        """The panel with the series of all other arms as extras, which have neither spread nor runs."""
+        series = [
+            one if one.style.arm in arms else replace(one, is_extra=True, spread="", behind=()) for one in self.series
+        ]
+        return replace(self, series=series)
+
+    def without_extras(self) -> "Panel":
+        """The panel as a paper has it."""
         return replace(self, series=[series for series in self.series if not series.is_extra])
 
     @property
@@ -150,7 +157,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class BarChart:
-    """Values below each other: bars from zero, or points.
+    """Values below each other: bars from zero, points, or mean ranks.
 
     Attributes:
         title: Above it on a page.
@@ -160,15 +167,19 @@ class BarChart:
         from_zero: Whether a value is a bar from zero, to the right for better, rather than a point.
         limits: Ends of the axis on paper; bars beyond are cut. A page shows the whole of every bar.
         over: What the values are relative to; empty: it differs, or the title says it.
+        critical_difference: Ranks further apart than this differ; None: the values are no ranks.
+        groups: First and last position of each set of ranks that do not differ.
     """
 
     title: str
-    paper_title: str
+    paper_title: str = ""
     label: str
     bars: Sequence[Bar]
     from_zero: bool = True
     limits: tuple[float, float] | None = None
     over: str = ""
+    critical_difference: float | None = None
+    groups: Sequence[tuple[int, int]] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -177,42 +188,17 @@ class BarChart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankDiagram:
-    """Mean ranks, and which of them chance explains.
-
-    Attributes:
-        title: Above it on a page.
-        bars: A mean rank each, best first.
-        critical_difference: Ranks further apart than this differ.
-        groups: First and last position of each set that does not differ.
-    """
-
-    title: str
-    bars: Sequence[Bar]
-    critical_difference: float
-    groups: Sequence[tuple[int, int]]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no rank."""
-        return not self.bars
-
-
-Drawing = Panel | BarChart | RankDiagram
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """A figure of a paper.
 
     Attributes:
         name: Name of its file, without the ending.
-        drawings: Row by row, all of one kind.
+        drawings: Row by row, all panels or all charts; mean ranks alone.
         columns: How many stand beside each other; None: as many as can.
         note: What has to be known to read them, below them.
     """
 
     name: str
-    drawings: Sequence[Drawing]
+    drawings: Sequence[Panel] | Sequence[BarChart]
     columns: int | None = None
     note: str = ""

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.gains import gains
+from dcao_lab.report.analysis.comparisons import ArmComparison, gains
 from dcao_lab.report.analysis.solutions import MEASURES
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.figures import comparisons, curves, solutions, traces
@@ -49,7 +48,7 @@ def _all(numbers: Numbers) -> Iterator[Sheet]:
     yield by_workload(numbers, "time_to_target", comparisons.target_times)
     yield by_workload(numbers, "spectral_densities", solutions.densities)
     yield from gain_sheets(numbers)
-    yield Sheet(name="critical_difference", drawings=comparisons.rank_diagram(numbers))
+    yield Sheet(name="critical_difference", drawings=comparisons.mean_ranks(numbers))
     for measure in MEASURES:
         yield generalisation(numbers, measure)
 
@@ -64,7 +63,7 @@ def by_workload(numbers: Numbers, name: str, draw: Draw, note: str = "") -> Shee
 
 def _sheet(numbers: Numbers, name: str, panels: Sequence[Panel], note: str = "", columns: int | None = None) -> Sheet:
     is_crowded = any(series.is_extra for panel in panels for series in panel.series)
-    shown = [panel.shown() for panel in panels]
+    shown = [panel.without_extras() for panel in panels]
     return Sheet(
         name=name,
         drawings=[panel for panel in shown if not panel.is_empty],
@@ -110,7 +109,7 @@ def gain_sheets(numbers: Numbers) -> Iterator[Sheet]:
 def _own_conditions(numbers: Numbers, task: str) -> list[BarChart]:
     found = gains([c for c in numbers.comparisons if c.variation is None], task).get(None, [])
     is_one = len({c.other for c in found}) == 1
-    titles = {c.arm: (numbers.styles[c.arm].title, numbers.styles[c.other].title) for c in found}
+    titles = {c.arm: (numbers.title(c.arm), numbers.title(c.other)) for c in found}
     labels = {arm: title if is_one else f"{title} over {other}" for arm, (title, other) in titles.items()}
     title = numbers.view.infos[task].title
     return [comparisons.gains(numbers, task, found, labels, title=title, paper_title=title)] if found else []

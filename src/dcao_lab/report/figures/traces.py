@@ -1,7 +1,7 @@
 """What the watched runs show over their steps: s and the sharpness against the edge, and what trains."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import dcao
@@ -67,8 +67,7 @@ def watched(numbers: Numbers, task: str) -> dict[str, dict[str, StoredRun]]:
     for variation in conditions(numbers.view, task, numbers.view.watched):
         runs = numbers.view.first_watched(task, variation)
         for family, arms in families(numbers.view.study, runs, FEW_ARMS).items():
-            words = ", ".join(filter(None, (family, formats.variation(variation))))
-            found[words] = {arm: runs[arm] for arm in arms}
+            found[formats.joined(family, formats.variation(variation))] = {arm: runs[arm] for arm in arms}
     return found
 
 
@@ -81,19 +80,11 @@ def _panels(numbers: Numbers, task: str, title: str, y: Axis, draw: Draw, *, edg
     """A panel for each family of arms and each of the task's conditions in which a run has a value."""
     panels = []
     for where, runs in watched(numbers, task).items():
-        extras = set(runs) - set(numbers.leading) if is_crowded(runs) else set()
-        series = list(_series(numbers, runs, draw, extras))
-        if any(len(one.y) for one in series):
-            titles = [", ".join(filter(None, (first, where))) for first in (title, numbers.view.infos[task].title)]
-            panels.append(Panel(title=titles[0], paper_title=titles[1], x=STEPS, y=y, series=series, edge=edge))
-    return panels
-
-
-def _series(numbers: Numbers, runs: Mapping[str, StoredRun], draw: Draw, extras: set[str]) -> Iterator[Series]:
-    for arm, run in runs.items():
-        for series in draw(run, numbers.styles[arm]):
-            if len(series.y):
-                yield replace(series, is_extra=arm in extras, behind=() if arm in extras else series.behind)
+        series = [one for arm, run in runs.items() for one in draw(run, numbers.styles[arm]) if len(one.y)]
+        titles = [formats.joined(first, where) for first in (title, numbers.view.infos[task].title)]
+        panel = Panel(title=titles[0], paper_title=titles[1], x=STEPS, y=y, series=series, edge=edge)
+        panels.append(panel.showing(numbers.leading) if is_crowded(runs) else panel)
+    return [panel for panel in panels if panel.series]
 
 
 def _edged(label: str) -> Axis:

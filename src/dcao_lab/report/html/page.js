@@ -13,8 +13,11 @@
   }
 
   function themed(layout, clock) {
-    const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true };
-    const copy = { ...layout, font: { color: color("--ink"), size: 12, family: "inherit" }, autosize: true };
+    const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true, exponentformat: "e" };
+    const copy = { showlegend: false, dragmode: false, hovermode: "closest", autosize: true, ...layout };
+    copy.margin = { l: 56, r: 12, t: layout.annotations ? 22 : 8, b: 44 };
+    copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
+    copy.font = { color: color("--ink"), size: 12, family: "inherit" };
     copy.xaxis = { ...layout.xaxis, ...axis };
     copy.yaxis = { ...layout.yaxis, ...axis };
     if (clock) copy.xaxis.title = { text: clock };

@@ -1,6 +1,7 @@
 """From a study's runs to a page: every number of it is kept in ``data.json`` too."""
 
 import json
+from collections import Counter
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dcao_lab.files.whole import write_whole
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, spelled
-from dcao_lab.report.figures.drawings import Drawing
+from dcao_lab.report.figures.drawings import BarChart, Panel
 from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.html.plots import figure
 from dcao_lab.report.html.tables import Context, table_context
@@ -116,16 +117,14 @@ def _section(section: Section, prefix: str) -> Context:
     }
 
 
-def _figure(key: str, drawing: Drawing) -> Context:
+def _figure(key: str, drawing: Panel | BarChart) -> Context:
     drawn = figure(drawing)
     return {"id": key, "title": drawing.title, "figure": drawn, "height": drawn["layout"].get("height")}
 
 
 def _lead(result: StudyResult, numbers: Numbers) -> str:
     study = result.study
-    counts = {
-        phase: sum(planned.phase == phase for planned, _ in result.runs) for phase in ("trial", "final", "watched")
-    }
+    counts: Counter[str] = Counter(planned.phase for planned, _ in result.runs)
     named = {"final": "that count", "trial": "that tuned", "watched": "that were watched"}
     spelled_counts = [f"{formats.count(counts[phase])} {purpose}" for phase, purpose in named.items() if counts[phase]]
     missing = f"; {formats.count(len(result.missing))} are missing" if result.missing else ""
@@ -164,7 +163,6 @@ def _task(numbers: Numbers, task: str, key: str) -> Context:
         "title": info.title,
         "summary": info.summary,
         "sentences": task_sentences(numbers, task),
-        "metric": formats.metric_title(info),
         "table": card if found.num_rows else None,
         "sections": [_section(section, key) for section in task_sections(numbers, task)],
     }
@@ -172,19 +170,9 @@ def _task(numbers: Numbers, task: str, key: str) -> Context:
 
 def _numbers(numbers: Numbers) -> Context:
     """The numbers behind the page, unrounded; what has a place has it inside."""
-    return {
-        "results": list(numbers.results.values()),
-        "comparisons": numbers.comparisons,
-        "reachings": list(numbers.reachings.values()),
-        "overall": numbers.overall,
-        "sweeps": numbers.sweeps,
-        "untuned": numbers.untuned,
-        "costs": numbers.costs,
-        "smoothness": numbers.smoothness,
-        "tunings": numbers.tunings,
-        "solutions": numbers.solutions,
-        "correlations": numbers.correlations,
-    }
+    left_out = {"view", "styles", "leading"}
+    found = {name: value for name, value in vars(numbers).items() if name not in left_out}
+    return {**found, "results": list(numbers.results.values()), "reachings": list(numbers.reachings.values())}
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dcao_lab.report.figures.axes import y_limits
-from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Drawing, Panel, RankDiagram, Series
+from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Panel, Series
 from dcao_lab.report.figures.styles import EDGE_COLOR, GREY, Style
 
 Json = dict[str, Any]
@@ -19,11 +19,9 @@ MOST_DECADES = 8  # so many have a number each
 FEW_DECADES = {"x": 2.0, "y": 3.0}  # fewer have numbers at 2 and 5 too
 
 
-def figure(drawing: Drawing) -> Json:
+def figure(drawing: Panel | BarChart) -> Json:
     """The figure of a drawing, with a trace for everything in it that has an arm."""
-    if isinstance(drawing, Panel):
-        return _panel(drawing)
-    return _chart(drawing) if isinstance(drawing, BarChart) else _ranks(drawing)
+    return _panel(drawing) if isinstance(drawing, Panel) else _chart(drawing)
 
 
 def _panel(panel: Panel) -> Json:
@@ -32,7 +30,7 @@ def _panel(panel: Panel) -> Json:
     layout: Json = {"xaxis": _axis("x", panel.x, panel.x.limits), "yaxis": _axis("y", panel.y, y_limits(panel))}
     if panel.edge is not None:
         layout |= _edge(panel.edge)
-    return _finished(traces, layout)
+    return _checked(traces, layout)
 
 
 def _series(series: Series) -> Iterator[Json]:
@@ -97,6 +95,7 @@ def _trace(series: Series, **look: Any) -> Json:
 
 def _marks(series: Series) -> Json:
     """Marks are no data: the page leaves them out of what it writes, and shows the true values over them."""
+    symbols = [f"triangle-{mark.direction}" for mark in series.marks]
     return {
         "type": "scatter",
         "x": [mark.at[0] for mark in series.marks],
@@ -107,11 +106,7 @@ def _marks(series: Series) -> Json:
         "hoverinfo": "name+text",
         "cliponaxis": False,
         "meta": {**_meta(series), "is_mark": True},
-        "marker": {
-            "color": series.style.color.page,
-            "size": 11,
-            "symbol": [f"triangle-{mark.direction}" for mark in series.marks],
-        },
+        "marker": {"color": series.style.color.page, "size": 11, "symbol": symbols},
     }
 
 
@@ -120,34 +115,23 @@ def _chart(chart: BarChart) -> Json:
     axis: Json = {"title": {"text": f"{chart.label} (right: better)" if chart.from_zero else chart.label}}
     if chart.from_zero:
         axis |= {"zeroline": True, "zerolinewidth": 2, "nticks": 6, "tickangle": 0}
-    return _finished(traces, _rows(axis, len(chart.bars)))
-
-
-def _ranks(diagram: RankDiagram) -> Json:
-    """Points, and a bar that joins the arms that do not differ by more than chance explains."""
-    last = max(bar.value for bar in diagram.bars)
-    layout = _rows({"title": {"text": "mean rank (1: best)"}}, len(diagram.bars))
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "x0": last + 0.3 + 0.06 * last * (number + 1),
-            "x1": last + 0.3 + 0.06 * last * (number + 1),
-            "y0": first - 0.3,
-            "y1": end + 0.3,
-            "line": {"color": GREY.page, "width": 4},
-        }
-        for number, (first, end) in enumerate(diagram.groups)
-    ]
-    return _finished([_dot(bar) for bar in diagram.bars], layout)
-
-
-def _rows(axis: Json, number: int) -> Json:
-    return {
+    layout = {
         "xaxis": axis,
         "yaxis": {"autorange": "reversed", "type": "category"},
-        "height": 90 + ROW_HEIGHT * number,
+        "height": 90 + ROW_HEIGHT * len(chart.bars),
         "barmode": "overlay",
+        "shapes": list(_groups(chart)),
     }
+    return _checked(traces, layout)
+
+
+def _groups(chart: BarChart) -> Iterator[Json]:
+    """Bars beside the ranks, each of which joins arms that do not differ by more than chance explains."""
+    last = max(bar.value for bar in chart.bars)
+    for number, (first, end) in enumerate(chart.groups):
+        x = last + 0.3 + 0.06 * last * (number + 1)
+        line = {"color": GREY.page, "width": 4}
+        yield {"type": "line", "x0": x, "x1": x, "y0": first - 0.3, "y1": end + 0.3, "line": line}
 
 
 def _bar(bar: Bar) -> Json:
@@ -172,7 +156,7 @@ def _row(bar: Bar) -> Json:
         "width": 3,
     }
     return {"x": [bar.value], "y": [bar.label], "name": bar.style.title, "meta": {"arm": bar.style.arm}} | (
-        {} if low == high else {"error_x": interval}
+        {} if bar.low is None else {"error_x": interval}
     )
 
 
@@ -212,38 +196,15 @@ def _axis(which: str, axis: Axis, limits: tuple[float, float] | None) -> Json:
 def _edge(edge: float) -> Json:
     """The edge of stability; its name is above the figure, where it hides no trace."""
     line = {"color": EDGE_COLOR.page, "width": 2}
-    name = {
-        "text": f"edge at {edge:g}",
-        "xref": "paper",
-        "x": 0.99,
-        "xanchor": "right",
-        "yref": "paper",
-        "y": 1,
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"color": EDGE_COLOR.page},
-    }
-    return {
-        "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": edge, "y1": edge, "line": line}],
-        "annotations": [name],
-        "margin": {"l": 56, "r": 12, "t": 22, "b": 44},
-    }
+    place = {"xref": "paper", "x": 0.99, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
+    name = {"text": f"edge at {edge:g}", **place, "showarrow": False, "font": {"color": EDGE_COLOR.page}}
+    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": edge, "y1": edge, "line": line}
+    return {"shapes": [across], "annotations": [name]}
 
 
-def _finished(traces: Sequence[Json], layout: Json) -> Json:
-    """The figure as the page takes it; plotly refuses what it does not know."""
-    shared: Json = {
-        "template": "none",
-        "showlegend": False,
-        "margin": {"l": 56, "r": 12, "t": 8, "b": 44},
-        "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hovermode": "closest",
-    }
-    for axis in ("xaxis", "yaxis"):
-        layout[axis] = {"exponentformat": "e", **layout[axis]}
-    found: Json = go.Figure({"data": traces, "layout": {**shared, **layout}}).to_plotly_json()
+def _checked(traces: Sequence[Json], layout: Json) -> Json:
+    """The figure, of which plotly refuses what it does not know."""
+    found: Json = go.Figure({"data": traces, "layout": {"template": "none", **layout}}).to_plotly_json()
     return found
 
 

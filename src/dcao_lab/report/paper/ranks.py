@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcao_lab.report.figures.drawings import RankDiagram
+from dcao_lab.report.figures.drawings import BarChart
 from dcao_lab.report.figures.styles import EDGE_COLOR
 from dcao_lab.report.paper.canvas import ONE_COLUMN, TWO_COLUMNS, literal, new_figure, size_of
 
@@ -29,7 +29,7 @@ class _Scale:
         return self.left + (rank - 1.0) / (self.num_arms - 1) * (self.right - self.left)
 
 
-def draw_ranks(diagram: RankDiagram) -> Figure:
+def draw_ranks(diagram: BarChart) -> Figure:
     """The diagram: best on the left; a thick bar joins arms whose ranks chance explains."""
     num_arms = len(diagram.bars)
     names = [f"{literal(bar.label)}  {bar.value:.2f}" for bar in diagram.bars]
@@ -45,7 +45,7 @@ def draw_ranks(diagram: RankDiagram) -> Figure:
     scale = _Scale(
         left=_MARGIN + left + 0.2, right=width - _MARGIN - right - 0.2, top=height - _ABOVE, num_arms=num_arms
     )
-    _draw_scale(axes, scale, diagram.critical_difference)
+    _draw_scale(axes, scale, diagram.critical_difference or 0.0)
     _draw_groups(axes, scale, diagram)
     first = scale.top - _BAR * (len(diagram.groups) + 1) - 0.6 * _LINE
     for position, (name, bar) in enumerate(zip(names, diagram.bars, strict=True)):
@@ -68,7 +68,7 @@ def _draw_scale(axes: Axes, scale: _Scale, critical_difference: float) -> None:
     axes.text(scale.left, level + 0.03, label, ha="left", va="bottom", fontsize=6.5)
 
 
-def _draw_groups(axes: Axes, scale: _Scale, diagram: RankDiagram) -> None:
+def _draw_groups(axes: Axes, scale: _Scale, diagram: BarChart) -> None:
     for number, (first, last) in enumerate(diagram.groups):
         ends = [scale.at(diagram.bars[first].value) - 0.03, scale.at(diagram.bars[last].value) + 0.03]
         level = scale.top - _BAR * (number + 1)

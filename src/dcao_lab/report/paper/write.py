@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from dcao_lab.report.figures.drawings import BarChart, Panel, RankDiagram, Sheet
+from dcao_lab.report.figures.drawings import BarChart, Panel, Sheet
 from dcao_lab.report.figures.sheets import sheets
 from dcao_lab.report.numbers import Numbers, analyse
 from dcao_lab.report.paper.bars import draw_bars
@@ -41,10 +41,9 @@ def _draw(sheet: Sheet) -> Figure:
     charts = [drawing for drawing in sheet.drawings if isinstance(drawing, BarChart)]
     if panels:
         return draw_panels(panels, columns=sheet.columns, note=sheet.note)
-    if charts:
-        return draw_bars(charts, columns=sheet.columns, note=sheet.note)
-    (diagram,) = (drawing for drawing in sheet.drawings if isinstance(drawing, RankDiagram))
-    return draw_ranks(diagram)
+    if charts[0].critical_difference is not None:
+        return draw_ranks(charts[0])
+    return draw_bars(charts, columns=sheet.columns, note=sheet.note)
 
 
 def tables(numbers: Numbers) -> Iterator[Table]:

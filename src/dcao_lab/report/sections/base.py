@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dcao_lab.report.figures.drawings import Drawing
+from dcao_lab.report.figures.drawings import BarChart, Panel
 from dcao_lab.report.tables.base import Table
+
+Drawing = Panel | BarChart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The sections that are about all workloads together."""
 
-from dcao_lab.report.figures.comparisons import normalised_scores, profiles, rank_diagram
+from dcao_lab.report.figures.comparisons import mean_ranks, normalised_scores, profiles
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Section, filled, numbered
 from dcao_lab.report.tables import comparisons, costs
@@ -37,14 +37,9 @@ def overview(numbers: Numbers) -> list[Section]:
 
 def closing(numbers: Numbers) -> list[Section]:
     """What is shown after them."""
-    return filled(
-        [
-            Section(key="targets", heading="Time to target", tables=[comparisons.targets(numbers)]),
-            Section(key="cost", heading="What it costs", tables=[costs.costs(numbers)]),
-            Section(key="smoothness", heading="How smoothly it trains", tables=[costs.smoothness(numbers)]),
-            Section(key="tuning", heading="What tuning chose", tables=[costs.tunings(numbers)]),
-        ]
-    )
+    tables = (comparisons.targets, costs.costs, costs.smoothness, costs.tunings)
+    found = [build(numbers) for build in tables]
+    return filled([Section(key=table.name, heading=table.label, tables=[table]) for table in found])
 
 
 def _overall(numbers: Numbers) -> list[Section]:
@@ -52,7 +47,7 @@ def _overall(numbers: Numbers) -> list[Section]:
     if found is None or len(numbers.view.tasks) < MOST_PROFILE_WORKLOADS or len(found.arms) < 2:
         return []
     figures = numbered("means", [normalised_scores(numbers, found)])
-    figures |= numbered("profiles", profiles(numbers)) | numbered("ranking", rank_diagram(numbers))
+    figures |= numbered("profiles", profiles(numbers)) | numbered("ranking", mean_ranks(numbers))
     table = comparisons.overall(numbers, found)
     caption = OVERALL + crowding.on_the_page(numbers)
     return [Section(key="overall", heading="Over all workloads", caption=caption, figures=figures, tables=[table])]

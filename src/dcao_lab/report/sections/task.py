@@ -1,16 +1,17 @@
 """The sections of one workload."""
 
+from collections.abc import Mapping
+
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.gains import gains
+from dcao_lab.report.analysis.comparisons import ArmComparison, gains
 from dcao_lab.report.analysis.shown import parts
 from dcao_lab.report.analysis.solutions import MEASURES, OUTCOMES
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.figures import comparisons, curves, solutions, traces
-from dcao_lab.report.figures.drawings import Drawing
+from dcao_lab.report.figures.drawings import Panel
 from dcao_lab.report.figures.sweeps import sweep
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.sections.base import Section, filled, numbered
+from dcao_lab.report.sections.base import Drawing, Section, filled, numbered
 from dcao_lab.report.tables.comparisons import correlations
 from dcao_lab.report.tables.results import sweep_results
 from dcao_lab.report.words import crowding
@@ -38,6 +39,7 @@ STABILITY = (
     "edge of its own, 2 (1 + momentum) / lr, dotted. A value a hundred times beyond 90 % of the others may be out of "
     "view; it is in the data."
 )
+TRAINED = "What trained at each step of the watched run of each arm. A level line was left alone."
 SOLUTIONS = (
     "A point is a trained network. Spearman's rho is over all of them: 1 where the sharper one is always higher, -1 "
     "where it is always lower. Networks of one arm are alike, so its p is too small. The density is that of one "
@@ -49,17 +51,8 @@ SOLUTIONS = (
 
 def task_sections(numbers: Numbers, task: str) -> list[Section]:
     """Everything about one workload."""
-    return filled(
-        [
-            _robustness(numbers, task),
-            _gains(numbers, task),
-            _curves(numbers, task),
-            _reaching(numbers, task),
-            _stability(numbers, task),
-            _trained(numbers, task),
-            _solutions(numbers, task),
-        ]
-    )
+    builds = (_robustness, _gains, _curves, _reaching, _stability, _trained, _solutions)
+    return filled(build(numbers, task) for build in builds)
 
 
 def _robustness(numbers: Numbers, task: str) -> Section:
@@ -101,9 +94,9 @@ def _gains(numbers: Numbers, task: str) -> Section:
 
 
 def _gain_title(numbers: Numbers, group: str, variation: Variation | None, found: list[ArmComparison]) -> str:
-    others = list(dict.fromkeys(numbers.styles[c.other].title for c in found))
+    others = list(dict.fromkeys(numbers.title(c.other) for c in found))
     against = f"against {others[0]}" if len(others) == 1 else "each against its reference"
-    return (f"{group}: " if group else "") + ", ".join(filter(None, [against, formats.variation(variation)]))
+    return (f"{group}: " if group else "") + formats.joined(against, formats.variation(variation))
 
 
 def _curves(numbers: Numbers, task: str) -> Section:
@@ -115,15 +108,13 @@ def _curves(numbers: Numbers, task: str) -> Section:
         + crowding.on_the_page(numbers)
     )
     losses, metrics = curves.training_loss(numbers, task), curves.validation_metric(numbers, task)
-    pairs = [
-        {f"loss-{i}": loss, f"metric-{i}": metric} for i, (loss, metric) in enumerate(zip(losses, metrics, strict=True))
-    ]
     return Section(
         key="curves",
         heading="Learning curves",
         caption=caption,
-        figures={name: panel for pair in pairs for name, panel in pair.items()},
+        figures=numbered("loss", losses) | numbered("metric", metrics),
         clocks=list(curves.CLOCKS),
+        columns=max(len(losses), 2),
     )
 
 
@@ -134,44 +125,30 @@ def _reaching(numbers: Numbers, task: str) -> Section:
 
 
 def _stability(numbers: Numbers, task: str) -> Section:
-    figures = {
-        **numbered("s", traces.stability(numbers, task)),
-        **numbered("preconditioned", traces.preconditioned_stability(numbers, task)),
-        **numbered("raw", traces.raw_stability(numbers, task)),
-        **numbered("sharp", traces.sharpness(numbers, task)),
-    }
-    return Section(
-        key="stability",
-        heading="Stability against the edge",
-        caption=STABILITY + _left_out(numbers, task),
-        figures=figures,
-        columns=_columns(numbers, task),
-    )
+    draws = {"s": traces.stability, "preconditioned": traces.preconditioned_stability, "raw": traces.raw_stability,
+             "sharp": traces.sharpness}  # fmt: skip
+    panels = {name: draw(numbers, task) for name, draw in draws.items()}
+    return _watched(numbers, task, "stability", "Stability against the edge", STABILITY, panels)
 
 
 def _trained(numbers: Numbers, task: str) -> Section:
-    figures: dict[str, Drawing] = {}
-    for name in traces.HYPERPARAMETERS:
-        figures |= numbered(name, traces.hyperparameter(numbers, task, name))
-    caption = "What trained at each step of the watched run of each arm. A level line was left alone."
+    panels = {name: traces.hyperparameter(numbers, task, name) for name in traces.HYPERPARAMETERS}
+    return _watched(numbers, task, "hyper", "Learning rate, momentum and weight decay over time", TRAINED, panels)
+
+
+def _watched(
+    numbers: Numbers, task: str, key: str, heading: str, caption: str, panels: Mapping[str, list[Panel]]
+) -> Section:
+    """A row for each quantity; of a single family of arms, as many as fit in a row."""
+    families = traces.watched(numbers, task)
+    is_crowded = any(map(traces.is_crowded, families.values()))
     return Section(
-        key="hyper",
-        heading="Learning rate, momentum and weight decay over time",
-        caption=caption + _left_out(numbers, task),
-        figures=figures,
-        columns=_columns(numbers, task),
+        key=key,
+        heading=heading,
+        caption=caption + (crowding.on_the_page(numbers) if is_crowded else ""),
+        figures={name: panel for kind, own in panels.items() for name, panel in numbered(kind, own).items()},
+        columns=len(families) if 1 < len(families) <= MOST_COLUMNS else FEW_COLUMNS,
     )
-
-
-def _left_out(numbers: Numbers, task: str) -> str:
-    is_crowded = any(map(traces.is_crowded, traces.watched(numbers, task).values()))
-    return crowding.on_the_page(numbers) if is_crowded else ""
-
-
-def _columns(numbers: Numbers, task: str) -> int:
-    """A row for each quantity; of a single family, as many as fit in a row."""
-    number = len(traces.watched(numbers, task))
-    return number if 1 < number <= MOST_COLUMNS else FEW_COLUMNS
 
 
 def _solutions(numbers: Numbers, task: str) -> Section:

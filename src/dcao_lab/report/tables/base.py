@@ -91,27 +91,52 @@ class Table:
         return sum(len(group.rows) for group in self.groups)
 
 
-class _OfTask(Protocol):
+class OfTask(Protocol):
+    """What belongs to one workload."""
+
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """Name of the workload."""
 
 
-T = TypeVar("T", bound=_OfTask)
+T = TypeVar("T", bound=OfTask)
+Fill = Callable[[T, WorkloadInfo], Cell | str]  # the cell for one of what is listed
+Columns = Sequence[tuple[Column, Fill[T]]]
+
+
+def words(title: str, paper: str, fill: Fill[T]) -> tuple[Column, Fill[T]]:
+    """A column of words, and what fills it."""
+    return Column(title=title, paper=paper, is_text=True), fill
+
+
+def values(title: str, paper: str, fill: Fill[T]) -> tuple[Column, Fill[T]]:
+    """A column of numbers, and what fills it."""
+    return Column(title=title, paper=paper), fill
+
+
+def by_workload(
+    numbers: Numbers, found: Iterable[T], columns: Columns[T], *, name: str, label: str, note: str, most: int = 40
+) -> Table:
+    """A row for each of ``found``, in a group for each workload that has some."""
+    items, infos = list(found), numbers.view.infos
+    groups = {
+        task: [[fill(item, infos[task]) for _, fill in columns] for item in items if item.task == task]
+        for task in infos
+    }
+    return Table(
+        name=name,
+        label=label,
+        columns=[column for column, _ in columns],
+        groups=[Group(title=infos[task].title, rows=rows) for task, rows in groups.items() if rows],
+        grouped_by="workload",
+        note=note,
+        most=most,
+    )
 
 
 def cell(value: Cell | str) -> Cell:
     """The cell of a row's entry."""
     return Cell(text=value) if isinstance(value, str) else value
-
-
-def by_workload(numbers: Numbers, found: Iterable[T], row: Callable[[WorkloadInfo, T], Row]) -> list[Group]:
-    """A row for each of ``found``, in a group for each workload that has some."""
-    items = list(found)
-    groups = [
-        Group(title=info.title, rows=[row(info, item) for item in items if item.task == task])
-        for task, info in numbers.view.infos.items()
-    ]
-    return [group for group in groups if group.rows]
 
 
 def interval(low: str, high: str, status: str = "ok") -> Cell:

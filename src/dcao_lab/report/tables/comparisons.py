@@ -11,8 +11,20 @@ from dcao_lab.report.analysis.targets import Reaching
 from dcao_lab.report.analysis.untuned import LIMITS, Untuned
 from dcao_lab.report.figures.solutions import MEASURE_TITLES, outcome_title
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.tables.base import DIVERGED, Cell, Column, Group, Row, Table, by_workload, interval
-from dcao_lab.statistics import Interval
+from dcao_lab.report.tables.base import (
+    DIVERGED,
+    Cell,
+    Column,
+    Columns,
+    Group,
+    Row,
+    Table,
+    by_workload,
+    interval,
+    values,
+    words,
+)
+from dcao_lab.statistics import Interval, TargetMedian
 from dcao_lab.workloads import WorkloadInfo
 
 INTERVAL = f"95{formats.PERCENT} interval"
@@ -22,6 +34,11 @@ COMPARISON_NOTE = (
     "of the signed-rank test; r: matched-pairs rank-biserial correlation; d: mean difference over its standard "
     "deviation; both positive where the arm's number is the larger. The best other arm is chosen by these same runs, "
     "which favours it."
+)
+TARGET_NOTE = (
+    "Gradient evaluations until the validation metric first reached the workload's target, which was set before any "
+    "comparison was run. Kaplan-Meier: a run that missed it is censored at its end, one that diverged at the longest "
+    "run's."
 )
 UNTUNED_NOTE = (
     "Worst start: the worst median of any initial learning rate. Short by: how much worse it is than the best of the "
@@ -35,53 +52,26 @@ UNTUNED_NOTE = (
 
 def comparisons(numbers: Numbers, found: Sequence[ArmComparison]) -> Table:
     """Some of the comparisons that the report makes."""
-    has_conditions = any(c.variation is not None for c in found)
-    conditions = Column(title="conditions", paper="Conditions", is_text=True)
-    statuses = [c.found.test_status for c in found] + [c.found.interval.status for c in found]
+    columns: Columns[ArmComparison] = (
+        words("conditions", "Conditions", lambda c, _: formats.variation(c.variation) or "its own"),
+        words("arm", "Arm", lambda c, _: numbers.title(c.arm)),
+        words("against", "Against", lambda c, _: numbers.title(c.other)),
+        words("why", "", lambda c, _: formats.listed(list(c.kinds))),
+        values("difference", "Difference", lambda c, info: _difference(info, c.found.difference)),
+        values(INTERVAL, "Interval", lambda c, info: _interval(info, c.found.interval)),
+        words("verdict", "", lambda c, _: c.verdict + (", significant" if c.is_certain else "")),
+        values("p", "", lambda c, _: formats.p_value(c.found.p_value)),
+        values("p (Holm)", "p (Holm)", lambda c, _: Cell(text=formats.p_value(c.found.p_holm), is_bold=c.is_certain)),
+        values("r", "r", lambda c, _: formats.ratio(c.found.rank_biserial)),
+        values("d", "", lambda c, _: formats.ratio(c.found.cohens_dz)),
+        values("pairs", "Pairs", lambda c, _: str(c.found.num_pairs)),
+    )
+    if all(c.variation is None for c in found):
+        columns = columns[1:]
+    statuses = [status for c in found for status in (c.found.test_status, c.found.interval.status)]
     spelled = "; ".join(status for status in dict.fromkeys(statuses) if status != "ok")
-
-    def row(info: WorkloadInfo, c: ArmComparison) -> Row:
-        changed = [formats.variation(c.variation) or "its own"] if has_conditions else []
-        return [*changed, *_comparison(numbers, info, c)]
-
-    return Table(
-        name="comparisons",
-        label="Comparisons",
-        columns=(
-            *([conditions] if has_conditions else []),
-            Column(title="arm", paper="Arm", is_text=True),
-            Column(title="against", paper="Against", is_text=True),
-            Column(title="why", is_text=True),
-            Column(title="difference", paper="Difference"),
-            Column(title=INTERVAL, paper="Interval"),
-            Column(title="verdict"),
-            Column(title="p"),
-            Column(title="p (Holm)", paper="p (Holm)"),
-            Column(title="r", paper="r"),
-            Column(title="d"),
-            Column(title="pairs", paper="Pairs"),
-        ),
-        groups=by_workload(numbers, found, row),
-        grouped_by="workload",
-        note=f"{COMPARISON_NOTE} Where it says little: {spelled}." if spelled else COMPARISON_NOTE,
-    )
-
-
-def _comparison(numbers: Numbers, info: WorkloadInfo, c: ArmComparison) -> Row:
-    found = c.found
-    return (
-        numbers.styles[c.arm].title,
-        numbers.styles[c.other].title,
-        formats.listed(list(c.kinds)),
-        _difference(info, found.difference),
-        _interval(info, found.interval),
-        c.verdict + (", significant" if c.is_certain else ""),
-        formats.p_value(found.p_value),
-        Cell(text=formats.p_value(found.p_holm), is_bold=c.is_certain),
-        formats.ratio(found.rank_biserial),
-        formats.ratio(found.cohens_dz),
-        str(found.num_pairs),
-    )
+    note = f"{COMPARISON_NOTE} Where it says little: {spelled}." if spelled else COMPARISON_NOTE
+    return by_workload(numbers, found, columns, name="comparisons", label="Comparisons", note=note)
 
 
 def _difference(info: WorkloadInfo, value: float | None, *, is_bold: bool = False) -> Cell:
@@ -94,45 +84,30 @@ def _interval(info: WorkloadInfo, found: Interval) -> Cell:
 
 def untuned(numbers: Numbers) -> Table:
     """Runs that nobody tuned beside the best of a sweep, a row for each arm and sweep."""
-
-    def row(info: WorkloadInfo, one: Untuned) -> Row:
-        at = "" if one.best is None else f"at {formats.learning_rate(one.best_lr)}"
-        return (
-            Cell(text=numbers.styles[one.arm].title, detail=f"{len(one.starts)} starts"),
-            Cell(text=numbers.styles[one.other].title, detail=f"{one.num_swept} initial learning rates"),
-            Cell(text=_metric(info, one.best), detail=at),
-            _metric(info, one.worst),
-            _metric(info, one.best_start),
-            _difference(info, one.short, is_bold=one.is_within and one.short is not None),
-            formats.difference(info, one.allowed),
-            "yes" if one.is_within else "no",
-            _difference(info, one.found.difference),
-            _interval(info, one.found.interval),
-            str(one.found.num_pairs),
-            Cell(text=formats.significant(one.cost_ratio), unit="runs"),
-        )
-
-    return Table(
-        name="untuned",
-        label="One run that nobody tuned, against a sweep",
-        columns=(
-            Column(title="arm", paper="Arm", is_text=True),
-            Column(title="against the best of", paper="Sweep of", is_text=True),
-            Column(title="best", paper="Best"),
-            Column(title="worst start", paper="Worst start"),
-            Column(title="best start"),
-            Column(title="short by", paper="Short by"),
-            Column(title="allowed"),
-            Column(title="within"),
-            Column(title="difference", paper="Difference"),
-            Column(title=INTERVAL, paper="Interval"),
-            Column(title="seeds"),
-            Column(title="cost of the sweep", paper="Cost"),
-        ),
-        groups=by_workload(numbers, numbers.untuned, row),
-        grouped_by="workload",
-        note=UNTUNED_NOTE,
+    columns: Columns[Untuned] = (
+        words("arm", "Arm", lambda u, _: Cell(text=numbers.title(u.arm), detail=f"{len(u.starts)} starts")),
+        words("against the best of", "Sweep of", lambda u, _: _swept(numbers, u)),
+        values("best", "Best", lambda u, info: Cell(text=_metric(info, u.best), detail=_best_lr(u))),
+        values("worst start", "Worst start", lambda u, info: _metric(info, u.worst)),
+        values("best start", "", lambda u, info: _metric(info, u.best_start)),
+        values("short by", "Short by", lambda u, info: _difference(info, u.short, is_bold=u.is_within)),
+        values("allowed", "", lambda u, info: formats.difference(info, u.allowed)),
+        words("within", "", lambda u, _: "yes" if u.is_within else "no"),
+        values("difference", "Difference", lambda u, info: _difference(info, u.found.difference)),
+        values(INTERVAL, "Interval", lambda u, info: _interval(info, u.found.interval)),
+        values("seeds", "", lambda u, _: str(u.found.num_pairs)),
+        values("cost of the sweep", "Cost", lambda u, _: Cell(text=formats.significant(u.cost_ratio), unit="runs")),
     )
+    label = "One run that nobody tuned, against a sweep"
+    return by_workload(numbers, numbers.untuned, columns, name="untuned", label=label, note=UNTUNED_NOTE)
+
+
+def _swept(numbers: Numbers, one: Untuned) -> Cell:
+    return Cell(text=numbers.title(one.other), detail=f"{one.num_swept} initial learning rates")
+
+
+def _best_lr(one: Untuned) -> str:
+    return "" if one.best is None else f"at {formats.learning_rate(one.best_lr)}"
 
 
 def _metric(info: WorkloadInfo, value: float | None) -> str:
@@ -141,35 +116,30 @@ def _metric(info: WorkloadInfo, value: float | None) -> str:
 
 def targets(numbers: Numbers) -> Table:
     """When each arm reached each target."""
-
-    def row(info: WorkloadInfo, found: Reaching) -> Row:
-        median = found.median
-        has_median = math.isfinite(median.median)
-        return (
-            numbers.styles[found.arm].title,
-            formats.metric(info, info.target),
-            f"{median.num_reached} of {median.num_runs}",
-            _time(median.median),
-            Cell(text=_time(median.low), upto=_time(median.high)) if has_median else formats.DASH,
-            formats.p_value(found.against.p_value) if found.against else formats.DASH,
-            median.status,
-        )
-
-    titles = ("arm", "target", "reached", "median", INTERVAL, "log-rank p against the reference", "status")
-    return Table(
-        name="targets",
-        label="Time to target",
-        columns=[Column(title=title) for title in titles],
-        groups=by_workload(numbers, numbers.reachings.values(), row),
-        grouped_by="workload",
-        note="Gradient evaluations until the validation metric first reached the workload's target, which was set "
-        "before any comparison was run. Kaplan-Meier: a run that missed it is censored at its end, one that diverged "
-        "at the longest run's.",
+    columns: Columns[Reaching] = (
+        words("arm", "", lambda r, _: numbers.title(r.arm)),
+        values("target", "", lambda _, info: formats.metric(info, info.target)),
+        values("reached", "", lambda r, _: f"{r.median.num_reached} of {r.median.num_runs}"),
+        values("median", "", lambda r, _: _time(r.median.median)),
+        values(INTERVAL, "", lambda r, _: _times(r.median)),
+        values("log-rank p against the reference", "", lambda r, _: _log_rank(r)),
+        words("status", "", lambda r, _: r.median.status),
     )
+    found = numbers.reachings.values()
+    return by_workload(numbers, found, columns, name="targets", label="Time to target", note=TARGET_NOTE)
+
+
+def _times(median: TargetMedian) -> Cell:
+    has_median = math.isfinite(median.median)
+    return Cell(text=_time(median.low), upto=_time(median.high)) if has_median else Cell(text=formats.DASH)
 
 
 def _time(value: float) -> str:
     return "never" if math.isinf(value) else formats.count(value)
+
+
+def _log_rank(reaching: Reaching) -> str:
+    return formats.DASH if reaching.against is None else formats.p_value(reaching.against.p_value)
 
 
 def overall(numbers: Numbers, found: Overall) -> Table:
@@ -181,7 +151,7 @@ def overall(numbers: Numbers, found: Overall) -> Table:
         ends = (mean.interval.low, mean.interval.high) if mean else (None, None)
         rows.append(
             (
-                numbers.styles[arm].title,
+                numbers.title(arm),
                 formats.significant(ranks.get(arm)),
                 formats.significant(mean.value if mean else None),
                 interval(*map(formats.significant, ends)),
@@ -211,7 +181,7 @@ def ranking_note(numbers: Numbers, found: Overall) -> str:
         return ""
     one = found.ranking
     friedman = f"Friedman's test: p {formats.p_value(one.p_value)}" if one.p_value is not None else one.status
-    left_out = [numbers.styles[arm].title for arm in found.left_out]
+    left_out = [numbers.title(arm) for arm in found.left_out]
     left = f" Without {formats.listed(left_out)}, not run on every workload." if left_out else ""
     return (
         f"{friedman}. Mean ranks over {one.num_workloads} workloads differ at 95{formats.PERCENT} confidence if they "

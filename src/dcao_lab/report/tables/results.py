@@ -9,64 +9,65 @@ from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, ranking
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.tables.base import DIVERGED, Cell, Column, Group, Row, Table, by_workload, interval
+from dcao_lab.report.tables.base import (
+    DIVERGED,
+    Cell,
+    Column,
+    Columns,
+    Group,
+    Row,
+    Table,
+    by_workload,
+    interval,
+    values,
+    words,
+)
+from dcao_lab.statistics import Interval, TargetMedian
 from dcao_lab.workloads import WorkloadInfo
 
 NUM_SHADES = 5
+RESULT_NOTE = "the best median of a workload in bold; a diverged run counts as worse than every other."
+ROBUSTNESS_NOTE = (
+    "Values of a hyperparameter from which the median run ends within 5 % of the best of any arm, and the medians from "
+    "the worst and from the best value (a dash: diverged)."
+)
 
 
 def results(numbers: Numbers, tasks: Sequence[str], *, is_best_first: bool = False) -> Table:
     """The arms of some tasks under the tasks' own conditions."""
-    found = {task: _of_task(numbers, task, is_best_first=is_best_first) for task in tasks}
-    words = spread_words(len(result.values) for own in found.values() for result in own) or "one seed"
-    infos = numbers.view.infos
-    return Table(
-        name="results",
-        label=f"{', '.join(infos[task].title for task in tasks)}: results",
-        columns=(
-            Column(title="arm", paper="Arm", is_text=True),
-            Column(title=formats.metric_title(infos[tasks[0]]), paper="Median"),
-            Column(paper="Spread"),
-            Column(title=f"95{formats.PERCENT} interval"),
-            Column(title="reached target"),
-            Column(paper="Seeds"),
-            Column(paper="Diverged"),
-        ),
-        groups=[Group(title=infos[task].title, rows=_results(numbers, found[task])) for task in tasks if found[task]],
-        grouped_by="workload",
-        note=f"Final test metric: median over seeds [{words}]; the best median of a workload in bold; a diverged run "
-        "counts as worse than every other.",
-        most=60,
-    )
-
-
-def _of_task(numbers: Numbers, task: str, *, is_best_first: bool) -> list[Result]:
-    places = [Place(task=task, arm=arm.name) for arm in numbers.view.arms(task)]
+    places = [Place(task=task, arm=arm.name) for task in tasks for arm in numbers.view.arms(task)]
     found = [numbers.results[place] for place in places if place in numbers.results]
-    return sorted(found, key=lambda result: result.rank) if is_best_first else found
-
-
-def _results(numbers: Numbers, found: list[Result]) -> list[Row]:
-    info = numbers.view.infos[found[0].place.task]
-    shade = _shades(found, info)
-    return [_result(numbers, result, info, shade) for result in found]
-
-
-def _result(numbers: Numbers, result: Result, info: WorkloadInfo, shade: dict[float | None, int]) -> Row:
-    low, high = result.ends if info.higher_is_better else result.ends[::-1]
-    reached = numbers.reachings[Place(task=result.place.task, arm=result.place.arm)].median
-    found = interval(
-        formats.metric(info, result.interval.low), formats.metric(info, result.interval.high), result.interval.status
+    infos = numbers.view.infos
+    shades = {task: _shades([r for r in found if r.task == task], infos[task]) for task in tasks}
+    columns: Columns[Result] = (
+        words("arm", "Arm", lambda r, _: numbers.title(r.place.arm)),
+        values(formats.metric_title(infos[tasks[0]]), "Median", lambda r, info: _median(r, info, shades[r.task])),
+        values("", "Spread", lambda r, info: _interval(info, r.ends if info.higher_is_better else r.ends[::-1])),
+        values(f"95{formats.PERCENT} interval", "", lambda r, info: _bootstrapped(info, r.interval)),
+        values("reached target", "", lambda r, _: _reached(numbers.reachings[r.place].median)),
+        values("", "Seeds", lambda r, _: str(len(r.values))),
+        values("", "Diverged", lambda r, _: str(r.num_diverged)),
     )
-    return (
-        numbers.styles[result.place.arm].title,
-        _median(result, info, shade),
-        interval(formats.metric(info, low), formats.metric(info, high)),
-        replace(found, text=formats.span(found.text, found.upto), upto="") if found.upto else found,
-        f"{reached.num_reached} of {reached.num_runs}",
-        str(len(result.values)),
-        str(result.num_diverged),
-    )
+    spread = spread_words(len(result.values) for result in found) or "one seed"
+    note = f"Final test metric: median over seeds [{spread}]; {RESULT_NOTE}"
+    ordered = sorted(found, key=lambda r: r.rank) if is_best_first else found
+    label = f"{', '.join(infos[task].title for task in tasks)}: results"
+    return by_workload(numbers, ordered, columns, name="results", label=label, note=note, most=60)
+
+
+def _interval(info: WorkloadInfo, ends: tuple[float | None, float | None], status: str = "ok") -> Cell:
+    low, high = ends
+    return interval(formats.metric(info, low), formats.metric(info, high), status)
+
+
+def _bootstrapped(info: WorkloadInfo, found: Interval) -> Cell:
+    """As narrow as a card of the page."""
+    spelled = _interval(info, (found.low, found.high), found.status)
+    return replace(spelled, text=formats.span(spelled.text, spelled.upto), upto="") if spelled.upto else spelled
+
+
+def _reached(found: TargetMedian) -> str:
+    return f"{found.num_reached} of {found.num_runs}"
 
 
 def _median(result: Result | None, info: WorkloadInfo, shade: dict[float | None, int]) -> Cell:
@@ -128,24 +129,16 @@ def _usable(sweep: Sweep) -> str:
 
 def robustness(numbers: Numbers) -> Table:
     """How much of each varied condition ends near the best, and from where the worst and the best."""
-
-    def row(info: WorkloadInfo, sweep: Sweep) -> Row:
-        medians = sorted((median for _, median, _ in sweep.points), key=ranking(info))
-        ends = (formats.metric(info, medians[0]), formats.metric(info, medians[-1]))
-        return (formats.axis_title(sweep.axis), numbers.styles[sweep.arm].title, _usable(sweep), *ends)
-
-    return Table(
-        name="robustness",
-        label="Robustness",
-        columns=(
-            Column(paper="Varied", is_text=True),
-            Column(paper="Arm", is_text=True),
-            Column(paper="Usable"),
-            Column(paper="Worst"),
-            Column(paper="Best"),
-        ),
-        groups=by_workload(numbers, (sweep for sweep in numbers.sweeps if sweep.source == "variations"), row),
-        grouped_by="workload",
-        note="Values of a hyperparameter from which the median run ends within 5 % of the best of any arm, and the "
-        "medians from the worst and from the best value (a dash: diverged).",
+    columns: Columns[Sweep] = (
+        words("", "Varied", lambda s, _: formats.axis_title(s.axis)),
+        words("", "Arm", lambda s, _: numbers.title(s.arm)),
+        values("", "Usable", lambda s, _: _usable(s)),
+        values("", "Worst", lambda s, info: formats.metric(info, min(_medians(s), key=ranking(info)))),
+        values("", "Best", lambda s, info: formats.metric(info, max(_medians(s), key=ranking(info)))),
     )
+    varied = (sweep for sweep in numbers.sweeps if sweep.source == "variations")
+    return by_workload(numbers, varied, columns, name="robustness", label="Robustness", note=ROBUSTNESS_NOTE)
+
+
+def _medians(sweep: Sweep) -> list[float | None]:
+    return [median for _, median, _ in sweep.points]

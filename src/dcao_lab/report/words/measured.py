@@ -62,9 +62,9 @@ def _paid(numbers: Numbers, arm: str) -> str:
     evaluations = [spent for spent, time in own if spent is not None and time is not None]
     times = [time for spent, time in own if spent is not None and time is not None]
     if not times:
-        return f"{numbers.styles[arm].title} without a pair"
+        return f"{numbers.title(arm)} without a pair"
     return (
-        f"{numbers.styles[arm].title} ({formats.percent_change(median(evaluations))} gradient evaluations, "
+        f"{numbers.title(arm)} ({formats.percent_change(median(evaluations))} gradient evaluations, "
         f"{formats.percent_change(median(times))} time)"
     )
 
@@ -106,7 +106,7 @@ def _usable(numbers: Numbers, own: list[Sweep]) -> str:
         arm: [s.num_usable / s.num_shared for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
     }
     means = sorted(((sum(v) / len(v), arm) for arm, v in shares.items()), key=lambda pair: -pair[0])[:8]
-    spelled = [f"{numbers.styles[arm].title} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
+    spelled = [f"{numbers.title(arm)} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
     return (
         f"Range of {formats.axis_title(own[0].axis)} that ends within 5{formats.PERCENT} of the best median, "
         f"mean over workloads: {formats.listed(spelled)}."

@@ -1,6 +1,6 @@
 import pytest
 
-from dcao_lab.report.figures.drawings import Axis, Bar, Panel, RankDiagram, Series
+from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Panel, Series
 from dcao_lab.report.figures.styles import COLORS, Style
 from dcao_lab.report.paper.panels import draw_panels
 from dcao_lab.report.paper.ranks import draw_ranks
@@ -38,7 +38,7 @@ def test_a_name_is_in_the_legend_once():
 
 def test_the_names_of_a_rank_diagram_stay_inside_the_figure():
     bars = [Bar(label=name, value=rank, style=STYLE) for name, rank in zip(NAMES, (1, 2, 3, 4.5, 4.5), strict=True)]
-    figure = draw_ranks(RankDiagram(title="", bars=bars, critical_difference=9.0, groups=[(0, 4)]))
+    figure = draw_ranks(BarChart(title="", label="", bars=bars, critical_difference=9.0, groups=[(0, 4)]))
     assert names_outside(figure, figure.axes[0].texts) == []
 
 
