@@ -104,7 +104,13 @@ def test_a_bar_without_an_interval_has_none_and_an_empty_line_has_no_bar():
         Bar(label="b", value=-1.0, style=SECOND),
         Bar(label="c", value=math.nan, style=SECOND),
     ]
-    chart = BarChart(title="On a page", paper_title="On paper", label="gain in points", bars=bars, over="C")
+    chart = BarChart(
+        title="On a page",
+        paper_title="On paper",
+        label="gain in points",
+        paper_label="gain over C in points",
+        bars=bars,
+    )
     first, second = figure(chart)["data"]
     assert (first["error_x"]["array"], first["error_x"]["arrayminus"]) == ([1.0], [0.5])
     assert "error_x" not in second

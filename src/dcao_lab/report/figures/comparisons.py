@@ -38,14 +38,15 @@ def gains(
     """
     info, by_arm = numbers.view.infos[task], {c.arm: c for c in found}
     others = list(dict.fromkeys(numbers.title(c.other) for c in found))
+    over = f" over {others[0]}" if len(others) == 1 else ""
     bars = [_gain(info, numbers.styles[arm], label, by_arm.get(arm)) for arm, label in labels.items()]
     return BarChart(
         title=title,
         paper_title=paper_title,
-        label=f"gain in {formats.difference_unit(info)}",
+        label=f"gain in {formats.difference_unit(info)} (right: better)",
+        paper_label=f"gain{over} in {formats.difference_unit(info)}",
         bars=bars,
         limits=bar_limits(bars),
-        over=others[0] if len(others) == 1 else "",
     )
 
 
@@ -114,7 +115,6 @@ def _reaching(numbers: Numbers, reaching: Reaching, end: float) -> Series:
     points = [*reaching.curve, (end if last == 1.0 else max(times.times), last)]  # known only while a run goes on
     censored = [time for time, reached in zip(times.times, times.reached, strict=True) if not reached]
     return Series(
-        label=style.title,
         style=style,
         x=[time for time, _ in points],
         y=[share for _, share in points],
@@ -134,7 +134,7 @@ def profiles(numbers: Numbers) -> list[Panel]:
         style, ratios = numbers.styles[arm], sorted({r for r in profile.ratios.values() if 1.0 < r < end})
         x = [1.0, *ratios, end]
         y = [profile.at(ratio) for ratio in x]
-        series.append(Series(label=style.title, style=style, x=x, y=y, shape="steps"))
+        series.append(Series(style=style, x=x, y=y, shape="steps"))
     axis = Axis(label="times the fastest arm's evaluations", limits=(0.9, end + 0.1))
     y_axis = share_axis("share of workloads")
     panel = Panel(title="Performance profiles", paper_title="", x=axis, y=y_axis, series=series)
@@ -145,10 +145,9 @@ def normalised_scores(numbers: Numbers, found: Overall) -> BarChart:
     """The interquartile mean of each arm's normalised scores, with its interval, best first."""
     ordered = sorted(found.means.items(), key=lambda pair: -pair[1].value)
     bars = [
-        Bar(label=numbers.title(arm), value=mean.value, style=numbers.styles[arm], low=mean.interval.low,
-            high=mean.interval.high)
+        Bar(style=numbers.styles[arm], value=mean.value, low=mean.interval.low, high=mean.interval.high)
         for arm, mean in ordered
-    ]  # fmt: skip
+    ]
     return BarChart(title="Normalised score", label="interquartile mean", bars=bars, from_zero=False)
 
 
@@ -163,7 +162,7 @@ def mean_ranks(numbers: Numbers) -> list[BarChart]:
         BarChart(
             title="Critical-difference ranking",
             label="mean rank (1: best)",
-            bars=[Bar(label=numbers.title(arm), value=rank, style=numbers.styles[arm]) for arm, rank in ranks.items()],
+            bars=[Bar(value=rank, style=numbers.styles[arm]) for arm, rank in ranks.items()],
             from_zero=False,
             critical_difference=ranking.critical_difference,
             groups=[(positions[group[0]], positions[group[-1]]) for group in ranking.groups],

@@ -76,7 +76,6 @@ def curve(runs: Sequence[StoredRun], read: Read, clock: str, style: Style, *, ha
         name: [float(np.median([at(point) for point in column])) for column in columns] for name, at in CLOCKS.items()
     }
     return Series(
-        label=style.title,
         style=style,
         x=clocks[clock],
         y=[_quantile(read, column, 0.5) for column in columns],

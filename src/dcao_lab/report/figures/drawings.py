@@ -57,8 +57,8 @@ class Series:
     """What a panel shows of one arm.
 
     Attributes:
-        label: Name in the legend, where each name appears once.
         style: The arm and how it is drawn.
+        label: Name in the legend, where each name appears once; empty: the arm's title.
         x: Horizontal positions.
         y: Values; nan leaves a gap.
         shape: A line, a line that keeps its value up to the next x, or points alone.
@@ -75,8 +75,8 @@ class Series:
         is_extra: Whether a page shows it only when asked for all arms, and a paper not at all.
     """
 
-    label: str
     style: Style
+    label: str = ""
     x: Sequence[float]
     y: Sequence[float]
     shape: Shape = "line"
@@ -91,6 +91,11 @@ class Series:
     lost: Sequence[float] = ()
     marks: Sequence[Mark] = ()
     is_extra: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the legend calls it."""
+        return self.label or self.style.title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,18 +146,23 @@ class Bar:
     """A value on a line of its own.
 
     Attributes:
-        label: Name of the line.
-        value: The value; nan: the line is empty.
         style: The arm and how it is drawn.
+        label: Name of the line; empty: the arm's title.
+        value: The value; nan: the line is empty.
         low: Lower end of the interval; None: no interval.
         high: Upper end.
     """
 
-    label: str
-    value: float
     style: Style
+    label: str = ""
+    value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What its line is called."""
+        return self.label or self.style.title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +172,11 @@ class BarChart:
     Attributes:
         title: Above it on a page.
         paper_title: Above it on paper.
-        label: Title of the axis that the values lie along.
+        label: Title of the axis that the values lie along, on a page.
+        paper_label: The same on paper, where no title above names the reference.
         bars: From top to bottom.
         from_zero: Whether a value is a bar from zero, to the right for better, rather than a point.
         limits: Ends of the axis on paper; bars beyond are cut. A page shows the whole of every bar.
-        over: What the values are relative to; empty: it differs, or the title says it.
         critical_difference: Ranks further apart than this differ; None: the values are no ranks.
         groups: First and last position of each set of ranks that do not differ.
     """
@@ -174,10 +184,10 @@ class BarChart:
     title: str
     paper_title: str = ""
     label: str
+    paper_label: str = ""
     bars: Sequence[Bar]
     from_zero: bool = True
     limits: tuple[float, float] | None = None
-    over: str = ""
     critical_difference: float | None = None
     groups: Sequence[tuple[int, int]] = ()
 

@@ -59,7 +59,7 @@ def _cloud(own: Sequence[Solution], measure: str, outcome: str, view: Window, st
     found = points(own, measure, outcome)
     marks = [Mark(at=view.edge(p), direction=view.direction(p), point=p) for p in view.outside(found)]
     x, y = [x for x, _ in found], [y for _, y in found]
-    return Series(label=style.title, style=style, x=x, y=y, shape="points", marks=marks)
+    return Series(style=style, x=x, y=y, shape="points", marks=marks)
 
 
 def _axis(extent: Extent, label: str, *, is_share: bool = False) -> Axis:
@@ -92,4 +92,4 @@ def density_grid(spectra: Sequence[Sequence[float]]) -> tuple[list[float], float
 
 def _density(density: Density, style: Style, grid: list[float], width: float) -> Series:
     values = smoothed_density(density["nodes"], density["weights"], grid, width)
-    return Series(label=style.title, style=style, x=grid, y=[max(value, SMALLEST_DENSITY) for value in values])
+    return Series(style=style, x=grid, y=[max(value, SMALLEST_DENSITY) for value in values])

@@ -53,7 +53,6 @@ def _varied(axis: str, source: str, sweeps: list[Sweep]) -> tuple[Axis, dict[flo
 def _medians(sweep: Sweep, style: Style, places: dict[float, float]) -> Series:
     values = [[math.nan] if median is None else [v for v in runs if v is not None] for _, median, runs in sweep.points]
     return Series(
-        label=style.title,
         style=style,
         x=[places[value] for value, _, _ in sweep.points],
         y=[math.nan if median is None else median for _, median, _ in sweep.points],
@@ -69,6 +68,4 @@ def _medians(sweep: Sweep, style: Style, places: dict[float, float]) -> Series:
 
 def _trials(sweep: Sweep, style: Style, places: dict[float, float], *, label: str = "") -> Series:
     pairs = [(places[value], run) for value, _, runs in sweep.points for run in runs if run is not None]
-    return Series(
-        label=label or style.title, style=style, x=[x for x, _ in pairs], y=[y for _, y in pairs], shape="points"
-    )
+    return Series(label=label, style=style, x=[x for x, _ in pairs], y=[y for _, y in pairs], shape="points")

@@ -115,7 +115,7 @@ def trace_of(run: StoredRun, read: Read) -> tuple[list[int], list[float]]:
 def _reading(read: Read) -> Draw:
     def draw(run: StoredRun, style: Style) -> list[Series]:
         steps, values = trace_of(run, read)
-        return [Series(label=style.title, style=style, x=steps, y=values, markers="all")]
+        return [Series(style=style, x=steps, y=values, markers="all")]
 
     return draw
 
@@ -123,7 +123,7 @@ def _reading(read: Read) -> Draw:
 def _smoothed(run: StoredRun, style: Style) -> list[Series]:
     steps, values = trace_of(run, stability_number)
     probes = Series(label="a probe", style=style, x=steps, y=values, shape="points")
-    return [Series(label=style.title, style=style, x=steps, y=running_median(values), behind=[probes])]
+    return [Series(style=style, x=steps, y=running_median(values), behind=[probes])]
 
 
 def _with_own_edge(run: StoredRun, style: Style) -> list[Series]:
@@ -139,7 +139,6 @@ def _trained(run: StoredRun, style: Style, name: str) -> list[Series]:
         pairs = [(record.step, getattr(record.after, name)) for record in thinned(run.probes)]
     else:
         pairs = [(point.step, point.lr) for point in thinned(run.points)] if name == "lr" else []
-    values = [(step, math.nan if value is None else value) for step, value in pairs]
-    has_any = any(map(math.isfinite, (value for _, value in values)))
-    x, y = [step for step, _ in values], [value for _, value in values]
-    return [Series(label=style.title, style=style, x=x, y=y, shape="steps")] if has_any else []
+    values = [math.nan if value is None else value for _, value in pairs]
+    has_any = any(map(math.isfinite, values))
+    return [Series(style=style, x=[step for step, _ in pairs], y=values, shape="steps")] if has_any else []

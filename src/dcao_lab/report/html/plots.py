@@ -45,7 +45,7 @@ def _series(series: Series) -> Iterator[Json]:
 
 def _name(series: Series) -> str:
     title = series.style.title
-    return title if series.label == title else f"{series.label} ({title})"
+    return title if series.name == title else f"{series.name} ({title})"
 
 
 def _look(series: Series) -> Json:
@@ -112,7 +112,7 @@ def _marks(series: Series) -> Json:
 
 def _chart(chart: BarChart) -> Json:
     traces = [_bar(bar) if chart.from_zero else _dot(bar) for bar in chart.bars if not math.isnan(bar.value)]
-    axis: Json = {"title": {"text": f"{chart.label} (right: better)" if chart.from_zero else chart.label}}
+    axis: Json = {"title": {"text": chart.label}}
     if chart.from_zero:
         axis |= {"zeroline": True, "zerolinewidth": 2, "nticks": 6, "tickangle": 0}
     layout = {
@@ -155,7 +155,7 @@ def _row(bar: Bar) -> Json:
         "thickness": 2,
         "width": 3,
     }
-    return {"x": [bar.value], "y": [bar.label], "name": bar.style.title, "meta": {"arm": bar.style.arm}} | (
+    return {"x": [bar.value], "y": [bar.name], "name": bar.style.title, "meta": {"arm": bar.style.arm}} | (
         {} if bar.low is None else {"error_x": interval}
     )
 

@@ -41,12 +41,12 @@ def draw_bars(charts: Sequence[BarChart], *, columns: int | None = None, note: s
 
 
 def _are_alike(charts: Sequence[BarChart]) -> bool:
-    return len({tuple(bar.label for bar in chart.bars) for chart in charts}) == 1
+    return len({tuple(bar.name for bar in chart.bars) for chart in charts}) == 1
 
 
 def _names_width(charts: Sequence[BarChart]) -> float:
     """Inches that the longest name of a bar takes, about."""
-    return max(len(bar.label) for chart in charts for bar in chart.bars) / _LETTERS_AN_INCH
+    return max(len(bar.name) for chart in charts for bar in chart.bars) / _LETTERS_AN_INCH
 
 
 def _letters(figure: Figure, charts: Sequence[BarChart], columns: int) -> int:
@@ -65,10 +65,10 @@ def _draw_bars(axes: Axes, chart: BarChart, *, is_named: bool, letters: int) -> 
         if chart.limits is not None:
             _name_if_cut(axes, position, bar.value, chart.limits)
     axes.axvline(0.0, color="black", linewidth=0.6)
-    label = chart.label.replace("gain ", f"gain over {chart.over} ", 1) if chart.over else chart.label
-    set_up(axes, chart.paper_title, Axis(label=label, limits=chart.limits), Axis(label=""), letters=letters)
+    x = Axis(label=chart.paper_label, limits=chart.limits)
+    set_up(axes, chart.paper_title, x, Axis(label=""), letters=letters)
     axes.grid(axis="y", visible=False)
-    axes.set_yticks(range(len(chart.bars)), [literal(bar.label) if is_named else "" for bar in chart.bars])
+    axes.set_yticks(range(len(chart.bars)), [literal(bar.name) if is_named else "" for bar in chart.bars])
     axes.set_ylim(len(chart.bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 

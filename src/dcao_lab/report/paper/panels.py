@@ -55,7 +55,7 @@ def num_columns(num_panels: int) -> int:
 
 def _draw(axes: Axes, panel: Panel, *, letters: int) -> list[tuple[str, Line2D]]:
     entries = [
-        (series.label, _draw_series(axes, series, offset, panel.worst)) for offset, series in enumerate(panel.series)
+        (series.name, _draw_series(axes, series, offset, panel.worst)) for offset, series in enumerate(panel.series)
     ]
     if panel.edge is not None:
         axes.axhline(panel.edge, color=EDGE_COLOR.paper, linewidth=1.0, zorder=1)

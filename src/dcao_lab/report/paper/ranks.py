@@ -32,7 +32,7 @@ class _Scale:
 def draw_ranks(diagram: BarChart) -> Figure:
     """The diagram: best on the left; a thick bar joins arms whose ranks chance explains."""
     num_arms = len(diagram.bars)
-    names = [f"{literal(bar.label)}  {bar.value:.2f}" for bar in diagram.bars]
+    names = [f"{literal(bar.name)}  {bar.value:.2f}" for bar in diagram.bars]
     num_left = (num_arms + 1) // 2
     height = _ABOVE + _BAR * len(diagram.groups) + _LINE * (num_left + 1)
     left, right = _widest(names[:num_left]), _widest(names[num_left:])

@@ -101,7 +101,8 @@ def test_an_ablation_has_a_row_of_charts_a_reference_and_a_column_a_condition(cr
         f"initial learning rate {x}" for x in ("1e-5", "1e-3", "1e-1")
     ]
     over_adamw, over_dcao = found.drawings[0], found.drawings[3]
-    assert (over_adamw.over, over_dcao.over) == ("AdamW", "DCAO(AdamW)")
+    assert over_adamw.paper_label == "gain over AdamW in points"
+    assert over_dcao.paper_label == "gain over DCAO(AdamW) in points"
     assert [bar.label for bar in over_adamw.bars] == ["DCAO(AdamW)", "literal DCAO(AdamW)"]
     assert [bar.label for bar in over_dcao.bars] == [f"x=dcao-{number}" for number in range(20)]
     assert [bar.value for bar in over_dcao.bars] == pytest.approx([1 + 2 * number for number in range(20)])
