@@ -12,7 +12,7 @@ from dcao.operators.hessian import HessianOperator
 from dcao.vectors import trainable
 
 
-class BatchedOperator:
+class BatchedOperator(LinearOperator):
     """Weighted mean of operators, ``sum_i w_i A_i / sum_i w_i``.
 
     With mean losses and batch sizes as weights this is the curvature of all batches as one, however ragged they are.

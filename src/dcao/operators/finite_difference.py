@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LossFn, evaluate_loss
-from dcao.operators.hessian import vector_dtype
-from dcao.vectors import flatten, trainable
+from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.vectors import flatten, joint_norm, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
 GradientFn = Callable[[], Sequence[Tensor]]
 
 
-class FiniteDifferenceOperator:
+class FiniteDifferenceOperator(LinearOperator):
     """Hessian of the loss by differences of gradients at parameters moved along the vector.
 
     ``central``: ``(g(w + e v) - g(w - e v)) / 2e``, 2 gradients a product; ``forward``: ``(g(w + e v) - g(w)) / e``, 1
@@ -38,7 +37,8 @@ class FiniteDifferenceOperator:
         loss_fn: Returns the scalar loss, evaluated under the autocast state of now; or give ``gradient_fn``.
         params: Parameters to differentiate by; those that require grad are used, each once.
         gradient_fn: Returns the gradients at the present values of ``params``, one for each of them that requires grad
-            (what a training closure leaves in ``.grad``). It may write ``.grad``: that is undone.
+            (what a training closure leaves in ``.grad``). It may write ``.grad``: that is undone. It runs under the
+            autocast state at the time of each product.
         kind: ``"central"`` or ``"forward"``.
         step_length: Euclidean length of the displacement; default :func:`default_step_length`.
         base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only). Give the
@@ -52,6 +52,8 @@ class FiniteDifferenceOperator:
         >>> hessian.matvec(torch.ones(2, dtype=torch.float64)).round(decimals=6)
         tensor([ 6., 12.], dtype=torch.float64)
     """
+
+    gradient_evaluations: float = 0.0
 
     def __init__(
         self,
@@ -80,10 +82,10 @@ class FiniteDifferenceOperator:
         self.kind = kind
         self.step_length = step_length if step_length is not None else default_step_length(self.params, kind)
         self.reason = f"{kind} finite differences, step length {self.step_length:.3g}"
-        self.gradient_evaluations = 0.0
-        gradient_fn = gradient_fn if loss_fn is None else _differentiating(loss_fn, self.params)
+        if loss_fn is not None:
+            gradient_fn = keeping_autocast(_differentiating(loss_fn, self.params))
         assert gradient_fn is not None
-        self._gradient_fn = keeping_autocast(gradient_fn)
+        self._gradient_fn = gradient_fn
         self._base_gradient = base_gradient
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
@@ -143,18 +145,6 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
     """
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
     return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
-
-
-def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, at least in float32 and without a copy of them.
-
-    Example:
-        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    dtype, device = vector_dtype(params), params[0].device
-    norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 @contextmanager

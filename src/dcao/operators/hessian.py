@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LossFn, Unsupported, evaluate_loss
-from dcao.vectors import flatten, trainable, unflatten
+from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
+from dcao.vectors import flatten, trainable, unflatten, vector_dtype
 
 # How torch (2.8 to 2.13) says that a second derivative does not exist. Anything else is the caller's own error.
 _NO_SECOND_DERIVATIVE = (
@@ -22,7 +22,7 @@ _NO_SECOND_DERIVATIVE = (
 )
 
 
-class HessianOperator:
+class HessianOperator(LinearOperator):
     """Exact Hessian of the loss, one double backward a product.
 
     The graph of the gradient is built at the first need, with scaled-dot-product attention on its math backend (the
@@ -52,7 +52,7 @@ class HessianOperator:
         tensor([ 6., 12.])
     """
 
-    kind = "exact"
+    gradient_evaluations: float = 0.0
 
     def __init__(
         self,
@@ -74,7 +74,6 @@ class HessianOperator:
                 "finite differences run in float32 copies"
             )
         self.keep_graph = keep_graph
-        self.gradient_evaluations = 0.0
         self.reason = "double backward"
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
@@ -142,14 +141,6 @@ class HessianOperator:
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")
         return self._loss, self._gradient
-
-
-def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
-    """Dtype of the flat vectors for these parameters: the widest among them, and no narrower than float32."""
-    dtype = torch.float32
-    for p in params:
-        dtype = torch.promote_types(dtype, p.dtype)
-    return dtype
 
 
 def _differentiable_once(gradient: Sequence[Tensor]) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, model_modules
-from dcao.operators.base import LossFn, Unsupported
+from dcao.operators.base import LinearOperator, LossFn, Unsupported
 from dcao.operators.finite_difference import FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
 from dcao.vectors import trainable
@@ -56,7 +56,7 @@ def make_hessian(
     raise ValueError(f'hvp must be "auto", "exact", "central" or "forward", got {hvp!r}')
 
 
-class AutoHessianOperator:
+class AutoHessianOperator(LinearOperator):
     """Exact products until torch refuses one; central finite differences from then on.
 
     Torch refuses only when the second derivative runs, so ``kind`` and ``reason`` are final after the first product.
@@ -87,11 +87,6 @@ class AutoHessianOperator:
         self.dtype = self._difference.dtype
 
     @property
-    def kind(self) -> str:
-        """``"exact"`` or ``"central"``."""
-        return "exact" if self._exact is not None else self._difference.kind
-
-    @property
     def gradient_evaluations(self) -> float:
         """Cost so far, with that of the attempt."""
         exact = self._exact.gradient_evaluations if self._exact is not None else self._spent
@@ -120,4 +115,5 @@ class AutoHessianOperator:
         if self._exact is not None:
             self._spent = self._exact.gradient_evaluations
         self._exact = None
+        self.kind = self._difference.kind
         self.reason = f"{error}; {self._difference.reason}"

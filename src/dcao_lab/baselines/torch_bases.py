@@ -61,17 +61,17 @@ class TorchBase:
             optimizer = self.make(problem.model.parameters(), request.lr, values)
             if not request.watch:
                 return optimizer
-            return dcao.DCAO(optimizer, policy=dcao.policies.fixed(), every=WATCH_EVERY, **probing(request))
+            return dcao.DCAO(optimizer, policy=dcao.policies.Fixed(), every=WATCH_EVERY, **probing(request))
 
         return build
 
 
-def probing(request: BuildRequest) -> dict[str, object]:
+def probing(request: BuildRequest, measure: str = "load", k: int = TOP_K) -> dict[str, object]:
     """The arguments of every ``dcao.DCAO`` that a run builds."""
     return {
+        "measure": dcao.ProbeSettings(measure, k=k),
         "recorder": request.recorder,
         "spectrum_every": request.spectrum_every,
-        "k": TOP_K,
         "seed": request.seed,
     }
 

@@ -10,50 +10,48 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.operators.hessian import vector_dtype
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, optimizer_model
-from dcao.vectors import flatten
+from dcao.vectors import flatten, vector_dtype
 
 TINY = torch.finfo(torch.float32).tiny
 
 
-class StepGeometry:
+class UpcomingStep:
     """An optimizer's coming step over some of its parameters, as flat vectors.
 
     Args:
         optimizer: The base optimizer, live. Its state is read and never written.
+        record: What is known of its class; None if nothing is.
         params: The parameters, in the order of the flat vectors.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
-        >>> geometry = StepGeometry(torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0), [w])
-        >>> g = geometry.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
-        >>> geometry.displacement_factors([g]) * g  # lr / (1 - momentum)
+        >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
+        >>> step = UpcomingStep(sgd, optimizer_model(sgd), [w])
+        >>> g = step.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
+        >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
         tensor([0.4000, 0.6000])
     """
 
-    def __init__(self, optimizer: Optimizer, params: Sequence[Tensor]) -> None:
+    def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
         self.params, self.dtype = params, vector_dtype(params)
         self.sizes = [p.numel() for p in params]
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # get: the state is a defaultdict, and indexing would write into it
         self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
-        self._optimizer = optimizer
-
-    @cached_property
-    def model(self) -> OptimizerModel:
-        """The record of the optimizer's class."""
-        return optimizer_model(self._optimizer)
+        self._optimizer, self._record = optimizer, record
 
     @property
-    def has_model(self) -> bool:
-        """Whether the optimizer's class has a record."""
-        try:
-            return bool(self.model)
-        except TypeError:
-            return False
+    def record(self) -> OptimizerModel:
+        """What is known of the optimizer's class; a TypeError that says why nothing is."""
+        return optimizer_model(self._optimizer) if self._record is None else self._record
+
+    @property
+    def has_record(self) -> bool:
+        """Whether anything is known of the optimizer's class."""
+        return self._record is not None
 
     @property
     def lr(self) -> float:
@@ -69,7 +67,7 @@ class StepGeometry:
     @cached_property
     def dynamics(self) -> StepDynamics:
         """Dynamics of the reference group."""
-        return self.model.dynamics(self._groups[self._reference], self._states[self._reference])
+        return self._dynamics[self._reference]
 
     def l2_decay(self) -> Tensor:
         """Coupled weight decay of each entry; of shape ``(1,)`` where it is the same for all."""
@@ -95,19 +93,18 @@ class StepGeometry:
         P is the one that the coming step has if its gradients are ``gradients``; its first-moment correction is left
         out, because the first steps, short of an average, are as long as all others.
         """
-        parts = zip(gradients, self._groups, self._states, self._dynamics, strict=True)
-        pieces = []
-        for grad, group, state, own in parts:
-            denominator = self.model.denominator(group, state, grad)
+        record, pieces = self.record, []
+        for grad, group, state, own in zip(gradients, self._groups, self._states, self._dynamics, strict=True):
+            denominator = record.denominator(group, state, grad)
             factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
             pieces.append(factor * own.step_size)
         return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
         """``P^-1/2`` as the coming step has P, bias corrections included; lr ratios between groups are part of it."""
-        pieces = []
+        record, pieces = self.record, []
         for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
-            preconditioner = self.model.preconditioner(group, state, grad)
+            preconditioner = record.preconditioner(group, state, grad)
             inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
             ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
             pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
@@ -124,9 +121,9 @@ class StepGeometry:
 
     @cached_property
     def _dynamics(self) -> list[StepDynamics]:
-        """For each parameter; worked out once a group, and once for the one probe that a geometry serves."""
-        model, by_group = self.model, dict[int, StepDynamics]()
+        """For each parameter; worked out once a group, and once for the one probe that it serves."""
+        record, by_group = self.record, dict[int, StepDynamics]()
         for group, state in zip(self._groups, self._states, strict=True):
             if id(group) not in by_group:
-                by_group[id(group)] = model.dynamics(group, state)
+                by_group[id(group)] = record.dynamics(group, state)
         return [by_group[id(group)] for group in self._groups]
