@@ -149,8 +149,10 @@ class ProbeLoop:
         """Go on from a saved state."""
         self.start_afresh()
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
-        self._probe_again, self._probed_at = state["probe_again"], state["probed_at"]
-        self._scheduled_cost = state["scheduled_cost"]
+        self._probed_at, self._scheduled_cost = state["probed_at"], state["scheduled_cost"]
+        # Only the policy that asked for the pending probe still wants it, and this schedule may not grant it.
+        is_same_policy = self.controller.policy_state is not None
+        self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
