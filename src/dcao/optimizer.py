@@ -14,7 +14,7 @@ from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn
+from dcao.operators.base import LossFn, require_callable
 from dcao.policies.base import Decision, Policy
 from dcao.policies.fixed import Fixed
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
@@ -121,6 +121,7 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
+        require_callable(loss_fn)  # before the gradients are gone
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()

@@ -74,7 +74,7 @@ def choose_policy(base: Optimizer, policy: Policy | None, total_steps: int | Non
     if not isinstance(policy, Policy):
         _require_instance("policy", policy, "dcao.Policy", hint="policies.Fixed() is one")
     if total_steps is not None:
-        warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=4)
+        warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
     return policy
 
 

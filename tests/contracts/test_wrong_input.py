@@ -420,9 +420,19 @@ def test_a_refused_loss_has_changed_nothing(row):
     assert not refused.base.state.get(weight_of(refused))
 
 
+def test_a_loss_where_a_function_is_wanted_leaves_the_gradients():
+    optimizer = DCAO(adamw())
+    loss = weight_of(optimizer).square().sum()
+    loss.backward()
+    with pytest.raises(TypeError, match="loss_fn must be callable, got Tensor; pass lambda: loss, not the loss"):
+        optimizer.minimize(loss)
+    assert torch.equal(weight_of(optimizer).grad, torch.full((3,), 2.0))
+
+
 def test_a_length_beside_a_policy_warns_that_it_has_no_effect():
-    with pytest.warns(UserWarning, match="total_steps has no effect beside policy; give it to the policy"):
+    with pytest.warns(UserWarning, match="total_steps has no effect beside policy; give it to the policy") as caught:
         DCAO(adamw(), total_steps=100, policy=policies.Fixed())
+    assert caught[0].filename == __file__  # the caller's line, not the one that called the caller
 
 
 def test_a_step_length_may_be_a_whole_number():

@@ -120,7 +120,8 @@ class Smoothed(Policy):
             return decision, {**state, "inner": inner}
         curvatures = [*state["curvatures"], s / lr][-self.window :]
         median = lr * statistics.median(curvatures)
-        decision, inner = self.policy.propose(replace(observation, s=median, latest_s=s), state["inner"])
+        latest = s if observation.latest_s is None else observation.latest_s  # the probe's own, within another Smoothed
+        decision, inner = self.policy.propose(replace(observation, s=median, latest_s=latest), state["inner"])
         if len(curvatures) > 1:
             note = f"; median of {len(curvatures)}, this probe {s:.3g}"
             decision = replace(decision, reason=decision.reason + note)
