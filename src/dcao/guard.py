@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 from dcao.models import Model
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 
@@ -66,6 +66,7 @@ class Guard:
         if self.snapshot_every is not None:
             require_whole("snapshot_every", self.snapshot_every, "step")
         require_whole("patience", self.patience, "skipped step")
+        require_number("outlier", self.outlier)
         if not 1.0 < self.outlier < math.inf:  # "not a < b" also catches nan
             raise ValueError(f"outlier must be a finite factor above 1, got {self.outlier}")
 

@@ -6,7 +6,7 @@ import warnings
 
 from torch.optim import LBFGS, Optimizer
 
-from dcao.checks import require_whole
+from dcao.checks import require_instance, require_whole
 from dcao.guard import Guard
 from dcao.operators.base import LossFn
 from dcao.policies.base import Policy
@@ -71,8 +71,7 @@ def choose_policy(base: Optimizer, policy: Policy | None, total_steps: int | Non
     """The caller's policy, or the default one."""
     if policy is None:
         return Fixed() if isinstance(base, LBFGS) else Ceiling(total_steps=total_steps)  # LBFGS chooses its own step
-    if not isinstance(policy, Policy):
-        _require_instance("policy", policy, "dcao.Policy", hint="policies.Fixed() is one")
+    require_instance("policy", policy, Policy, fix="policies.Fixed() is one")
     if total_steps is not None:
         warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
     return policy
@@ -85,8 +84,8 @@ def choose_settings(measure: Measure | ProbeSettings) -> ProbeSettings:
 
 def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) -> Guard | None:
     """The guard's settings; None: it is off."""
-    if guard is not None and not isinstance(guard, (bool, Guard)):
-        _require_instance("guard", guard, "True, False or a dcao.Guard", hint="dcao.Guard(snapshot_every=50) is one")
+    if guard is not None and not isinstance(guard, bool):
+        require_instance("guard", guard, Guard, fix="dcao.Guard(snapshot_every=50) is one; or pass True or False")
     if guard and isinstance(base, LBFGS):
         raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
     if isinstance(guard, Guard):
@@ -110,9 +109,3 @@ def _require_method(name: str, value: object, method: str, *, hint: str) -> None
         raise TypeError(f"{rule}, got the class {value.__name__}; make one of it")
     if not callable(getattr(value, method, None)):
         raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")
-
-
-def _require_instance(name: str, value: object, kind: str, *, hint: str) -> None:
-    if isinstance(value, type):
-        raise TypeError(f"{name} must be {kind}, got the class {value.__name__}; call it, as in {value.__name__}()")
-    raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; {hint}")

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import KW_ONLY, dataclass, replace
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 from dcao.policies.base import (
     MIN_TRUST,
     Decision,
@@ -105,9 +105,12 @@ class Ceiling(Policy):
         if self.total_steps is not None:
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
-        for name in ("max_relative_step", "first_relative_step"):
-            value = getattr(self, name)
-            _require(value is None or value > 0.0, name, value, "positive")
+        for name in ("max_relative_step", "first_relative_step", "growth", "gamma_down", "gamma_arrival", "decay"):
+            if name != "first_relative_step" or self.first_relative_step is not None:
+                require_number(name, getattr(self, name))
+        _require(self.max_relative_step > 0.0, "max_relative_step", self.max_relative_step, "positive")
+        first = self.first_relative_step
+        _require(first is None or first > 0.0, "first_relative_step", first, "positive")
         _require(1.0 <= self.growth < math.inf, "growth", self.growth, "at least 1 and finite")
         for name in ("gamma_down", "gamma_arrival"):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")

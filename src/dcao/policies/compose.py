@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from dcao.checks import require_whole
+from dcao.checks import require_instance, require_whole
 from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State
 
 
@@ -31,7 +31,12 @@ class Compose(Policy):
     def __init__(self, *policies: Policy) -> None:
         if not policies:
             raise ValueError("Compose needs at least one policy, got none; policies.Fixed() changes nothing")
+        for policy in policies:
+            require_instance("each rule of Compose", policy, Policy, fix="write Compose(first, second)")
         object.__setattr__(self, "policies", policies)  # the dataclass is frozen
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.policies))})"
 
     @property
     def governor(self) -> bool:
@@ -96,6 +101,7 @@ class Smoothed(Policy):
     window: int = 3
 
     def __post_init__(self) -> None:
+        require_instance("policy", self.policy, Policy, fix="policies.LearningRate() is one")
         require_whole("window", self.window, "probe")
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, replace
 
+from dcao.checks import require_number
 from dcao.policies.base import (
     MIN_TRUST,
     Decision,
@@ -76,6 +77,8 @@ class LearningRate(Policy):
 
     def __post_init__(self) -> None:
         require_target(self.target)
+        require_number("gamma_down", self.gamma_down)
+        require_number("gamma_up", self.gamma_up)
         if not 0.0 < self.gamma_down <= 1.0 <= self.gamma_up < float("inf"):
             raise ValueError(
                 f"gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got {self.gamma_down} and {self.gamma_up}"
@@ -165,6 +168,7 @@ class Momentum(Policy):
     compensate: bool = True
 
     def __post_init__(self) -> None:
+        require_number("alpha", self.alpha)
         require_bounds("momentum", self.min_momentum, self.max_momentum, least=0.0, most=1.0 - 1e-12)
         self._rule()
 
@@ -222,6 +226,7 @@ class WeightDecay(Policy):
     min_trust: float = MIN_TRUST
 
     def __post_init__(self) -> None:
+        require_number("alpha", self.alpha)
         require_bounds("weight_decay", self.min_weight_decay, self.max_weight_decay, least=0.0, most=float("inf"))
         self._rule()
 
@@ -265,6 +270,7 @@ class _AnchoredRule:
         if not abs(self.gain) < float("inf"):
             raise ValueError(f"alpha of the {self.name} rule must be finite, got {abs(self.gain)}")
         require_target(self.target)
+        require_number("anchor", self.anchor)
         if not 0.0 <= self.anchor <= 1.0:
             raise ValueError(f"anchor must be in [0, 1], got {self.anchor}; 0 is the proposal's rule")
 

@@ -123,3 +123,8 @@ def test_the_median_survives_an_lr_that_others_move():
     for lr in (0.1, 0.05, 0.2):
         decision, state = policy.propose(seen(15.0 * lr, replace(HERE, lr=lr)), state)
     assert decision.reason.startswith("s 3 against target 1.5")
+
+
+def test_what_is_printed_of_composed_rules_makes_them_again():
+    rule = policies.Compose(policies.Smoothed(policies.LearningRate(1.2)), policies.Momentum(0.1))
+    assert eval(repr(rule), vars(policies)) == rule
