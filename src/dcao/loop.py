@@ -71,6 +71,7 @@ class ProbeLoop:
         self._took_spectrum = False
         self._probe_again = False
         self._probed_at = -1
+        self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
 
     def is_due(self) -> bool:
@@ -161,7 +162,8 @@ class ProbeLoop:
     # --- when -------------------------------------------------------------------------------------------------
 
     def _is_due_at(self, step: int) -> bool:
-        if self._probe_again or self._spectrum_is_due_at(step):
+        is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
+        if is_owed or self._probe_again or self._spectrum_is_due_at(step):
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
 
