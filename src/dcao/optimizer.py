@@ -102,7 +102,7 @@ class DCAO(Optimizer):
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
         probes = schedule is not None or spectrum is not None
-        record = options.find_model(base, needed=probes and settings.measure != "hessian")
+        record = options.find_record(base, needed=probes and settings.measure != "hessian")
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
@@ -199,13 +199,13 @@ class DCAO(Optimizer):
 
     @property
     def last_decision(self) -> Decision | None:
-        """What was decided on it, with the reason in words."""
+        """What the policy has answered to it, with the reason in words."""
         return self.loop.last_decision
 
     # --- torch's contract -------------------------------------------------------------------------------------
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """The base optimizer's."""
+        """Clear the gradients, as the base optimizer does."""
         self.base.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ class DCAO(Optimizer):
         self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
-        """The random streams that a due probe has to start from; the guard sees the buffers while they are good."""
+        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
         self.guard.before_loss()
         return capture_rng(params_of(self.base)) if self.loop.is_due() else None
 
@@ -277,7 +277,7 @@ class DCAO(Optimizer):
         return loss
 
     def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; if not, lr has been cut where that helps, and the skip is recorded."""
+        """Whether the guard lets this step pass; if not, lr is cut where that helps, and the skip is recorded."""
         skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
         if skip is not None:
             self.loop.answer_skip(skip, None if batch is None else batch.loss_value())

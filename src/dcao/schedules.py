@@ -143,13 +143,13 @@ class Thinning(Schedule):
 
 
 def usual(total_steps: int | None = None) -> Schedule:
-    """Schedule that :class:`dcao.DCAO` probes by where none is given: at most 10 % of all gradient evaluations.
+    """The default schedule of :class:`dcao.DCAO`: at most 10 % of all gradient evaluations.
 
     :class:`Thinning`, which costs that or less in runs of 165 steps and more; a run that is known to be shorter is
     probed by :class:`Overhead`, at steps 0, 18, 27, 36 and so on.
 
     Args:
-        total_steps: Training steps of the run; None: not known.
+        total_steps: Training steps of the run; None if that is not known.
 
     Example:
         >>> usual(100)

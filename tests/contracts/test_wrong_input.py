@@ -281,7 +281,7 @@ ROWS = [
         "recorder-class",
         wrap(recorder=dcao.MemoryRecorder),
         TypeError,
-        "recorder must have a method record, got the class MemoryRecorder; make one of it",
+        r"recorder must have a method record, got the class MemoryRecorder; call it, as in MemoryRecorder\(\)",
     ),
     Wrong(
         "target-0",
@@ -533,5 +533,5 @@ def test_a_base_without_an_lr_is_refused():
         def __init__(self, params):
             super().__init__(params, {})
 
-    with pytest.raises(ValueError, match="base must have an lr in each param group, which Rateless has not"):
+    with pytest.raises(ValueError, match="base must have an lr in each param group, and Rateless does not"):
         DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())

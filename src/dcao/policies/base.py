@@ -74,7 +74,8 @@ class Decision:
 class Policy(ABC):
     """A rule that decides on hyperparameters. Pure: the same observation and state give the same decision.
 
-    A subclass has to write :meth:`propose`. Everything else has a default.
+    A subclass has to write :meth:`propose`. Everything else has a default; ``governor`` and ``compensate`` are changed
+    by an attribute of the class, such as ``governor = False``.
 
     Example:
         >>> class Halve(Policy):

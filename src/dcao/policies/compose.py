@@ -49,7 +49,7 @@ class Compose(Policy):
         return all(policy.compensate for policy in self.policies)
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """One state a policy."""
+        """The states of the rules, in order."""
         return {"parts": [policy.init(hyperparameters) for policy in self.policies]}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
@@ -106,16 +106,16 @@ class Smoothed(Policy):
 
     @property
     def governor(self) -> bool:
-        """As the inner policy has it."""
+        """That of the inner policy."""
         return self.policy.governor
 
     @property
     def compensate(self) -> bool:
-        """As the inner policy has it."""
+        """That of the inner policy."""
         return self.policy.compensate
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """No probes yet."""
+        """An empty window, and the state of the inner policy."""
         return {"curvatures": [], "inner": self.policy.init(hyperparameters)}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
