@@ -22,7 +22,7 @@ from dcao.vectors import random_vector
 REFRESH = 0.1
 
 # Weight of previous Ritz vectors beyond the k wanted now. With equal weights the worst error of tracking the top pair
-# in # 4 products rose from 3 % to 17 % (digits MLP). With 0.1 it stays at 3 %, and a pair about to overtake is still
+# in 4 products rose from 3 % to 17 % (digits MLP). With 0.1 it stays at 3 %, and a pair about to overtake is still
 # found.
 UNWANTED = 0.1
 
