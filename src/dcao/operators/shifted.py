@@ -8,7 +8,11 @@ from dcao.operators.base import LinearOperator
 
 
 class DiagonalShift:
-    """``A + diag(shift)``.
+    """The operator ``A + diag(shift)``, for example a Hessian with coupled weight decay.
+
+    Args:
+        operator: ``A``.
+        shift: A flat vector; one of a single entry shifts every entry of the diagonal.
 
     Example:
         >>> import torch
@@ -24,5 +28,5 @@ class DiagonalShift:
         self.dtype = operator.dtype
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """The product and the shift; a shift of one entry serves all."""
+        """``A @ vector + shift * vector``."""
         return self.operator.matvec(vector).addcmul_(self.shift, vector)
