@@ -1,4 +1,4 @@
-"""What a run may set of an optimizer, checked before the optimizer sees it."""
+"""The settings of an optimizer that a run may change, checked before the optimizer is built."""
 
 import math
 from collections.abc import Mapping
@@ -10,10 +10,12 @@ Settings = Mapping[str, Setting]
 
 
 def complete(title: str, settings: Settings, defaults: Settings) -> dict[str, Setting]:
-    """Every setting that ``defaults`` has, as ``settings`` wants it or else as it is there.
+    """All settings: those of ``settings``, and for the others the values of ``defaults``.
+
+    A whole number may be given for a float, and 10.0 for a whole number.
 
     Raises:
-        LabError: A setting is not among the defaults, or is of another type, or is not finite.
+        LabError: A setting is not among the defaults, has another type than its default, or is not finite.
 
     Example:
         >>> complete("SGD", {"momentum": 0.5}, {"momentum": 0.9, "nesterov": False})
