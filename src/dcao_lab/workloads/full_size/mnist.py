@@ -1,4 +1,4 @@
-"""MNIST (LeCun et al. 1998): 70 000 handwritten digits of 28 by 28 pixels, 10 000 of them to test with."""
+"""MNIST (LeCun et al. 1998): 70 000 handwritten digits of 28 by 28 pixels, 10 000 of them for testing."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from dcao_lab.workloads.data.image_files import read_mnist
 from dcao_lab.workloads.data.images import VisionSource
 from dcao_lab.workloads.vision import VisionWorkload
 
-NUM_TRAIN = 55_000  # 5000 of the 60 000 validate
+NUM_TRAIN = 55_000  # 5000 of the 60 000 are used for validation
 SOURCE = VisionSource(
     title="MNIST",
     folder="mnist",
@@ -24,5 +24,5 @@ SOURCE = VisionSource(
 
 
 def mnist_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> VisionWorkload:
-    """Classification of MNIST by the network that ``build`` makes, without augmentation, as is usual."""
+    """Classification of MNIST by the network that ``build`` returns, without augmentation, as is usual."""
     return VisionWorkload(info=info, source=SOURCE, build=build, mean=(0.1307,), std=(0.3081,), is_augmented=False)

@@ -1,6 +1,7 @@
 """MNIST with the convolution network of PyTorch's own example (github.com/pytorch/examples, ``mnist/main.py``).
 
-Its batches of 64, 14 epochs and dropout; it gets about 99.2 % of the test images right with all 60 000 to train with.
+Batches of 64, 14 epochs and the dropout are those of the example, which gets about 99.2 % of the test images right
+after training on all 60 000.
 """
 
 from torch import nn

@@ -1,7 +1,7 @@
 """MNIST with LeNet-300-100 (LeCun et al. 1998), trained as Frankle and Carbin 2019 do.
 
-"The Lottery Ticket Hypothesis", figure 2: batches of 60, 50 000 iterations, Adam at 1.2e-3, 5000 training images held
-out; about 98 % of the test images right. Pixels are standardised here, as the other workloads' are.
+"The Lottery Ticket Hypothesis", figure 2: batches of 60, 50 000 iterations, Adam at 1.2e-3, and 5000 training images
+held out; about 98 % of the test images are right. Here pixels are also standardised, as in the other workloads.
 """
 
 from torch import nn

@@ -1,9 +1,9 @@
 """Penn Treebank with the AWD-LSTM (Merity, Keskar and Socher, ICLR 2018).
 
-Their recipe: 500 epochs of batches of 20 by 70 words; salesforce/awd-lstm-lm then reports a validation perplexity of
-61.2 before fine-tuning (58.8 on the test text). Left out are what belongs to their optimizer or their loss and not to
-the network: averaged SGD, clipped gradients, activation regularisation, weight decay 1.2e-6. The target leaves room
-for that.
+Their recipe has 500 epochs of batches of 20 by 70 words; salesforce/awd-lstm-lm then reports a validation perplexity of
+61.2 before fine-tuning (58.8 on the test text). The parts of it that belong to the optimizer or the loss and not to the
+network are left out: averaged SGD, clipped gradients, activation regularisation and a weight decay of 1.2e-6. The
+target allows for that.
 """
 
 from dcao_lab.workloads.base import WorkloadInfo

@@ -1,7 +1,7 @@
 """WikiText-2 with the AWD-LSTM (Merity, Keskar and Socher, ICLR 2018).
 
-Their recipe: 750 epochs of batches of 80 by 70 words; salesforce/awd-lstm-lm then reports a validation perplexity of
-68.7 before fine-tuning (65.6 on the test text). What is left out is what ``ptb_lstm`` leaves out.
+Their recipe has 750 epochs of batches of 80 by 70 words; salesforce/awd-lstm-lm then reports a validation perplexity of
+68.7 before fine-tuning (65.6 on the test text). The same parts are left out as in ``ptb_lstm``.
 """
 
 from dcao_lab.workloads.base import WorkloadInfo

@@ -1,7 +1,7 @@
 """WikiText-2 with the small Transformer of PyTorch's word_language_model example, for that example's 40 epochs.
 
-No perplexity is published for it on this corpus. The target is far from the 108.7 on validation text that a
-well-regularised LSTM reaches (Merity et al. 2017), and an unregularised network of this size can get there.
+No perplexity is published for it on this corpus. The target is one that an unregularised network of this size can
+reach, far from the 108.7 on validation text of a well-regularised LSTM (Merity et al. 2017).
 """
 
 from dcao_lab.workloads.base import WorkloadInfo
