@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.isolation import living
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State, between
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.updates.registry import OptimizerModel
 
 Group = dict[str, Any]
@@ -26,28 +26,17 @@ class Controller:
 
     What trains is ``nominal lr * scale``. As long as nobody else writes an lr, it stands in the param groups itself.
     From the moment a scheduler (or a person) is seen to write one, the param groups hold the nominal lr, which stays
-    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1 (a governor),
-    because a controller that chases a target would undo a decay.
+    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1, unless the
+    policy is no governor: a controller that chases a target would undo a decay.
 
     Args:
         policy: Decides.
         optimizer: The base optimizer; its groups are written.
-        model: What is known of its class; None where nothing is, and then momentum is not written.
-        governor: False lets the scale exceed 1 under a scheduler too.
-        compensate: False changes momentum alone, and lets the step jump with it.
+        model: What is known of its class; None if nothing is, and then momentum is not written.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        optimizer: Optimizer,
-        model: OptimizerModel | None,
-        *,
-        governor: bool = True,
-        compensate: bool = True,
-    ) -> None:
+    def __init__(self, policy: Policy, optimizer: Optimizer, model: OptimizerModel | None) -> None:
         self.policy, self.optimizer, self.model = policy, optimizer, model
-        self.governor, self.compensate = governor, compensate
         self.scale = 1.0
         self.governed = False
         self.looked = False  # for a scheduler that leaves no mark, before the first write
@@ -106,10 +95,10 @@ class Controller:
 
     def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""
-        if self.policy_state is None or not hasattr(self.policy, "between"):
+        if self.policy_state is None:
             return
         now = self.hyperparameters()
-        wanted = between(self.policy, step, now, self.policy_state)
+        wanted = self.policy.between(step, now, self.policy_state)
         if wanted.lr != now.lr:
             self.scale_lr(wanted.lr, now.lr)
 
@@ -134,7 +123,7 @@ class Controller:
         """
         self._look_for_scheduler()
         scale = self.scale * (wanted / now)
-        self.scale = min(scale, 1.0) if self.governed and self.governor else scale
+        self.scale = min(scale, 1.0) if self.governed and self.policy.governor else scale
         if not self.governed:
             self._write_lrs([wanted if lr == now else lr * (wanted / now) for lr in self.written])
         return ["held at the scheduled lr: governor"] if self.scale < scale else []
@@ -226,9 +215,9 @@ class Controller:
                 group["betas"] = (wanted, *group["betas"][1:])
             else:
                 group["momentum"] = wanted
-                if self.compensate:
+                if self.policy.compensate:
                     factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
-            if self.compensate and self.model.rescale_momentum is not None:
+            if self.policy.compensate and self.model.rescale_momentum is not None:
                 for p in group["params"]:
                     if self.optimizer.state.get(p):
                         self.model.rescale_momentum(group, self.optimizer.state[p], now, wanted)

@@ -49,6 +49,31 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [piece.view(t.shape).to(dtype=t.dtype, device=t.device) for piece, t in zip(pieces, like, strict=True)]
 
 
+def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
+    """Dtype of flat vectors for these parameters: the widest of theirs, and at least float32.
+
+    Example:
+        >>> vector_dtype([torch.ones(1, dtype=torch.bfloat16)])
+        torch.float32
+    """
+    dtype = torch.float32
+    for p in params:
+        dtype = torch.promote_types(dtype, p.dtype)
+    return dtype
+
+
+def joint_norm(params: Sequence[Tensor]) -> float:
+    """Euclidean length of all entries together, computed in float32 or wider, and without copying them.
+
+    Example:
+        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        5.0
+    """
+    dtype, device = vector_dtype(params), params[0].device
+    norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+
 def random_vector(
     size: int,
     *,

@@ -12,7 +12,7 @@ from dcao.operators.hessian import HessianOperator
 from dcao.vectors import trainable
 
 
-class BatchedOperator:
+class BatchedOperator(LinearOperator):
     """Weighted mean of operators, ``sum_i w_i A_i / sum_i w_i``.
 
     If each operator is of a mean loss and its weight is the batch size, this is the curvature of the mean loss over all

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LossFn, evaluate_loss
-from dcao.operators.hessian import vector_dtype
-from dcao.vectors import flatten, trainable
+from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.vectors import flatten, joint_norm, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
 GradientFn = Callable[[], Sequence[Tensor]]
 
 
-class FiniteDifferenceOperator:
+class FiniteDifferenceOperator(LinearOperator):
     """Hessian of the loss by differences of gradients at parameters that are moved along the vector.
 
     ``"central"`` is ``(g(w + e v) - g(w - e v)) / 2e``, with 2 gradients for each product. ``"forward"`` is
@@ -62,6 +61,8 @@ class FiniteDifferenceOperator:
         tensor([ 6., 12.], dtype=torch.float64)
     """
 
+    gradient_evaluations: float = 0.0
+
     def __init__(
         self,
         loss_fn: LossFn | None = None,
@@ -89,7 +90,6 @@ class FiniteDifferenceOperator:
         self.kind = kind
         self.step_length = step_length if step_length is not None else default_step_length(self.params, kind)
         self.reason = f"{kind} finite differences, step length {self.step_length:.3g}"
-        self.gradient_evaluations = 0.0
         gradient_fn = gradient_fn if loss_fn is None else _differentiating(loss_fn, self.params)
         assert gradient_fn is not None
         self._gradient_fn = keeping_autocast(gradient_fn)
@@ -153,18 +153,6 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
     """
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
     return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
-
-
-def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider, and without copying them.
-
-    Example:
-        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    dtype, device = vector_dtype(params), params[0].device
-    norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 @contextmanager

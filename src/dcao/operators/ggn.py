@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import evaluate_loss
-from dcao.operators.hessian import explaining_unsupported, vector_dtype
-from dcao.vectors import flatten, trainable, unflatten
+from dcao.operators.base import LinearOperator, evaluate_loss
+from dcao.operators.hessian import explaining_unsupported
+from dcao.vectors import flatten, trainable, unflatten, vector_dtype
 
 
-class GGNOperator:
+class GGNOperator(LinearOperator):
     """Gauss-Newton matrix ``J' H_L J``: the Hessian without the curvature of the model.
 
     ``J`` is the Jacobian of the outputs in the parameters and ``H_L`` the Hessian of the loss in the outputs, so the
@@ -37,6 +37,8 @@ class GGNOperator:
         tensor([ 4., 16.])
     """
 
+    gradient_evaluations: float = 0.0
+
     def __init__(
         self,
         model_fn: Callable[[], Tensor],
@@ -50,7 +52,6 @@ class GGNOperator:
         self.size = sum(p.numel() for p in self.params)
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
-        self.gradient_evaluations = 0.0
         self._modules = modules
         self._graph: _Graph | None = None
 

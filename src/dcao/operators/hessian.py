@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LossFn, Unsupported, evaluate_loss
-from dcao.vectors import flatten, trainable, unflatten
+from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
+from dcao.vectors import flatten, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
-# the # caller's own.
+# the caller's own.
 _NO_SECOND_DERIVATIVE = (
     "derivative for",  # "... aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented"
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
@@ -23,7 +23,7 @@ _NO_SECOND_DERIVATIVE = (
 )
 
 
-class HessianOperator:
+class HessianOperator(LinearOperator):
     """Exact Hessian of the loss, with one double backward for each product.
 
     The first product builds the graph of the gradient, with scaled-dot-product attention on its math backend, because
@@ -56,7 +56,7 @@ class HessianOperator:
         tensor([ 6., 12.])
     """
 
-    kind = "exact"
+    gradient_evaluations: float = 0.0
 
     def __init__(
         self,
@@ -78,7 +78,6 @@ class HessianOperator:
                 "finite differences run in float32 copies"
             )
         self.keep_graph = keep_graph
-        self.gradient_evaluations = 0.0
         self.reason = "double backward"
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
@@ -146,14 +145,6 @@ class HessianOperator:
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")
         return self._loss, self._gradient
-
-
-def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
-    """Dtype of flat vectors for these parameters: the widest of theirs, and at least float32."""
-    dtype = torch.float32
-    for p in params:
-        dtype = torch.promote_types(dtype, p.dtype)
-    return dtype
 
 
 def _differentiable_once(gradient: Sequence[Tensor]) -> bool:

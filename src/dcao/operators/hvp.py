@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, model_modules
-from dcao.operators.base import LossFn, Unsupported
+from dcao.operators.base import LinearOperator, LossFn, Unsupported
 from dcao.operators.finite_difference import FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
 from dcao.vectors import trainable
@@ -60,7 +60,7 @@ def make_hessian(
     raise ValueError(f'hvp must be "auto", "exact", "central" or "forward", got {hvp!r}')
 
 
-class AutoHessianOperator:
+class AutoHessianOperator(LinearOperator):
     """Exact products until torch raises for one; central finite differences from then on.
 
     Torch raises only when the second derivative runs, so ``kind`` and ``reason`` are final after the first product.
@@ -91,11 +91,6 @@ class AutoHessianOperator:
         self.dtype = self._difference.dtype
 
     @property
-    def kind(self) -> str:
-        """How the next product is made: ``"exact"`` or ``"central"``."""
-        return "exact" if self._exact is not None else self._difference.kind
-
-    @property
     def gradient_evaluations(self) -> float:
         """Cost so far, including that of a failed attempt at an exact product."""
         exact = self._exact.gradient_evaluations if self._exact is not None else self._spent
@@ -124,4 +119,5 @@ class AutoHessianOperator:
         if self._exact is not None:
             self._spent = self._exact.gradient_evaluations
         self._exact = None
+        self.kind = self._difference.kind
         self.reason = f"{error}; {self._difference.reason}"

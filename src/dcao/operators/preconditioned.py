@@ -8,7 +8,7 @@ from torch import Tensor
 from dcao.operators.base import LinearOperator, gradient_evaluations
 
 
-class PreconditionedOperator:
+class PreconditionedOperator(LinearOperator):
     """``P^(-1/2) A P^(-1/2)`` for a diagonal ``P``: symmetric, with the eigenvalues of ``P^-1 A``.
 
     Args:

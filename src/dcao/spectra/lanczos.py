@@ -117,8 +117,8 @@ def lanczos(
     """
     num_steps = 5 * (k + 1) if num_steps is None else num_steps
     _check(k, num_steps, which, tolerance, reorthogonalize, vectors)
-    first = start_vector(operator, start, generator, k=k)
     cost_before = gradient_evaluations(operator, 0)
+    first = start_vector(operator, start, generator, k=k)
     max_steps = min(num_steps, operator.size)
     recurrence: FullRecurrence | LightRecurrence
     if reorthogonalize == "full":

@@ -112,5 +112,5 @@ def _why_unsupported(name: str) -> str:
     return (
         f"{name} has no stability threshold that DCAO can compute: {reason}. "
         "Describe its update with dcao.register_optimizer, "
-        "or pass its steps through unmeasured: policies.fixed(), without every, overhead, spectrum_every or probe()"
+        "or pass its steps through unmeasured: policies.Fixed(), without every, spectrum_every or probe()"
     )

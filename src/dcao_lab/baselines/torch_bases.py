@@ -62,17 +62,17 @@ class TorchBase:
             optimizer = self.make(problem.model.parameters(), request.lr, values)
             if not request.watch:
                 return optimizer
-            return dcao.DCAO(optimizer, policy=dcao.policies.fixed(), every=WATCH_EVERY, **probing(request))
+            return dcao.DCAO(optimizer, policy=dcao.policies.Fixed(), every=WATCH_EVERY, **probing(request))
 
         return build
 
 
-def probing(request: BuildRequest) -> dict[str, object]:
-    """The arguments that every ``dcao.DCAO`` of a run gets, whatever its settings."""
+def probing(request: BuildRequest, measure: str = "load", k: int = TOP_K) -> dict[str, object]:
+    """The arguments that every ``dcao.DCAO`` of a run gets, with the measure and the number of Ritz values."""
     return {
+        "measure": dcao.ProbeSettings(measure, k=k),
         "recorder": request.recorder,
         "spectrum_every": request.spectrum_every,
-        "k": TOP_K,
         "seed": request.seed,
     }
 

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.operators.hessian import vector_dtype
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, optimizer_model
-from dcao.vectors import flatten
+from dcao.vectors import flatten, vector_dtype
 
 TINY = torch.finfo(torch.float32).tiny
 
 
-class StepGeometry:
+class UpcomingStep:
     """An optimizer's coming step over some of its parameters, as flat vectors.
 
     Args:
@@ -30,9 +29,9 @@ class StepGeometry:
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
-        >>> geometry = StepGeometry(torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0), [w])
-        >>> g = geometry.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
-        >>> geometry.displacement_factors([g]) * g  # lr / (1 - momentum)
+        >>> step = UpcomingStep(torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0), [w])
+        >>> g = step.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
+        >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
         tensor([0.4000, 0.6000])
     """
 
@@ -127,7 +126,7 @@ class StepGeometry:
 
     @cached_property
     def _dynamics(self) -> list[StepDynamics]:
-        """The dynamics of each parameter's group, computed once: a geometry serves one probe."""
+        """The dynamics of each parameter's group, computed once: this object serves one probe."""
         model, by_group = self.model, dict[int, StepDynamics]()
         for group, state in zip(self._groups, self._states, strict=True):
             if id(group) not in by_group:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,12 +25,10 @@ def data_parallel_group(modules: Sequence[nn.Module]) -> dist.ProcessGroup | Non
     return None
 
 
-def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Mean of ``tensor`` over the ranks of ``group``, in place; without a group ``tensor`` as it is."""
-    if group is not None:
-        dist.all_reduce(tensor, group=group)  # a sum: gloo has no mean
-        tensor.div_(dist.get_world_size(group))
-    return tensor
+def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Mean of ``tensor`` over the ranks of ``group``, in place."""
+    dist.all_reduce(tensor, group=group)  # a sum: gloo has no mean
+    return tensor.div_(dist.get_world_size(group))
 
 
 @contextmanager
@@ -48,13 +45,13 @@ def without_gradient_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
             module.require_backward_grad_sync = flag
 
 
-class MeanOverRanksOperator:
+class MeanOverRanksOperator(LinearOperator):
     """Mean over ranks of an operator that each rank has for its own batch."""
 
     def __init__(self, operator: LinearOperator, group: dist.ProcessGroup) -> None:
         self.operator, self.group = operator, group
         self.size = operator.size
-        self.device: torch.device = operator.device
+        self.device = operator.device
         self.dtype = operator.dtype
 
     def matvec(self, vector: Tensor) -> Tensor:

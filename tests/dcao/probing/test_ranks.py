@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcao import DCAO, MemoryRecorder
+from dcao import DCAO, MemoryRecorder, ProbeSettings
 
 WORLD, BATCH, STEPS = 2, 12, 8
 
@@ -30,7 +30,7 @@ def train(model: nn.Module, rows: slice, measure: str, way: str) -> list[tuple[f
     """``(s, lr)`` after each probe, on these rows of every batch."""
     recorder = MemoryRecorder()
     base = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    optimizer = DCAO(base, measure=measure, every=2, k=1, num_lanczos_steps=6, recorder=recorder)
+    optimizer = DCAO(base, measure=ProbeSettings(measure, k=1, num_lanczos_steps=6), every=2, recorder=recorder)
     for x, y in zip(*data(), strict=True):
 
         def loss_fn(x=x[rows], y=y[rows]):
