@@ -32,11 +32,11 @@ class Controller:
     Args:
         policy: Decides.
         optimizer: The base optimizer; its groups are written.
-        model: What is known of its class; None if nothing is, and then momentum is not written.
+        record: What is known of its class; None if nothing is, and then momentum is not written.
     """
 
-    def __init__(self, policy: Policy, optimizer: Optimizer, model: OptimizerModel | None) -> None:
-        self.policy, self.optimizer, self.model = policy, optimizer, model
+    def __init__(self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None) -> None:
+        self.policy, self.optimizer, self.record = policy, optimizer, record
         self.scale = 1.0
         self.governed = False
         self.looked = False  # for a scheduler that leaves no mark, before the first write
@@ -197,30 +197,30 @@ class Controller:
         self.written = [_as_stored(group["lr"], lr) for group, lr in zip(self.optimizer.param_groups, lrs, strict=True)]
 
     def _momentum(self, group: Group) -> float | None:
-        if self.model is None or self.model.momentum_key is None:
+        if self.record is None or self.record.momentum_key is None:
             return None
-        value = group[self.model.momentum_key]
-        return float(value[0] if self.model.momentum_key == "betas" else value)
+        value = group[self.record.momentum_key]
+        return float(value[0] if self.record.momentum_key == "betas" else value)
 
     def _write_momentum(self, wanted: float, now: float | None) -> list[str]:
         """Change momentum in the groups that share the reference group's, without a jump in the step (design 6)."""
         if [self._momentum(group) for group in self.optimizer.param_groups] != self.momenta:
             return ["momentum held: somebody else sets it"]
-        assert self.model is not None
+        assert self.record is not None
         factors = [1.0] * len(self.momenta)
         for index, group in enumerate(self.optimizer.param_groups):
             if self.momenta[index] != now or now is None:
                 continue
-            if self.model.momentum_key == "betas":
+            if self.record.momentum_key == "betas":
                 group["betas"] = (wanted, *group["betas"][1:])
             else:
                 group["momentum"] = wanted
                 if self.policy.compensate:
                     factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
-            if self.policy.compensate and self.model.rescale_momentum is not None:
+            if self.policy.compensate and self.record.rescale_momentum is not None:
                 for p in group["params"]:
                     if self.optimizer.state.get(p):
-                        self.model.rescale_momentum(group, self.optimizer.state[p], now, wanted)
+                        self.record.rescale_momentum(group, self.optimizer.state[p], now, wanted)
         self.momenta = [self._momentum(group) for group in self.optimizer.param_groups]
         self.compensation = [c * f for c, f in zip(self.compensation, factors, strict=True)]
         if not self.governed:

@@ -106,14 +106,18 @@ class StepGuard:
 
     def before_loss(self) -> None:
         """Copy the buffers of modules not seen before, which a first bad batch would spoil."""
-        if self.settings is not None and self.model.modules() is not self._modules:
-            self._keep_buffers()
+        if self.settings is None:
+            return
+        modules, _ = self.model.look()
+        if modules is not self._modules:
+            self._keep_buffers(modules)
 
     def check(self, loss: Tensor | float | None, step: int) -> Skip | None:
         """None if the coming step may be taken."""
         if self.settings is None:
             return None
-        if self.model.group() is not None:
+        modules, ranks = self.model.look()
+        if ranks is not None:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
             # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
             loss = None
@@ -123,7 +127,7 @@ class StepGuard:
         trouble = self._outlier(value, norm, self.settings) if is_finite else "loss or gradients are not finite"
         if trouble is None:
             self._in_a_row = 0
-            self._remember(step, value, norm, self.settings)
+            self._remember(modules, step, value, norm, self.settings)
             return None
         self.num_skipped += 1
         self._in_a_row += 1
@@ -154,21 +158,22 @@ class StepGuard:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
         return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
 
-    def _remember(self, step: int, loss: float | None, norm: float, settings: Guard) -> None:
-        if step % BUFFERS_EVERY == 0 or self.model.modules() is not self._modules:
-            self._keep_buffers()
+    def _remember(
+        self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float, settings: Guard
+    ) -> None:
+        if step % BUFFERS_EVERY == 0 or modules is not self._modules:
+            self._keep_buffers(modules)
         if settings.snapshot_every is not None:
             due = self._snapshot is None or step - self._snapshot.step >= settings.snapshot_every
             # A loss above the median may be the first of a blow-up, which is not what to go back to.
             if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
-                self._snapshot = Snapshot(self.optimizer, self.model.modules(), step)
+                self._snapshot = Snapshot(self.optimizer, modules, step)
         self._norms.append(norm)
         if loss is not None:
             self._first_loss = loss if self._first_loss is None else self._first_loss
             self._losses.append(loss)
 
-    def _keep_buffers(self) -> None:
-        modules = self.model.modules()
+    def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
             mend(self._good_buffers)
         self._modules, self._good_buffers = modules, save_buffers(modules)

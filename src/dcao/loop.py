@@ -55,6 +55,7 @@ class ProbeLoop:
         self.probe, self.controller = probe, controller
         self.schedule, self.spectrum, self.is_demanded = schedule, spectrum, is_demanded
         self.probe_batch, self.recorder = probe_batch, recorder
+        self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -69,10 +70,11 @@ class ProbeLoop:
         self._took_spectrum = False
         self._probe_again = False
         self._probed_at = -1
+        self._due = self._is_due_at(0)
 
     def is_due(self) -> bool:
         """Whether a probe is due before the coming step."""
-        return self._probed_at != self.num_steps and self._is_due_at(self.num_steps)
+        return self._due and self._probed_at != self.num_steps
 
     def before_step(self, batch: Batch | None) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned."""
@@ -98,8 +100,9 @@ class ProbeLoop:
     def finish_step(self, *, taken: bool) -> None:
         """Count a step. Its gradient, still there, is kept if the probe before the next step will want it."""
         self.num_steps += 1
+        self._due = self._is_due_at(self.num_steps)
         self.probe.memory.past_gradient = None
-        if taken and self.probe_batch is None and self._is_due_at(self.num_steps):
+        if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
@@ -145,6 +148,7 @@ class ProbeLoop:
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
         self._probe_again, self._probed_at = state["probe_again"], state["probed_at"]
         self._scheduled_cost = state["scheduled_cost"]
+        self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
             self.probe_batch.load_state_dict(state["loader"])
@@ -168,12 +172,12 @@ class ProbeLoop:
 
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
-            return None if training is None else [training.after_backward(self.probe.params())]
+            return None if training is None else [training]
         params = self.probe.params()
         rng_state = capture_rng(params)
         if not isinstance(self.probe_batch, ProbeLoader):
             return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.modules()):
+        with leave_no_trace(params, modules=self.probe.model.look()[0]):
             return self.probe_batch.draw(rng_state)
 
     def _require_a_probe(self) -> None:
@@ -225,8 +229,7 @@ class ProbeLoop:
         self._count(estimate.cost)
         wanted = decision.hyperparameters.lr
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
-        grants_more = self.schedule is not None and self.schedule.grants_more
-        self._probe_again = decision.probe_again and grants_more and not is_held
+        self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
         self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
         return self._probe_again and wanted < before.lr

@@ -24,7 +24,7 @@ class Model:
     Example:
         >>> layer = nn.Linear(2, 1)
         >>> import torch
-        >>> [type(module).__name__ for module in Model(torch.optim.SGD(layer.parameters())).modules()]
+        >>> [type(module).__name__ for module in Model(torch.optim.SGD(layer.parameters())).look()[0]]
         ['Linear']
     """
 
@@ -32,15 +32,12 @@ class Model:
         self.optimizer = optimizer
         self._found: tuple[list[tuple[int, int]], list[nn.Module], ProcessGroup | None] | None = None
 
-    def modules(self) -> list[nn.Module]:
-        """Every module of the model, or models, that hold the parameters; the same list until the groups change."""
-        return self._look()[0]
+    def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
+        """Every module of the model, or models, that hold the parameters, and the ranks that train replicas.
 
-    def group(self) -> ProcessGroup | None:
-        """Ranks that train replicas of the model by DistributedDataParallel; None if there are none."""
-        return self._look()[1]
-
-    def _look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
+        The list is the same object until the groups change. The ranks are those of DistributedDataParallel; None if
+        there is none.
+        """
         key = [(id(group["params"]), len(group["params"])) for group in self.optimizer.param_groups]
         if self._found is None or self._found[0] != key:
             modules = model_modules(params_of(self.optimizer))

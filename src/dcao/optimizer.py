@@ -101,10 +101,10 @@ class DCAO(Optimizer):
         schedule = schedules.as_schedule(every, schedules.usual(total_steps) if self._adapts else None)
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
-        probe = Probe(base, model, settings, seed=options.check_seed(seed))
         probes = schedule is not None or spectrum is not None
-        update_model = options.find_model(base, needed=probes and settings.measure != "hessian")
-        self.controller = Controller(self.policy, base, update_model)
+        record = options.find_model(base, needed=probes and settings.measure != "hessian")
+        probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
             probe,
             self.controller,
@@ -121,7 +121,7 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        options.require_callable(loss_fn)
+        _require_callable(loss_fn)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
@@ -129,7 +129,7 @@ class DCAO(Optimizer):
         with torch.enable_grad():
             loss = evaluate_loss(loss_fn)
             _backward(loss)
-        self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach())
+        self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
         try:
             self.step()
         finally:
@@ -143,7 +143,7 @@ class DCAO(Optimizer):
                 f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
             )
         self._sync()
-        if closure is not None and self.controller.model is None:
+        if closure is not None and self.controller.record is None:
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
         if closure is not None:
@@ -163,7 +163,7 @@ class DCAO(Optimizer):
             loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
-        options.require_callable(loss_fn)
+        _require_callable(loss_fn)
         self._sync()
         return self.loop.probe_now(loss_fn, spectrum=spectrum)
 
@@ -270,7 +270,7 @@ class DCAO(Optimizer):
             loss = closure()
         require_gradient(params_of(self.base))
         value = loss.detach() if isinstance(loss, Tensor) else loss
-        return loss, Batch(closure=closure, rng_state=rng_state, loss=value)
+        return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
@@ -308,6 +308,12 @@ class DCAO(Optimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+
+
+def _require_callable(loss_fn: object) -> None:
+    """Refuse a loss where a function that returns it is wanted."""
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
 
 
 def _backward(loss: Tensor) -> None:

@@ -104,12 +104,6 @@ def find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
         return None
 
 
-def require_callable(loss_fn: object) -> None:
-    """Refuse a loss where a function that returns it is wanted."""
-    if not callable(loss_fn):
-        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
-
-
 def _require_method(name: str, value: object, method: str, *, hint: str) -> None:
     rule = f"{name} must have a method {method}"
     if isinstance(value, type):

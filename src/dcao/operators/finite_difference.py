@@ -39,7 +39,8 @@ class FiniteDifferenceOperator(LinearOperator):
             ``gradient_fn``.
         params: Parameters to differentiate by; those that require grad are used, each once.
         gradient_fn: Returns the gradients at the present values of ``params``, one for each of them that requires grad
-            (what a training closure leaves in ``.grad``). Any change that it makes to ``.grad`` is undone.
+            (what a training closure leaves in ``.grad``). Any change that it makes to ``.grad`` is undone. It runs
+            under the autocast state at the time of each product.
         kind: ``"central"`` or ``"forward"``.
         step_length: Euclidean length of the displacement; default :func:`default_step_length`.
         base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only). If the loss is
@@ -90,9 +91,10 @@ class FiniteDifferenceOperator(LinearOperator):
         self.kind = kind
         self.step_length = step_length if step_length is not None else default_step_length(self.params, kind)
         self.reason = f"{kind} finite differences, step length {self.step_length:.3g}"
-        gradient_fn = gradient_fn if loss_fn is None else _differentiating(loss_fn, self.params)
+        if loss_fn is not None:
+            gradient_fn = keeping_autocast(_differentiating(loss_fn, self.params))
         assert gradient_fn is not None
-        self._gradient_fn = keeping_autocast(gradient_fn)
+        self._gradient_fn = gradient_fn
         self._base_gradient = base_gradient
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)

@@ -33,6 +33,7 @@ class Batch:
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
+        is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
     """
 
@@ -42,20 +43,12 @@ class Batch:
     rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
     loss: Any = None
+    is_training: bool = False
     group: ProcessGroup | None = None
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
-
-    def after_backward(self, params: Sequence[Tensor]) -> Batch:
-        """The training batch as a probe needs it, with the gradient that backward has left in ``.grad``."""
-        return replace(
-            self,
-            rng_state=capture_rng(params) if self.rng_state is None else self.rng_state,
-            gradient=gradients_left(params),
-            loss=self.loss_value(),
-        )
 
     def keeping_autocast(self) -> Batch:
         """The same batch, which will be evaluated under the present autocast state whenever that is."""
@@ -65,9 +58,10 @@ class Batch:
         return replace(self, closure=keeping_autocast(self.closure))
 
     def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
-        """The same batch with its loss and gradient known."""
-        if self.gradient is not None:
-            return self
+        """The same batch with its loss and gradient known: evaluated, or for the training batch as they are there."""
+        if self.is_training:
+            rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
+            return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
         with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
             loss, gradient = self._evaluate(params)
         return replace(self, loss=loss, gradient=gradient)

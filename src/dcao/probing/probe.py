@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,6 +19,8 @@ from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import without_gradient_sync
 from dcao.probing.settings import ProbeSettings
+from dcao.updates.model import OptimizerModel
+from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, trainable, vector_dtype
 
 
@@ -26,12 +30,22 @@ class Probe:
     Args:
         optimizer: The base optimizer, live.
         model: Its model, whose state an evaluation must not change.
+        record: What is known of the optimizer's class; None if nothing is.
         settings: What is measured, and how.
         seed: Seed of the random start vectors.
     """
 
-    def __init__(self, optimizer: Optimizer, model: Model, settings: ProbeSettings, *, seed: int = 0) -> None:
-        self.optimizer, self.model, self.settings, self.seed = optimizer, model, settings, seed
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: Model,
+        record: OptimizerModel | None,
+        settings: ProbeSettings,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.optimizer, self.model, self.record = optimizer, model, record
+        self.settings, self.seed = settings, seed
         self.params()  # refuses a model without trainable parameters at once
         self.start_afresh()
 
@@ -49,18 +63,15 @@ class Probe:
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [batch.keeping_autocast() for batch in batches]
-        with without_autocast():
-            if self.model.group() is None:
-                return self._measure(batches, step=step, spectrum=spectrum)
-            with without_gradient_sync(self.model.modules()):
-                return self._measure(batches, step=step, spectrum=spectrum)
-
-    def _measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
-        with ProbedLoss(self.optimizer, self.model, self.params(), batches, self.settings) as loss:
-            readings = self._readings(loss, spectrum=spectrum)
-            return self._estimate(loss, readings, step)
+        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
+        with (
+            without_autocast(),
+            without_gradient_sync(modules) if group is not None else nullcontext(),
+            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+        ):
+            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
 
     def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
@@ -70,7 +81,7 @@ class Probe:
             readings[measure] = read_along_step(loss, self.memory.past_gradient)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
-        if measure == "preconditioned" or (spectrum and loss.step.has_model):  # a spectrum tells all that it can
+        if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
             readings["preconditioned"] = read_preconditioned(loss, self.memory)
         return readings
 

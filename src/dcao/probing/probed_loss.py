@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from types import TracebackType
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from dcao.models import Model
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import default_step_length
@@ -25,27 +22,18 @@ class ProbedLoss:
     """The loss at the present weights, for all measures of one probe. A context: leaving it frees the graphs.
 
     Args:
-        optimizer: The base optimizer, live.
-        model: Its model, whose state an evaluation must not change.
-        params: The parameters that are probed.
+        step: The optimizer's coming step over the parameters that are probed.
+        modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        model: Model,
-        params: Sequence[Tensor],
-        batches: Sequence[Batch],
-        settings: ProbeSettings,
+        self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
     ) -> None:
-        self.params, self.settings = params, settings
-        self.modules, self.group = model.modules(), model.group()
-        self.step = UpcomingStep(optimizer, params)
-        self._evaluations = float(sum(batch.gradient is None for batch in batches))
-        batches = [replace(batch, group=self.group) for batch in batches]
-        self.batches = [batch.with_gradient(params, self.modules) for batch in batches]
+        self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
+        self._evaluations = float(sum(not batch.is_training for batch in batches))
+        self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
         self._operators: list[LinearOperator] = []
         self._hessian: LinearOperator | None = None  # one graph a batch, whatever is asked of it
         self._of_batch: dict[int, LinearOperator] = {}
@@ -97,8 +85,8 @@ class ProbedLoss:
             length = None if self.settings.step_length == "step" else self.settings.step_length
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
-            if self.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
-                operator = MeanOverRanksOperator(operator, self.group)
+            if batch.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
+                operator = MeanOverRanksOperator(operator, batch.group)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
@@ -113,7 +101,7 @@ class ProbedLoss:
             self.params,
             self.modules,
             kind="forward",
-            step_length=self._step_length(float(torch.linalg.vector_norm(vector))),
+            step_length=self._step_length(vector),
             base_gradient=gradient if is_fine else None,
         )
         self._operators.append(operator)
@@ -121,14 +109,14 @@ class ProbedLoss:
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
         return product
 
-    def _step_length(self, displacement: float) -> float:
-        """Length of a one-sided difference along the step."""
+    def _step_length(self, displacement: Tensor) -> float | None:
+        """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
-        if chosen is not None and chosen != "step":
+        if chosen != "step":
             return chosen
-        shortest = default_step_length(self.params, "forward")
-        if chosen is None or not math.isfinite(displacement):
-            return shortest
+        length = float(torch.linalg.vector_norm(displacement))
+        if not math.isfinite(length):
+            return None
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        return max(displacement * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))

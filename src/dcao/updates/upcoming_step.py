@@ -22,6 +22,7 @@ class UpcomingStep:
 
     Args:
         optimizer: The base optimizer, live. Its state is read and never written.
+        record: The record of its class; None if it has none.
         params: The parameters, in the order in which the flat vectors have them.
 
     Raises:
@@ -29,33 +30,31 @@ class UpcomingStep:
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
-        >>> step = UpcomingStep(torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0), [w])
+        >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
+        >>> step = UpcomingStep(sgd, optimizer_model(sgd), [w])
         >>> g = step.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
         >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
         tensor([0.4000, 0.6000])
     """
 
-    def __init__(self, optimizer: Optimizer, params: Sequence[Tensor]) -> None:
+    def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
         self.params, self.dtype = params, vector_dtype(params)
         self.sizes = [p.numel() for p in params]
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # With get, because the state is a defaultdict and indexing would write into it.
         self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
-        self._optimizer = optimizer
-
-    @cached_property
-    def model(self) -> OptimizerModel:
-        """The record of the optimizer's class (:func:`dcao.updates.registry.optimizer_model`)."""
-        return optimizer_model(self._optimizer)
+        self._optimizer, self._record = optimizer, record
 
     @property
-    def has_model(self) -> bool:
+    def record(self) -> OptimizerModel:
+        """The record of the optimizer's class; raises a TypeError with the reason if it has none."""
+        return optimizer_model(self._optimizer) if self._record is None else self._record
+
+    @property
+    def has_record(self) -> bool:
         """Whether the optimizer's class has a record, without which only ``lr`` and ``momentum`` are known."""
-        try:
-            return bool(self.model)
-        except TypeError:
-            return False
+        return self._record is not None
 
     @property
     def lr(self) -> float:
@@ -71,7 +70,7 @@ class UpcomingStep:
     @cached_property
     def dynamics(self) -> StepDynamics:
         """The dynamics of the reference group, from which s is computed."""
-        return self.model.dynamics(self._groups[self._reference], self._states[self._reference])
+        return self._dynamics[self._reference]
 
     def l2_decay(self) -> Tensor:
         """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
@@ -97,19 +96,18 @@ class UpcomingStep:
         P is that of the coming step, if the gradients of that step are ``gradients``. Its first-moment correction is
         left out, because it makes the first steps, whose average is not full yet, as long as all others.
         """
-        parts = zip(gradients, self._groups, self._states, self._dynamics, strict=True)
-        pieces = []
-        for grad, group, state, own in parts:
-            denominator = self.model.denominator(group, state, grad)
+        record, pieces = self.record, []
+        for grad, group, state, own in zip(gradients, self._groups, self._states, self._dynamics, strict=True):
+            denominator = record.denominator(group, state, grad)
             factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
             pieces.append(factor * own.step_size)
         return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
         """``P^-1/2`` with the P of the coming step; it includes bias corrections and lr ratios between groups."""
-        pieces = []
+        record, pieces = self.record, []
         for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
-            preconditioner = self.model.preconditioner(group, state, grad)
+            preconditioner = record.preconditioner(group, state, grad)
             inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
             ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
             pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
@@ -127,8 +125,8 @@ class UpcomingStep:
     @cached_property
     def _dynamics(self) -> list[StepDynamics]:
         """The dynamics of each parameter's group, computed once: this object serves one probe."""
-        model, by_group = self.model, dict[int, StepDynamics]()
+        record, by_group = self.record, dict[int, StepDynamics]()
         for group, state in zip(self._groups, self._states, strict=True):
             if id(group) not in by_group:
-                by_group[id(group)] = model.dynamics(group, state)
+                by_group[id(group)] = record.dynamics(group, state)
         return [by_group[id(group)] for group in self._groups]

@@ -22,9 +22,9 @@ from dcao.operators import LossFn
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.curvature import JACOBIAN_PRODUCT_COST, dot, gauss_newton_along_gradient
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
-from dcao_lab.config import Setting
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
@@ -76,7 +76,7 @@ class Adler(torch.optim.Optimizer):
         return loss
 
 
-def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     return Adler(problem.model, request.lr, **values)
 
 

@@ -21,9 +21,9 @@ from dcao.operators import LossFn
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, dot, hessian_product
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
-from dcao_lab.config import Setting
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
@@ -110,7 +110,7 @@ class CDAT(torch.optim.Optimizer):
         return float(self.param_groups[0]["lr"]) * ratio
 
 
-def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     return CDAT(trainable(problem.model), request.lr, **values)
 
 

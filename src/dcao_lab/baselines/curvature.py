@@ -51,7 +51,7 @@ def hessian_product(
             raise
     operator = dcao.operators.FiniteDifferenceOperator(loss_fn, params)
     product = operator.matvec(torch.cat([v.reshape(-1) for v in vector]))
-    pieces = product.split([p.numel() for p in params])
+    pieces = torch.split(product, [p.numel() for p in params])
     return tuple(piece.view_as(p) for piece, p in zip(pieces, params, strict=True))
 
 
@@ -100,10 +100,10 @@ def _cut_at_output(model: nn.Module, loss_fn: LossFn) -> tuple[Tensor, Tensor, T
     finally:
         for handle in handles:
             handle.remove()
-    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
-        kinds = ", ".join(type(output).__name__ for output in outputs)
-        raise ValueError(f"the loss must be a function of one output of the model, a tensor, got {kinds or 'none'}")
-    return outputs[0], leaves[0], loss
+    if len(outputs) == 1 and isinstance(outputs[0], Tensor) and isinstance(leaves[0], Tensor):
+        return outputs[0], leaves[0], loss
+    kinds = ", ".join(type(output).__name__ for output in outputs)
+    raise ValueError(f"the loss must be a function of one output of the model, a tensor, got {kinds or 'none'}")
 
 
 def dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,8 @@
 """Hutchinson estimates of the Hessian's diagonal, for the optimizers of ``pytorch_optimizer`` that need them."""
 
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +39,17 @@ def as_it_is(estimate: Tensor) -> Tensor:
     return estimate
 
 
+class TakesHessian(Protocol):
+    """An optimizer of ``pytorch_optimizer`` whose step takes an estimate of the Hessian's diagonal."""
+
+    param_groups: list[dict[str, Any]]
+    state: defaultdict[Tensor, Any]
+    defaults: dict[str, Any]
+
+    def step(self, *, hessian: list[Tensor] | None = None) -> object:
+        """One step; without an estimate it keeps the one that it has."""
+
+
 class HutchinsonOptimizer(torch.optim.Optimizer):
     """Gives an optimizer ``z * H z`` every few steps, as an estimate of the Hessian's diagonal.
 
@@ -54,9 +67,7 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
         probe_cost: Gradient evaluations spent beyond one a step.
     """
 
-    def __init__(
-        self, inner: torch.optim.Optimizer, *, draw: Draw, every: int, seed: int, average: Average = as_it_is
-    ) -> None:
+    def __init__(self, inner: TakesHessian, *, draw: Draw, every: int, seed: int, average: Average = as_it_is) -> None:
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups, self.state = inner.param_groups, inner.state
@@ -73,7 +84,7 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
             return self._minimize_with_estimate(loss_fn)
         self.zero_grad()
         loss = loss_fn()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.inner.step()
         return loss.detach()
 

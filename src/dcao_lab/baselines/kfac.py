@@ -21,8 +21,8 @@ from dcao.operators import LossFn
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.kfac_factors import FactorEstimator, can_be_treated
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Choice, Continuous
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
@@ -80,7 +80,7 @@ class KFAC(torch.optim.SGD):
         """Make one training step on ``batch``, whose loss ``loss_fn`` returns, and return the loss before it."""
         self.zero_grad()
         loss = loss_fn()
-        loss.backward()
+        torch.autograd.backward(loss)
         if torch.isfinite(loss):  # a network whose loss is nan has no distribution to draw labels from
             self._update(batch)
             if self.estimator.is_ready:
@@ -109,7 +109,7 @@ class KFAC(torch.optim.SGD):
             param.grad = value * scale
 
 
-def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     if problem.criterion is None:
         raise LabError(
             "K-FAC needs a loss that is CrossEntropyLoss or MSELoss of the network's output, and the loss of this "

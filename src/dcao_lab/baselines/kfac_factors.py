@@ -5,12 +5,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import Batch
+
+if TYPE_CHECKING:
+    from curvlinops import KFACInverseLinearOperator, KFACLinearOperator
 
 DECAY = 0.95  # decay of the averages of the factors, as in kfac-pytorch
 MAX_SEED = 2**31
@@ -90,8 +94,8 @@ class FactorEstimator:
         self.gradient_covariances: dict[str, Tensor] = {}
         self._seeds = torch.Generator().manual_seed(seed)
         self._flat = _Flat(model)
-        self._operator = None
-        self._inverse = None
+        self._operator: KFACLinearOperator | None = None
+        self._inverse: KFACInverseLinearOperator | None = None
 
     def update(self, batch: Batch) -> None:
         """Move the averages towards the factors of this batch; the first factors become the averages."""
@@ -121,9 +125,10 @@ class FactorEstimator:
     def precondition(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """``(A x B + damping I)^-1`` times the gradients, one for each of ``params``."""
         assert self._inverse is not None
-        return self._inverse @ list(gradients)
+        preconditioned: list[Tensor] = self._inverse @ list(gradients)
+        return preconditioned
 
-    def _factors_of(self, batch: Batch):
+    def _factors_of(self, batch: Batch) -> "KFACLinearOperator":
         inputs, targets = batch
         # Flattened like the model's output; num_per_example_loss_terms tells curvlinops about it.
         flat = targets.flatten() if targets.ndim > 1 and isinstance(self.criterion, nn.CrossEntropyLoss) else targets
@@ -152,7 +157,8 @@ class _Flat(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.model(inputs).flatten(0, -2)
+        rows: Tensor = self.model(inputs).flatten(0, -2)
+        return rows
 
 
 def _average(averages: dict[str, Tensor], values: dict[str, Tensor], decay: float) -> None:

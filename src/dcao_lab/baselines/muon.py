@@ -5,9 +5,9 @@ from torch import nn
 
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
@@ -38,7 +38,7 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
     return [param for name, param in named if name.startswith("weight") and param.ndim >= 2]
 
 
-def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     if not values["adamw_share"] >= 0.0:
         raise LabError(f"adamw_share must be 0 or more, got {values['adamw_share']}; it is AdamW's share of the lr")
     hidden = hidden_weights(problem.model)
@@ -49,7 +49,8 @@ def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -
         {"params": hidden, "use_muon": True, "lr": request.lr, "momentum": values["momentum"], "weight_decay": decay},
         {"params": rest, "use_muon": False, "lr": values["adamw_share"] * request.lr, "weight_decay": decay},
     ]
-    return pytorch_optimizer().Muon([group for group in groups if group["params"]])
+    optimizer: torch.optim.Optimizer = pytorch_optimizer().Muon([group for group in groups if group["params"]])
+    return optimizer
 
 
 MUON = Recipe(

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 import torch
 
 from dcao_lab.baselines.base import Baseline, Build, BuildRequest
-from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.settings import Settings, Values, complete
 from dcao_lab.baselines.space import SearchSpace
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-Make = Callable[[Problem, BuildRequest, dict[str, Setting]], torch.optim.Optimizer]
+Make = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Recipe:
             is_wrapped=False,
             build=self._build(),
             space=self.space,
-            lr=self.space["lr"].default,
+            lr=float(self.space["lr"].default),
             evaluations_per_step=self.evaluations_per_step,
             source=self.source,
             can_be_watched=False,

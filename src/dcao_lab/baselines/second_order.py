@@ -6,10 +6,10 @@ from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST
 from dcao_lab.baselines.hutchinson import HutchinsonOptimizer, gaussian, over_kernels, rademacher
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.baselines.torch_bases import with_betas
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
@@ -17,19 +17,19 @@ from dcao_lab.workloads import Problem
 SOPHIA_EVERY = 10  # as in the paper
 
 
-def _adahessian(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _adahessian(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     inner = pytorch_optimizer().AdaHessian(trainable(problem.model), lr=request.lr, **with_betas(values))
     every = _period(values)
     return HutchinsonOptimizer(inner, draw=rademacher, every=every, seed=request.seed, average=over_kernels)
 
 
-def _sophia(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _sophia(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     every = _period(values)
     inner = pytorch_optimizer().SophiaH(trainable(problem.model), lr=request.lr, **with_betas(values))
     return HutchinsonOptimizer(inner, draw=gaussian, every=every, seed=request.seed)
 
 
-def _period(values: dict[str, Setting]) -> int:
+def _period(values: Values) -> int:
     """Steps between two estimates of the Hessian's diagonal."""
     every = int(values["update_period"])
     if every < 1:

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 
 Settings = Mapping[str, Setting]
+Values = dict[str, Any]
+"""All settings of an optimizer by name; each has the type of its default, which :func:`complete` checks."""
 
 
-def complete(title: str, settings: Settings, defaults: Settings) -> dict[str, Setting]:
+def complete(title: str, settings: Settings, defaults: Settings) -> Values:
     """All settings: those of ``settings``, and for the others the values of ``defaults``.
 
     A whole number may be given for a float, and 10.0 for a whole number.

@@ -7,9 +7,9 @@ import torch
 
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.recipe import Make, Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.baselines.torch_bases import with_betas
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
@@ -33,14 +33,14 @@ def pytorch_optimizer() -> ModuleType:
 def _of(name: str) -> Make:
     """A function that builds the package's class ``name``; all settings are arguments of that class."""
 
-    def make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+    def make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
         build: Callable[..., torch.optim.Optimizer] = getattr(pytorch_optimizer(), name)
         return build(trainable(problem.model), lr=request.lr, **with_betas(values))
 
     return make
 
 
-def _schedule_free(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _schedule_free(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     rest = {name: value for name, value in values.items() if name != "warmup"}
     warmup_steps = round(values["warmup"] * request.num_steps)
     return _of("ScheduleFreeAdamW")(problem, request, {**rest, "warmup_steps": warmup_steps})

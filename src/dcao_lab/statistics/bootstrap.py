@@ -83,7 +83,13 @@ def bootstrap_interval(
     return _with_fallback(strata, statistic, confidence, num_resamples, generator)
 
 
-def _with_fallback(strata, statistic, confidence, num_resamples, generator) -> Interval:
+def _with_fallback(
+    strata: list[np.ndarray],
+    statistic: Statistic,
+    confidence: float,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval:
     """The BCa interval, or the percentile interval if BCa's acceleration is 0/0, as for a median among ties."""
     few = min(len(stratum) for stratum in strata) < 10
     status = "fewer than 10 values: too narrow" if few else "ok"

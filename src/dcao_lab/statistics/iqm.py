@@ -59,7 +59,8 @@ def interquartile_mean(
 
 
 def _pooled_trimmed_mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-    return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
+    mean: np.ndarray = stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
+    return mean
 
 
 def _check(scores: Mapping[str, Sequence[float]]) -> None:

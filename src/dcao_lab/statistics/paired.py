@@ -8,10 +8,11 @@ import numpy as np
 from scipy import stats
 
 from dcao_lab.errors import LabError, look_up
-from dcao_lab.statistics.bootstrap import Interval, bootstrap_interval
+from dcao_lab.statistics.bootstrap import Interval, Statistic, bootstrap_interval
 from dcao_lab.statistics.checks import check_confidence
 
-CENTERS = {"mean": np.mean, "median": np.median}
+Scores = Mapping[int, float]
+CENTERS: dict[str, Statistic] = {"mean": np.mean, "median": np.median}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ class Comparison:
 
 
 def compare(
-    first: Mapping[int, float],
-    second: Mapping[int, float],
+    first: Scores,
+    second: Scores,
     *,
     names: tuple[str, str] = ("first", "second"),
     center: str = "mean",
@@ -113,7 +114,7 @@ def compare(
     )
 
 
-def _differences(first, second, seeds) -> tuple[np.ndarray, float]:
+def _differences(first: Scores, second: Scores, seeds: list[int]) -> tuple[np.ndarray, float]:
     """Differences, sorted so that a sum does not depend on their order, and the largest magnitude of the scores."""
     x = np.array([first[seed] for seed in seeds], dtype=float)
     y = np.array([second[seed] for seed in seeds], dtype=float)
@@ -121,7 +122,7 @@ def _differences(first, second, seeds) -> tuple[np.ndarray, float]:
         return np.sort(x - y), float(np.max(np.abs([x, y]), initial=0.0))
 
 
-def _nothing_to_compare(first, second, seeds, names) -> str:
+def _nothing_to_compare(first: Scores, second: Scores, seeds: list[int], names: tuple[str, str]) -> str:
     if not seeds:
         return "no seed in common"
     for name, scores in zip(names, (first, second), strict=True):

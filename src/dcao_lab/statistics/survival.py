@@ -112,8 +112,9 @@ def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> Tar
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # at survival 0 or 1 the interval is nan, which is no bound
         band = survival.confidence_interval(confidence, method="log-log")
-    median = _first_at_most_half(survival)
-    low, high = _first_at_most_half(band.low), _first_at_most_half(band.high)
+    median, low, high = (
+        _first_at_most_half(curve.quantiles, curve.probabilities) for curve in (survival, band.low, band.high)
+    )
     if not any(runs.reached):
         status = "no run reached the target"
     elif math.isinf(median):
@@ -169,6 +170,6 @@ def _censored(runs: TargetTimes) -> stats.CensoredData:
     return stats.CensoredData.right_censored(np.array(runs.times, dtype=float), ~np.array(runs.reached, dtype=bool))
 
 
-def _first_at_most_half(curve) -> float:
-    below = curve.quantiles[curve.probabilities <= 0.5 + 1e-12]  # survival is a rounded product
+def _first_at_most_half(times: np.ndarray, survival: np.ndarray) -> float:
+    below = times[survival <= 0.5 + 1e-12]  # with a tolerance, because survival is a rounded product of fractions
     return float(below[0]) if len(below) else math.inf

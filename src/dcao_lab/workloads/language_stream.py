@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-State = tuple[tuple[Tensor, Tensor], ...]  # (hidden, cell) of each layer
+LayerState = tuple[Tensor, Tensor]  # hidden, cell
+State = tuple[LayerState, ...]
 Step = Callable[[Tensor, State | None], tuple[Tensor, State | None]]  # tokens to logits, and the state after them
 EVALUATION_COLUMNS = 10  # eval_batch_size of AWD-LSTM and of PyTorch's example
 NO_TARGET = -100  # a target that cross_entropy ignores

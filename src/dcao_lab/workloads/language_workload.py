@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import (
+    Batch,
     Problem,
     SplitName,
     StartRequest,
@@ -63,8 +65,10 @@ class WordWorkload:
         step = model if self.is_recurrent else stateless(model)
         return Problem(
             model=model,
-            batches=batches if self.is_recurrent else without_carry(batches),
-            loss=lambda batch: (stream_loss if self.is_recurrent else token_loss)(model, batch),
+            batches=cast("Iterator[Batch]", batches) if self.is_recurrent else without_carry(batches),
+            loss=lambda batch: (
+                stream_loss(model, cast("StreamBatch", batch)) if self.is_recurrent else token_loss(model, batch)
+            ),
             evaluate=lambda split: word_metrics(step, streams[split], corpus.end_of_line, self.length),
             criterion=None if self.is_recurrent else nn.CrossEntropyLoss(),
             batches_per_epoch=len(stream) / (batch_size * self.length),

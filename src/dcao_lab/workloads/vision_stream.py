@@ -41,7 +41,8 @@ class Rows:
 
     def encoded(self, chosen: Tensor) -> list[dict[str, Any]]:
         """The chosen images, still encoded."""
-        return self.table[self.indices[chosen].tolist()].column("image").to_pylist()
+        images: list[dict[str, Any]] = self.table[self.indices[chosen].tolist()].column("image").to_pylist()
+        return images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ class StreamedWorkload:
     ) -> Iterator[Batch]:
         rows = splits[split]
         number = min(len(rows.labels), len(splits["test"].labels))  # no more training than test images
-        chunks = torch.arange(number).split(EVALUATION_BATCH)
+        chunks = torch.split(torch.arange(number), EVALUATION_BATCH)
         yield from self._decoded((_Job(rows.encoded(chunk), rows.labels[chunk]) for chunk in chunks), request)
 
     def _decoded(self, jobs: "Iterator[_Job]", request: StartRequest) -> Iterator[Batch]:

@@ -72,9 +72,10 @@ def _box(left: int, upper: int, width: int, height: int) -> Box:
 
 
 def random_crop(image: Any, uniform: Tensor) -> Tensor:
-    """A random box of the PIL image, resized to bytes (3, 224, 224)."""
-    # Cut first and then resized, as torchvision does: ``resize(box=...)`` would also use pixels beside the box.
-    return to_tensor(image.crop(random_box(*image.size, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
+    """A random box of the PIL image, resized: bytes (3, 224, 224)."""
+    # Cut before it is resized, as torchvision does: ``resize(box=...)`` would let pixels beside the box in.
+    width, height = image.size
+    return to_tensor(image.crop(random_box(width, height, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
 
 
 def center_crop(image: Any) -> Tensor:

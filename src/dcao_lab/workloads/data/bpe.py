@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import SplitName
-from dcao_lab.workloads.data.textfiles import SPLITS, HubFiles, TextSource, extra, hub_file, places, read_lines
+from dcao_lab.workloads.data.folders import extra
+from dcao_lab.workloads.data.textfiles import SPLITS, HubFiles, TextSource, hub_file, places, read_lines
 from dcao_lab.workloads.data.words import line_words
 
 TITLE = "GPT-2's tokenizer"

@@ -14,16 +14,26 @@ from dcao_lab.errors import LabError
 HUB_TIMEOUT = 5.0  # seconds after which the hub counts as out of reach; its own library would try for 23
 
 
-def require_package(name: str) -> ModuleType:
-    """The module ``name`` of the extra ``data``, imported on first use because that takes seconds.
+def extra(module: str, what: str) -> ModuleType:
+    """A module of the extra ``data``, imported on first use because that takes seconds.
+
+    Args:
+        module: Name of the module.
+        what: The thing that needs it, for the error message.
 
     Raises:
         LabError: It is not installed.
+
+    Example:
+        >>> extra("no_such_module", "GPT-2")
+        Traceback (most recent call last):
+        ...
+        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install 'dcao[data]'
     """
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(module)
     except ImportError as error:
-        raise LabError(f"full-size workloads need the package {name}; pip install 'dcao[data]'") from error
+        raise LabError(f"{what} needs {module}, which is not installed; pip install 'dcao[data]'") from error
 
 
 def find_folder(title: str, name: str, data_dir: Path) -> Path:
@@ -56,7 +66,7 @@ def load_from_hub(title: str, hub: str, how_else: str, **options: Any) -> Any:
     Raises:
         LabError: The hub cannot be reached or refuses, and the cache has nothing; the message ends with ``how_else``.
     """
-    datasets = require_package("datasets")
+    datasets = extra("datasets", title)
     is_reachable = not datasets.config.HF_HUB_OFFLINE and _is_reachable(datasets.config.HF_ENDPOINT)
     try:
         with _from_cache_alone(datasets, not is_reachable):

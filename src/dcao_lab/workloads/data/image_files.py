@@ -8,6 +8,7 @@ import pickle
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,15 @@ def _read_idx(path: Path) -> Tensor:
 def _read_cifar(folder: Path, files: CifarFiles) -> dict[str, Images] | None:
     for place in (folder / files.folder, folder):
         if any((place / name).is_file() for name in (*files.train, *files.test)):
-            return _cifar_splits(files, lambda name, place=place: (place / name).read_bytes())
+            return _cifar_splits(files, partial(_file, place))
     if not (folder / files.archive).exists():
         return None
     with tarfile.open(folder / files.archive) as archive:
         return _cifar_splits(files, lambda name: _member(archive, f"{files.folder}/{name}"))
+
+
+def _file(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -141,7 +146,8 @@ def load_arrays(content: bytes) -> dict[bytes, Any]:
     Raises:
         pickle.UnpicklingError: The file names anything else.
     """
-    return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+    arrays: dict[bytes, Any] = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+    return arrays
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -14,10 +14,10 @@ from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import generator
 from dcao_lab.workloads.data.augment import to_tensor
 from dcao_lab.workloads.data.folders import (
+    extra,
     find_folder,
     load_from_hub,
     parquet_files,
-    require_package,
     unreadable_is_clear,
 )
 from dcao_lab.workloads.data.image_files import Images
@@ -97,7 +97,7 @@ def load_rows(source: VisionSource, data_dir: Path | None, *, streaming: bool = 
     folder = find_folder(source.title, source.folder, data_dir)
     form, files = _find_files(source, folder)
     with unreadable_is_clear(source.title, folder):
-        load = require_package("datasets").load_dataset
+        load = extra("datasets", source.title).load_dataset
         splits = load(form, data_files=files, streaming=streaming)
         return {name: _encoded(rows, source) for name, rows in splits.items()}
 
@@ -163,7 +163,7 @@ def open_image(encoded: dict[str, Any]) -> Any:
     Raises:
         ValueError: The file is not an image; the message names it.
     """
-    pillow = require_package("PIL.Image")
+    pillow = extra("PIL.Image", "reading images")
     content = encoded["bytes"]
     try:
         image = pillow.open(encoded["path"] if content is None else io.BytesIO(content))

@@ -1,21 +1,19 @@
 """Reads the lines of a text corpus from its original text files, its archive, Parquet files, or the hub."""
 
-import importlib
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import pyarrow.parquet
 
 from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import SplitName
+from dcao_lab.workloads.data.folders import HUB_TIMEOUT, extra
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 COLUMNS = ("text", "sentence")  # names of the text column of WikiText and PTB on the hub
-HUB_TIMEOUT = 5.0  # seconds
 
 T = TypeVar("T")
 
@@ -130,24 +128,6 @@ def hub_file(files: HubFiles, name: str) -> Path:
         ) from error
 
 
-def extra(module: str, what: str) -> ModuleType:
-    """A module of the extra ``data``, which the full-size workloads need.
-
-    Raises:
-        LabError: It is not installed.
-
-    Example:
-        >>> extra("no_such_module", "GPT-2")
-        Traceback (most recent call last):
-        ...
-        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install 'dcao[data]'
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise LabError(f"{what} needs {module}, which is not installed; pip install 'dcao[data]'") from error
-
-
 def _missing(source: TextSource, split: SplitName, data_dir: Path) -> LabError:
     names = [source.files[split], *([source.archive] if source.archive else []), f"{split}*.parquet"]
     return LabError(
@@ -195,7 +175,8 @@ def _parquet_column(path: Path) -> list[str]:
         raise ValueError(f"it has columns {', '.join(file.schema_arrow.names)} and none called {' or '.join(COLUMNS)}")
     if file.metadata.num_rows == 0:
         raise ValueError("it has no lines")
-    return file.read(columns=[column])[column].to_pylist()
+    lines: list[str] = file.read(columns=[column])[column].to_pylist()
+    return lines
 
 
 def _reading(path: Path, read: Callable[[Path], T]) -> T:

@@ -33,4 +33,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOAD = digits_workload(INFO, build)
+WORKLOADS = (digits_workload(INFO, build),)

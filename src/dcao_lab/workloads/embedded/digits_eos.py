@@ -22,6 +22,7 @@ from dcao_lab.workloads.embedded.digits import digits_splits
 
 NUM_IMAGES = 1000
 WIDTH = 200
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
 PIXEL_STD = 0.375  # pixels then range over 1; with standardised ones training would start close to the edge
 
 
@@ -30,7 +31,7 @@ class EdgeOfStabilityWorkload:
     """Classification of the digits with ``loss(logits, labels)``; only the weights depend on the seed."""
 
     info: WorkloadInfo
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights from the seed; every batch is the same: the first ``batch_size`` images."""
@@ -66,3 +67,25 @@ def squared_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     targets = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     return 0.5 * (logits - targets).square().sum(dim=1).mean()
+
+
+def _workload(name: str, loss_title: str, loss: Loss) -> EdgeOfStabilityWorkload:
+    info = WorkloadInfo(
+        name=name,
+        title=f"Digits full batch, {loss_title}",
+        summary=f"{NUM_IMAGES} scikit-learn digits at once, tanh network of 2 layers, width {WIDTH}, {loss_title}",
+        metric="accuracy",
+        higher_is_better=True,
+        target=0.97,
+        batch_size=NUM_IMAGES,
+        num_steps=2000,
+        eval_every=50,
+        step_cost=7.0,
+    )
+    return EdgeOfStabilityWorkload(info, loss)
+
+
+WORKLOADS = (
+    _workload("digits_eos_ce", "cross-entropy", F.cross_entropy),
+    _workload("digits_eos_mse", "squared loss", squared_loss),
+)

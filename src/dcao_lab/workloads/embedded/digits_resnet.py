@@ -61,4 +61,4 @@ def convolution(num_inputs: int, num_outputs: int, stride: int, size: int = 3) -
     )
 
 
-WORKLOAD = digits_workload(INFO, build)
+WORKLOADS = (digits_workload(INFO, build),)

@@ -45,7 +45,8 @@ class ViT(nn.Module):
         """Logits (batch, 10) of images (batch, 1, 8, 8)."""
         pixels = F.unfold(images, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)  # (batch, patches, pixels of each)
         hidden = self.patches(pixels) + self.positions.weight
-        return self.head(self.norm(self.blocks(hidden)).mean(dim=1))
+        logits: Tensor = self.head(self.norm(self.blocks(hidden)).mean(dim=1))
+        return logits
 
 
-WORKLOAD = digits_workload(INFO, ViT)
+WORKLOADS = (digits_workload(INFO, ViT),)

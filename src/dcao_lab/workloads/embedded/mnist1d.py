@@ -68,9 +68,10 @@ def mnist1d_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> Clas
 def mnist1d_splits() -> Splits:
     """Signals (N, 1, 40) in float32, and labels; the last 1000 of the paper's training data are for validation."""
     inputs, targets = mnist1d_data()
-    cuts = (NUM_TRAIN - NUM_VALIDATION, NUM_VALIDATION, len(inputs) - NUM_TRAIN)
+    cuts = [NUM_TRAIN - NUM_VALIDATION, NUM_VALIDATION, len(inputs) - NUM_TRAIN]
     names: tuple[SplitName, ...] = ("train", "validation", "test")
-    return dict(zip(names, zip(inputs.split(cuts), targets.split(cuts), strict=True), strict=True))
+    examples = zip(torch.split(inputs, cuts), torch.split(targets, cuts), strict=True)
+    return dict(zip(names, examples, strict=True))
 
 
 @cache
@@ -88,7 +89,8 @@ def mnist1d_data() -> Batch:
 def templates() -> Array:
     """The ten curves (10, 12), which start and end at zero and have equal standard deviations."""
     heights = np.array(TEMPLATE_HEIGHTS)
-    return TEMPLATE_SCALE * (heights - heights[:, :1]) / heights.std(axis=1, keepdims=True)
+    curves: Array = TEMPLATE_SCALE * (heights - heights[:, :1]) / heights.std(axis=1, keepdims=True)
+    return curves
 
 
 def disturbed(template: Array, random: np.random.RandomState) -> Array:

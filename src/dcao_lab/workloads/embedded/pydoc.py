@@ -1,13 +1,11 @@
 """Python's own documentation, which comes with every Python, read character by character."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pydoc_data.topics import topics
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import (
@@ -21,6 +19,7 @@ from dcao_lab.workloads.base import (
     refuse_label_noise,
     require_batch_size,
 )
+from dcao_lab.workloads.language_stream import perplexity, token_loss
 
 BATCH_SIZE = 32
 CONTEXT = 32
@@ -46,7 +45,7 @@ class PydocWorkload:
         return Problem(
             model=model,
             batches=random_windows(texts["train"], batch_size, generator(request.seed, purpose=1)),
-            loss=lambda batch: next_character_loss(model, batch),
+            loss=lambda batch: token_loss(model, batch),
             evaluate=lambda split: language_metrics(model, fixed_windows(texts[split])),
             criterion=nn.CrossEntropyLoss(),
             batches_per_epoch=len(texts["train"]) / (batch_size * CONTEXT),
@@ -58,7 +57,7 @@ def text_splits() -> dict[SplitName, Tensor]:
     """The text of each split as ASCII codes."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
     codes = torch.tensor(list(text.encode("ascii", errors="replace")), dtype=torch.long)
-    blocks = codes.split(BLOCK)
+    blocks = torch.split(codes, BLOCK)
     names: tuple[SplitName, ...] = ("train", "validation", "test")
     chosen = [HELD_OUT.get(index % 10, "train") for index in range(len(blocks))]
     return {name: torch.cat([block for block, of in zip(blocks, chosen, strict=True) if of == name]) for name in names}
@@ -80,13 +79,7 @@ def fixed_windows(text: Tensor) -> Batch:
     return windows[:, :-1], windows[:, 1:]
 
 
-def next_character_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy in nats a character."""
-    inputs, targets = batch
-    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-
-
 def language_metrics(model: nn.Module, batch: Batch) -> dict[str, float]:
     """``loss``, the cross-entropy in nats a character, and ``perplexity``, infinite for a loss of 700 or more."""
-    loss = next_character_loss(model, batch).item()
-    return {"loss": loss, "perplexity": math.exp(loss) if loss < 700.0 else math.inf}
+    loss = token_loss(model, batch).item()
+    return {"loss": loss, "perplexity": perplexity(loss)}

@@ -37,7 +37,8 @@ class LSTMModel(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next character."""
         hidden, _ = self.lstm(self.tokens(codes))
-        return self.head(hidden)
+        logits: Tensor = self.head(hidden)
+        return logits
 
 
-WORKLOAD = PydocWorkload(INFO, LSTMModel)
+WORKLOADS = (PydocWorkload(INFO, LSTMModel),)

@@ -28,7 +28,7 @@ from dcao_lab.workloads.base import (
 )
 from dcao_lab.workloads.data.bpe import TokenSplit, read_tokens
 from dcao_lab.workloads.data.corpora import WIKITEXT2_RAW
-from dcao_lab.workloads.data.textfiles import extra
+from dcao_lab.workloads.data.folders import extra
 from dcao_lab.workloads.language_stream import Step, mean_loss, perplexity, stateless, token_loss
 
 CONTEXT = 1024
@@ -67,7 +67,8 @@ class GPT2(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next tokens."""
-        return self.gpt2(input_ids=tokens, use_cache=False).logits
+        logits: Tensor = self.gpt2(input_ids=tokens, use_cache=False).logits
+        return logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,4 +118,4 @@ def token_metrics(
     return {"loss": loss, "perplexity": perplexity(loss * len(split.tokens) / split.num_words)}
 
 
-WORKLOAD = TokenWorkload(info=INFO)
+WORKLOADS = (TokenWorkload(info=INFO),)

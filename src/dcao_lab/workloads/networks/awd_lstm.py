@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.language_stream import State
+from dcao_lab.workloads.language_stream import LayerState, State
 
 INIT_RANGE = 0.1  # range of the initial embedding, as in salesforce/awd-lstm-lm; the LSTM has torch's own
 
@@ -62,6 +62,7 @@ class AWDLSTM(nn.Module):
         hidden = locked_dropout(self._embed(words), self.shape.input_dropout, self.training)
         after = []
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.LSTM)
             hidden, end = self._run(layer, hidden, None if state is None else state[index])
             after.append(end)
             is_last = index == len(self.layers) - 1
@@ -72,15 +73,16 @@ class AWDLSTM(nn.Module):
     def _embed(self, words: Tensor) -> Tensor:
         """Word vectors; a dropped word is zero at all of its occurrences."""
         kept = F.dropout(self.words.weight.new_ones(len(self.words.weight), 1), self.shape.word_dropout, self.training)
-        return self.words(words) * kept[words]
+        vectors: Tensor = self.words(words)
+        return vectors * kept[words]
 
-    def _run(self, layer: nn.LSTM, inputs: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, State]:
+    def _run(self, layer: nn.LSTM, inputs: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
         if state is None:
             zeros = inputs.new_zeros(1, len(inputs), layer.hidden_size)
             state = (zeros, zeros)
         # nn.LSTM calls torch.lstm too; called directly, it accepts weights that are the result of a dropout.
-        recurrent = F.dropout(layer.weight_hh_l0, self.shape.weight_dropout, self.training)
-        weights = [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
+        of_inputs, recurrent, *biases = layer.all_weights[0]
+        weights = [of_inputs, F.dropout(recurrent, self.shape.weight_dropout, self.training), *biases]
         outputs, hidden, cell = torch.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
         return outputs, (hidden, cell)
 

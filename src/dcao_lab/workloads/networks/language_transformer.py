@@ -29,4 +29,5 @@ class TransformerModel(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next words."""
         hidden = self.words(words) + self.positions.weight[: words.shape[1]]
-        return self.head(self.norm(self.blocks(F.dropout(hidden, self.dropout, self.training))))
+        logits: Tensor = self.head(self.norm(self.blocks(F.dropout(hidden, self.dropout, self.training))))
+        return logits

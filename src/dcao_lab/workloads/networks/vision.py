@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dcao_lab.workloads.data.folders import require_package
+from dcao_lab.workloads.data.folders import extra
 
 RESNETS: dict[int, dict[str, Any]] = {  # He et al. 2016, table 1
     18: {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
@@ -26,7 +26,8 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits (batch, classes) of images (batch, channels, height, width)."""
-        return self.network(pixel_values=images).logits
+        logits: Tensor = self.network(pixel_values=images).logits
+        return logits
 
 
 def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
@@ -37,7 +38,7 @@ def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module
         num_classes: Number of logits.
         changes: Entries of the configuration to replace, for example for a smaller network.
     """
-    transformers = require_package("transformers")
+    transformers = extra("transformers", "ResNet")
     config = transformers.ResNetConfig(num_labels=num_classes, **{**RESNETS[num_layers], **changes})
     return Logits(transformers.ResNetForImageClassification(config))
 
@@ -50,16 +51,17 @@ def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) 
     :func:`build_resnet`.
     """
     model = build_resnet(num_layers, num_classes, **changes)
-    stem = model.network.resnet.embedder
-    old = stem.embedder.convolution
+    stem = model.get_submodule("network.resnet.embedder")
+    old = stem.get_submodule("embedder.convolution")
+    assert isinstance(old, nn.Conv2d)
     new = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    stem.embedder.convolution = new
+    stem.get_submodule("embedder").convolution = new
     stem.pooler = nn.Identity()
     return model
 
 
 def build_vit(num_classes: int, **shape: Any) -> nn.Module:
     """A Vision Transformer; ``shape`` replaces entries of the configuration of ViT-Base with 16 by 16 patches."""
-    transformers = require_package("transformers")
+    transformers = extra("transformers", "ViT")
     return Logits(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=num_classes, **shape)))
