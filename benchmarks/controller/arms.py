@@ -63,7 +63,7 @@ def base_optimizer(
 def affordable_steps(spec: Spec) -> int:
     """Steps that fit in the budget with their probes: one evaluation each from ``minimize``, two from ``probe``."""
     steps, price = spec.budget, 2 if spec.probes else 1
-    while steps + price * sum(schedules.thinning()(step, 0.0) for step in range(steps)) > spec.budget:
+    while steps + price * sum(schedules.Thinning()(step, 0.0) for step in range(steps)) > spec.budget:
         steps -= 1
     return steps
 
@@ -127,7 +127,7 @@ def train_dcao(task: Task, spec: Spec, arm: str, lr: float, variant: str, record
     steps = affordable_steps(spec)
     total = steps if known else None
     constants = constants_of(variant)
-    policy = policies.ceiling(**{"total_steps": total, **constants}) if constants else None
+    policy = policies.Ceiling(**{"total_steps": total, **constants}) if constants else None
     optimizer = dcao.DCAO(
         base_optimizer(base, task.params, lr, spec),
         total_steps=None if policy else total,

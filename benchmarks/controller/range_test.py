@@ -175,7 +175,7 @@ def run(name: str, base: str, seed: int, trial: Trial) -> Result:
     options = trial.adamw if base == "adamw" else {}
     optimizer = dcao.DCAO(
         base_optimizer(base, task.params, GIVEN_LR[base], spec, **options),
-        policy=policies.ceiling(total_steps=steps, **trial.policy),
+        policy=policies.Ceiling(total_steps=steps, **trial.policy),
     )
     test = RangeTest(optimizer, task, trial, steps)
     signal = Signal(optimizer, task, steps) if trial.follow_signal else None

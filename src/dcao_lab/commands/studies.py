@@ -168,7 +168,7 @@ def _finish(result: StudyResult, report_folder: Path | None, console: Console) -
 
 
 def _write_report(result: StudyResult, out: Path, console: Console) -> None:
-    from dcao_lab.report import write_study_report  # plotly takes a second to import
+    from dcao_lab.report.html import write_study_report  # plotly takes a second to import
 
     page, headlines = write_study_report(result, out)
     for line in headlines:  # a terminal breaks them between words, a file keeps one line each
@@ -177,7 +177,7 @@ def _write_report(result: StudyResult, out: Path, console: Console) -> None:
 
 
 def _write_paper(result: StudyResult, out: Path, console: Console) -> None:
-    from dcao_lab.paper import write_paper  # and so does matplotlib
+    from dcao_lab.report.paper import write_paper  # and so does matplotlib
 
     written = write_paper(result, out / PAPER)
     console.print(f"For a paper: {len(written)} files in {out / PAPER}", highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dcao_lab.report import write_study_report
+from dcao_lab.report.html import write_study_report
 from helpers import browser as browsers
 from helpers.crowded_studies import MANY, ablation
 from helpers.lab_runs import HOSTILE
