@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(CROSS_STAMP): $(STAMP) requirements-cross.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,postgres,tensorboard,test,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,tensorboard,test,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cross.txt
 	@# The tests skip what is not installed; here everything has to be.
 	$(BIN)/python -W ignore -c 'import build, curvlinops, hessian_eigenthings, playwright, pyhessian, tensorboard, twine'
@@ -55,7 +55,7 @@ format: $(CROSS_STAMP)  ## ruff: fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(CROSS_STAMP)  ## mypy --strict on the library
+types: $(CROSS_STAMP)  ## mypy --strict on the library and the lab
 	$(BIN)/mypy
 
 check: test  ## The same as `make test`

@@ -13,7 +13,7 @@ def first_s(clip):
     torch.manual_seed(0)
     x, net = torch.randn(512, 20), nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
     y, params, recorder = (x @ torch.randn(20, 5)).argmax(1), list(net.parameters()), MemoryRecorder()
-    optimizer = DCAO(torch.optim.SGD(params, lr=0.1), policy=policies.fixed(), every=1, recorder=recorder)
+    optimizer = DCAO(torch.optim.SGD(params, lr=0.1), policy=policies.Fixed(), every=1, recorder=recorder)
 
     def closure():
         optimizer.zero_grad()

@@ -1,6 +1,6 @@
 """A recurrent network that carries its hidden state from batch to batch: a probe moves the state on.
 
-``policies.fixed()`` promises the training that there is without probes, bit for bit.
+``policies.Fixed()`` promises the training that there is without probes, bit for bit.
 """
 
 import sys
@@ -33,7 +33,7 @@ def run(every):
     inputs = torch.randn(16, 1000)
     means = [inputs[:, : k + 1].mul(0.95 ** torch.arange(k, -1, -1.0)).sum(1) for k in range(1000)]
     targets, net = torch.stack(means, 1) / 3, Net()
-    optimizer = DCAO(torch.optim.AdamW(net.parameters(), lr=3e-3), policy=policies.fixed(), every=every)
+    optimizer = DCAO(torch.optim.AdamW(net.parameters(), lr=3e-3), policy=policies.Fixed(), every=every)
     losses = []
     for step in range(300):
         part = slice(step % 100 * 10, step % 100 * 10 + 10)
@@ -45,7 +45,7 @@ def run(every):
 def main():
     (weights, loss), (probed_weights, probed_loss) = run(NO_PROBES), run(5)
     same = torch.equal(weights, probed_weights)
-    print(f"policies.fixed(): loss {loss:.4f} without probes, {probed_loss:.4f} with; identical: {same}")
+    print(f"policies.Fixed(): loss {loss:.4f} without probes, {probed_loss:.4f} with; identical: {same}")
     return not same
 
 

@@ -52,7 +52,7 @@ def main():
     net = nn.Sequential(*layers)[:-1]
     recorder, errors = MemoryRecorder(), []
     base = torch.optim.SGD(net.parameters(), lr=LR)
-    optimizer = DCAO(base, measure="batch", policy=policies.fixed(), every=1, recorder=recorder)
+    optimizer = DCAO(base, measure="batch", policy=policies.Fixed(), every=1, recorder=recorder)
     for _ in range(60):
         rows = torch.randint(0, 2048, (64,))
 

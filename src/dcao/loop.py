@@ -8,8 +8,9 @@ import warnings
 from typing import Any
 
 from dcao.controller import Controller
+from dcao.guard import Skip
 from dcao.isolation import capture_rng, leave_no_trace
-from dcao.operators.base import LossFn
+from dcao.operators.base import LossFn, require_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
@@ -107,6 +108,7 @@ class ProbeLoop:
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
         """Probe a loss of the caller's; what it raises passes through."""
+        require_callable(loss_fn)
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
@@ -115,18 +117,19 @@ class ProbeLoop:
                 break
         return estimate
 
-    def report_blow_up(self, loss: float | None) -> None:
-        """Tell the policy that a run has blown up, by the record of a probe with an infinite s."""
-        measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-        estimate = CurvatureEstimate(
-            step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-        )
-        self._act(estimate, loss, time.perf_counter())
-
-    def record_skip(self, before: Hyperparameters, reason: str, loss: float | None) -> None:
-        """Record a step that the guard has skipped."""
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=reason)
+    def answer_skip(self, skip: Skip, loss: float | None) -> None:
+        """Cut lr where that helps, record a step that the guard has skipped, and tell the policy of a blow-up."""
+        before = self.controller.hyperparameters()
+        if self.controller.adapts:
+            self.controller.scale_lr(skip.factor)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
         self._record(None, None, decision, before, loss, 0.0)
+        if skip.went_back and self.controller.adapts:
+            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
+            estimate = CurvatureEstimate(
+                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
+            )
+            self._act(estimate, loss, time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""

@@ -14,15 +14,15 @@ from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn, evaluate_loss
+from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
 from dcao.policies.fixed import Fixed
-from dcao.probing.batch import Batch, Closure, require_gradient
+from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
-from dcao.schedules import Schedule
+from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
 
@@ -52,8 +52,8 @@ class DCAO(Optimizer):
         measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
             step; 1 gradient evaluation a probe), ``"batch"``, ``"preconditioned"`` or ``"hessian"``; or a
             :class:`dcao.ProbeSettings`, which explains them and has more to set.
-        every: Steps between probes, or a schedule (:mod:`dcao.schedules`). Default: :func:`dcao.schedules.usual`; never
-            with ``policies.Fixed()``.
+        every: Steps between probes, a schedule (:mod:`dcao.schedules`) or a function ``(step, cost) -> bool``. Default:
+            :func:`dcao.schedules.usual`; never with ``policies.Fixed()``.
         probe_batch: What to probe. Default: the training batch. A ``loss_fn`` of your own, or a :class:`ProbeLoader`.
         spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
             in ``estimate.stability``. Default: never.
@@ -84,7 +84,7 @@ class DCAO(Optimizer):
         total_steps: int | None = None,
         policy: Policy | None = None,
         measure: Measure | ProbeSettings = "load",
-        every: int | Schedule | None = None,
+        every: ScheduleLike | None = None,
         probe_batch: LossFn | ProbeLoader | None = None,
         spectrum_every: int | None = None,
         recorder: Recorder | None = None,
@@ -96,9 +96,9 @@ class DCAO(Optimizer):
         super().__init__(base.param_groups, base.defaults)
         self._share_base_groups()
         self.policy = options.choose_policy(base, policy, total_steps)
-        self._adapts = not isinstance(self.policy, Fixed)
+        adapts = not isinstance(self.policy, Fixed)
         settings = options.choose_settings(measure)
-        schedule = schedules.as_schedule(every, schedules.usual(total_steps) if self._adapts else None)
+        schedule = schedules.as_schedule(every, schedules.usual(total_steps) if adapts else None)
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
         probes = schedule is not None or spectrum is not None
@@ -114,21 +114,18 @@ class DCAO(Optimizer):
             probe_batch=options.check_probe_batch(probe_batch),
             recorder=options.check_recorder(recorder),
         )
-        self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=self._adapts))
+        self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=adapts))
         self._training_batch: Batch | None = None
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        _require_callable(loss_fn)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
         rng_state = self._before_loss()
-        with torch.enable_grad():
-            loss = evaluate_loss(loss_fn)
-            _backward(loss)
+        loss = evaluate_and_backward(loss_fn)
         self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
         try:
             self.step()
@@ -163,7 +160,6 @@ class DCAO(Optimizer):
             loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
-        _require_callable(loss_fn)
         self._sync()
         return self.loop.probe_now(loss_fn, spectrum=spectrum)
 
@@ -282,16 +278,9 @@ class DCAO(Optimizer):
     def _is_safe(self, batch: Batch | None) -> bool:
         """Whether the guard lets this step pass; if not, lr has been cut where that helps, and the skip is recorded."""
         skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
-        if skip is None:
-            return True
-        before = self.controller.hyperparameters()
-        if self._adapts:
-            self.controller.scale_lr(skip.factor)
-        loss = None if batch is None else batch.loss_value()
-        self.loop.record_skip(before, skip.reason, loss)
-        if skip.went_back and self._adapts:
-            self.loop.report_blow_up(loss)
-        return False
+        if skip is not None:
+            self.loop.answer_skip(skip, None if batch is None else batch.loss_value())
+        return skip is None
 
     def _own_state(self) -> dict[str, Any]:
         return {
@@ -308,21 +297,3 @@ class DCAO(Optimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
-
-
-def _require_callable(loss_fn: object) -> None:
-    """Refuse a loss where a function that returns it is wanted."""
-    if not callable(loss_fn):
-        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
-
-
-def _backward(loss: Tensor) -> None:
-    try:
-        loss.backward()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        if "a second time" in str(error):
-            raise ValueError(
-                "loss_fn must not call backward(), which minimize does itself: return the loss alone, "
-                "or pass a function that calls backward to step(closure)"
-            ) from error
-        raise

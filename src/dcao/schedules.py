@@ -41,6 +41,10 @@ class Schedule(ABC):
         return True
 
 
+ScheduleLike = int | Schedule | Callable[[int, float], bool]
+"""Steps between probes, a schedule, or a function ``(step, cost) -> bool``."""
+
+
 @dataclass(frozen=True)
 class Every(Schedule):
     """Schedule that probes every ``interval`` optimizer steps, the first time before step 0.
@@ -155,9 +159,7 @@ class _FromFunction(Schedule):
         return self.function(step, cost)
 
 
-def as_schedule(
-    every: int | Schedule | Callable[[int, float], bool] | None, default: Schedule | None
-) -> Schedule | None:
+def as_schedule(every: ScheduleLike | None, default: Schedule | None) -> Schedule | None:
     """A schedule, an interval or a function ``(step, cost) -> bool`` as a schedule; ``default`` for None.
 
     Example:

@@ -1,12 +1,12 @@
 """Small studies for the tests of the lab, and an executor that needs no processes."""
 
+import contextlib
 from types import SimpleNamespace
 
 from rich.console import Console
 
-from dcao_lab.execution.executors import stored_result
+from dcao_lab.execution.executors import Executor
 from dcao_lab.runs.runner import Outcome, run
-from dcao_lab.runs.store import RunState
 from dcao_lab.study import Arm, StudyConfig, Task, Tuning, Watching
 
 
@@ -34,27 +34,30 @@ def tinier_study(**changes):
     return tiny_study(**{"seeds": (0,), "tuning": Tuning(num_trials=2), "watching": None, **changes})
 
 
-class HereExecutor:
+class HereExecutor(Executor):
     """Does runs one after the other in this process, and counts them."""
 
-    jobs = 1
+    jobs = num_slots = 1
 
     def __init__(self, fail=lambda config: None):
         self.done = []
         self._fail = fail
 
-    def run_all(self, configs, store, on_done, on_start=lambda slot, config: None):
-        for config in configs:
-            if store.state(config) is RunState.FINISHED:
-                on_done(config, stored_result(config, store))
-                continue
-            on_start(0, config)
-            error = self._fail(config)
-            if error is None:
-                self.done.append(config)
-                on_done(config, run(config, store))
-            else:
-                on_done(config, error)
+    def open_slots(self, store):
+        self._store = store
+        return contextlib.nullcontext(self)
+
+    def start(self, slot, config):
+        self._config = config
+
+    def wait(self, seconds):
+        error = self._fail(self._config)
+        if error is None:
+            self.done.append(self._config)
+        return [(0, run(self._config, self._store) if error is None else error)]
+
+    def stop(self):
+        pass
 
 
 def silent():

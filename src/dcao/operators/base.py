@@ -95,13 +95,20 @@ def gradient_evaluations(operator: LinearOperator, num_matvecs: int) -> float:
     return float(num_matvecs if counted is None else counted)
 
 
+def require_callable(loss_fn: object) -> None:
+    """Refuse a loss where a function that returns it is wanted."""
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
+
+
 def evaluate_loss(loss_fn: LossFn) -> Tensor:
     """The loss with its graph, refused at once if no curvature can come from it.
 
     Raises:
-        TypeError: ``loss_fn`` returned something other than a real floating-point tensor.
+        TypeError: ``loss_fn`` is no function, or returned something other than a real floating-point tensor.
         ValueError: It returned more than one number, or a number without a graph.
     """
+    require_callable(loss_fn)
     loss = loss_fn()
     if not isinstance(loss, Tensor):
         raise TypeError(

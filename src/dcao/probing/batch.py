@@ -111,6 +111,22 @@ class Batch:
         return value, gradient
 
 
+def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
+    """The loss of a training step, after its backward pass has filled ``.grad``."""
+    with torch.enable_grad():
+        loss = evaluate_loss(loss_fn)
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "a second time" in str(error):
+                raise ValueError(
+                    "loss_fn must not call backward(), which minimize does itself: return the loss alone, "
+                    "or pass a function that calls backward to step(closure)"
+                ) from error
+            raise
+    return loss
+
+
 def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
     """Gradient of ``loss``; zero for parameters that it does not use."""
     return list(torch.autograd.grad(loss, list(params), allow_unused=True, materialize_grads=True))

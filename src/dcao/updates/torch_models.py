@@ -1,7 +1,7 @@
-"""What torch's own optimizers do: their step dynamics, preconditioners and gradient averages.
+"""The records of torch's own optimizers: their step dynamics, preconditioners and gradient averages.
 
-Checked against the optimizers themselves, one real step at a time (``tests/dcao/test_optimizer_models.py``).
-Hyperparameters may be tensors (capturable optimizers); foreach and fused variants keep the same state.
+``tests/dcao/updates/test_optimizer_models.py`` compares them with the optimizers themselves, one real step at a time.
+Hyperparameters may be tensors (capturable optimizers). Foreach and fused variants keep the same state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dcao.updates.model import Group, MutableState, NoPreconditionerYet, Optimiz
 
 
 def _step_number(state: State, coming: bool) -> int:
-    """Number of the coming step, or of the last one; the first is 1."""
+    """Number of the coming step, or of the last one; the first step has number 1."""
     step = int(state.get("step", 0)) + coming
     if step == 0:
         raise NoPreconditionerYet(_NO_STATE)
@@ -27,7 +27,7 @@ _NO_STATE = "no state yet: the preconditioner exists after the first step; take 
 
 
 def _second_moment(state: State, key: str, grad: Tensor | None, keep: float, take: float) -> Tensor:
-    """``state[key]``, or what the coming step turns it into; at least float32."""
+    """``state[key]``, or with ``grad`` its value after the coming step; in float32 or wider."""
     if grad is None:
         if not state:
             raise NoPreconditionerYet(_NO_STATE)
@@ -38,7 +38,7 @@ def _second_moment(state: State, key: str, grad: Tensor | None, keep: float, tak
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    # A decay of 0.999 is lost in bfloat16 (8 bits): compute as fused kernels do.
+    # A decay of 0.999 is lost in bfloat16 (8 bits), so this computes in float32, as fused kernels do.
     return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -52,7 +52,7 @@ def _decoupled_decay(group: Group) -> float:
 
 
 def _rescale_summing_buffer(group: Group, state: MutableState, old: float, new: float) -> None:
-    """A constant gradient g fills the buffer to g / (1 - momentum); momentum 0 leaves nothing to remember."""
+    """Rescale a buffer that a constant gradient g fills to g / (1 - momentum); with momentum 0 it becomes zero."""
     buffer = state.get("momentum_buffer")
     if buffer is not None:
         buffer.mul_((1.0 - old) / (1.0 - new) if new else 0.0)
@@ -73,7 +73,7 @@ def _sgd_dynamics(group: Group, state: State) -> StepDynamics:
 
 
 def _summed(lr: float, momentum: float) -> float:
-    # momentum 1 gives no step size; StepDynamics then refuses the momentum, with the reason
+    # Momentum 1 gives no step size; StepDynamics then raises an error about the momentum.
     return lr / (1.0 - momentum) if momentum < 1.0 else 0.0
 
 
@@ -114,7 +114,7 @@ def _adam_correction(group: Group, state: State, coming: bool) -> float:
 
 
 def _rescale_adam(group: Group, state: MutableState, old: float, new: float) -> None:
-    """Torch divides by 1 - b**t with the present b: a constant gradient g must have left (1 - b**t) * g."""
+    """Rescale the average to ``(1 - b**t) * g`` with the new b, because torch divides it by ``1 - b**t``."""
     if state:
         step = _step_number(state, False)
         state["exp_avg"].mul_((1.0 - new**step) / (1.0 - old**step))
@@ -157,12 +157,12 @@ def _nadam_dynamics(group: Group, state: State) -> StepDynamics:
 
 
 def _nadam_correction(group: Group, state: State, coming: bool) -> float:
-    """The step is lr times (newest + average) times what a constant gradient would give."""
+    """The factor of P that makes ``step_size`` lr: a constant gradient moves by lr times (newest + average)."""
     return 1.0 / sum(_nadam_weights(group, state, coming))
 
 
 def _nothing_to_rescale(group: Group, state: MutableState, old: float, new: float) -> None:
-    """NAdam corrects by the product of the momenta that were really used: nothing is out of scale."""
+    """NAdam corrects by the product of the momenta that were really used, so its average is in scale already."""
 
 
 NADAM = OptimizerModel(
@@ -190,7 +190,7 @@ def _rmsprop_denominator(group: Group, state: State, grad: Tensor | None) -> Ten
     second_moment = _second_moment(state, "square_avg", grad, alpha, 1.0 - alpha)
     if group["centered"]:
         mean = _rmsprop_mean(state, grad, alpha)
-        # roundoff can make the variance of a constant gradient negative, and torch's own step NaN
+        # Rounding can make the variance of a constant gradient negative, with which torch's own step is nan.
         second_moment = (second_moment - mean * mean).clamp_min(0.0)
     return second_moment.sqrt() + float(group["eps"])
 
@@ -204,7 +204,7 @@ def _rmsprop_mean(state: State, grad: Tensor | None, alpha: float) -> Tensor:
 
 def _rescale_rmsprop(group: Group, state: MutableState, old: float, new: float) -> None:
     if state and new and state.get("momentum_buffer") is None:
-        # torch makes it at the first step only, and then fails with KeyError when momentum is raised from 0
+        # torch creates it at the first step only, and raises KeyError after momentum was raised from 0 later.
         state["momentum_buffer"] = torch.zeros_like(state["square_avg"])
     _rescale_summing_buffer(group, state, old, new)
 
@@ -228,7 +228,7 @@ def _adagrad_dynamics(group: Group, state: State) -> StepDynamics:
 
 
 def _adagrad_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
-    """The state exists from construction; at step 0 it is the initial accumulator value, often 0."""
+    """P of Adagrad, whose state exists from construction: at step 0 it is the initial value, which is often 0."""
     initial = float(group["initial_accumulator_value"])
     if grad is None and initial == 0.0:
         _step_number(state, False)

@@ -1,21 +1,21 @@
-"""Muon of ``pytorch_optimizer``: hidden weight matrices by Muon, all else by AdamW, as its author wants it."""
+"""Muon of ``pytorch_optimizer``: it trains hidden weight matrices, and AdamW all else, as its author advises."""
 
 import torch
 from torch import nn
 
 from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-ADAMW_SHARE = 0.015  # 3e-4 of 2e-2: the lrs of its documentation
+ADAMW_SHARE = 0.015  # 3e-4 / 2e-2, the two lrs of its documentation
 
 
 def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Weight matrices and kernels, except embeddings and the output layer, which is the last of them.
+    """Weight matrices and kernels, without embeddings and without the output layer, which is the last of them.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 5))
@@ -38,7 +38,7 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
     return [param for name, param in named if name.startswith("weight") and param.ndim >= 2]
 
 
-def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     if not values["adamw_share"] >= 0.0:
         raise LabError(f"adamw_share must be 0 or more, got {values['adamw_share']}; it is AdamW's share of the lr")
     hidden = hidden_weights(problem.model)
@@ -49,7 +49,8 @@ def _make(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -
         {"params": hidden, "use_muon": True, "lr": request.lr, "momentum": values["momentum"], "weight_decay": decay},
         {"params": rest, "use_muon": False, "lr": values["adamw_share"] * request.lr, "weight_decay": decay},
     ]
-    return pytorch_optimizer().Muon([group for group in groups if group["params"]])
+    optimizer: torch.optim.Optimizer = pytorch_optimizer().Muon([group for group in groups if group["params"]])
+    return optimizer
 
 
 MUON = Recipe(

@@ -1,4 +1,4 @@
-"""A record of a baseline that DCAO does not wrap, and what makes it."""
+"""The record of a baseline that DCAO does not wrap, with the function that builds it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,27 +6,26 @@ from dataclasses import dataclass, field
 import torch
 
 from dcao_lab.baselines.base import Baseline, Build, BuildRequest
-from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.settings import Settings, Values, complete
 from dcao_lab.baselines.space import SearchSpace
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-Make = Callable[[Problem, BuildRequest, dict[str, Setting]], torch.optim.Optimizer]
+Make = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A baseline that is not wrapped.
+    """A baseline that DCAO does not wrap and cannot watch.
 
     Attributes:
         name: As in :class:`Baseline`; also its family.
         title: As in :class:`Baseline`.
-        make: Builds the optimizer from the problem, the request and every setting.
+        make: Builds the optimizer from the problem, the request and all settings.
         space: As in :class:`Baseline`.
         source: As in :class:`Baseline`.
-        defaults: Every setting that it knows, with the value where none is given.
-        evaluations_per_step: As in :class:`Baseline`, at the defaults.
+        defaults: All settings that it knows, with their default values.
+        evaluations_per_step: As in :class:`Baseline`, at the default settings.
     """
 
     name: str
@@ -38,7 +37,7 @@ class Recipe:
     evaluations_per_step: float = 1.0
 
     def baseline(self) -> Baseline:
-        """The record as the registry has it."""
+        """The record for the registry."""
         return Baseline(
             name=self.name,
             title=self.title,
@@ -46,7 +45,7 @@ class Recipe:
             is_wrapped=False,
             build=self._build(),
             space=self.space,
-            lr=self.space["lr"].default,
+            lr=float(self.space["lr"].default),
             evaluations_per_step=self.evaluations_per_step,
             source=self.source,
             can_be_watched=False,

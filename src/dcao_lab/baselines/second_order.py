@@ -1,4 +1,4 @@
-"""AdaHessian and Sophia-H."""
+"""AdaHessian and Sophia-H of ``pytorch_optimizer``, with our estimates of the Hessian's diagonal."""
 
 import torch
 
@@ -6,30 +6,30 @@ from dcao_lab.baselines.base import BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST
 from dcao_lab.baselines.hutchinson import HutchinsonOptimizer, gaussian, over_kernels, rademacher
 from dcao_lab.baselines.recipe import Recipe
+from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.baselines.torch_bases import with_betas
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
-SOPHIA_EVERY = 10  # the paper's
+SOPHIA_EVERY = 10  # as in the paper
 
 
-def _adahessian(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _adahessian(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     inner = pytorch_optimizer().AdaHessian(trainable(problem.model), lr=request.lr, **with_betas(values))
     every = _period(values)
     return HutchinsonOptimizer(inner, draw=rademacher, every=every, seed=request.seed, average=over_kernels)
 
 
-def _sophia(problem: Problem, request: BuildRequest, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _sophia(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     every = _period(values)
     inner = pytorch_optimizer().SophiaH(trainable(problem.model), lr=request.lr, **with_betas(values))
     return HutchinsonOptimizer(inner, draw=gaussian, every=every, seed=request.seed)
 
 
-def _period(values: dict[str, Setting]) -> int:
+def _period(values: Values) -> int:
     """Steps between two estimates of the Hessian's diagonal."""
     every = int(values["update_period"])
     if every < 1:
@@ -46,7 +46,7 @@ ADAHESSIAN = Recipe(
         "beta2": 0.999,
         "weight_decay": 0.0,
         "hessian_power": 1.0,
-        "eps": 1e-4,  # the authors' code; the package's 1e-16 diverges where one sample of the diagonal is near zero
+        "eps": 1e-4,  # as in the authors' code; the package's 1e-16 diverges if a sample of the diagonal is near zero
         "update_period": 1,
     },
     space={
@@ -70,7 +70,7 @@ SOPHIA = Recipe(
         "update_period": SOPHIA_EVERY,
     },
     space={
-        "lr": Continuous(low=1e-3, high=10.0, default=6e-2),  # the paper's lr / gamma, 0.01 its gamma
+        "lr": Continuous(low=1e-3, high=10.0, default=6e-2),  # lr / gamma of the paper, whose gamma is 0.01
         "p": Continuous(low=1e-3, high=1e-1, default=1e-2),
         "weight_decay": Continuous(low=1e-4, high=1.0, default=1e-2),
     },

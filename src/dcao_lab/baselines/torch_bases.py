@@ -1,22 +1,22 @@
-"""SGD with momentum, Adam and AdamW of torch, bare or inside a DCAO that only watches."""
+"""SGD with momentum, Adam and AdamW of torch, bare or inside a DCAO that only measures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 import dcao
 from dcao_lab.baselines.base import Baseline, Build, BuildRequest
-from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.settings import Settings, Values, complete
 from dcao_lab.baselines.space import Continuous, SearchSpace
-from dcao_lab.config import Setting
 from dcao_lab.workloads import Problem
 
-TOP_K = 5  # Ritz values followed over time
-WATCH_EVERY = 10  # steps between probes of a bare optimizer: DCAO itself probes oftener at first, and less often later
+TOP_K = 5  # number of Ritz values in the spectra of a watched run
+WATCH_EVERY = 10  # steps between probes of a bare optimizer; DCAO itself probes more often at first, and less later
 
-Make = Callable[[Iterable[nn.Parameter], float, dict[str, Setting]], torch.optim.Optimizer]
+Make = Callable[[Iterable[nn.Parameter], float, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,10 @@ class TorchBase:
     Attributes:
         name: As in :class:`Baseline`; also its family.
         title: As in :class:`Baseline`.
-        make: Builds it from parameters, learning rate and every setting.
-        defaults: Every setting that it knows, with torch's default (momentum 0.9 of SGD is ours).
-        space: What a search may vary of it when bare; a wrapped one searches less of it, and DCAO's own.
+        make: Builds it from parameters, learning rate and all settings.
+        defaults: All settings that it knows, with torch's defaults (but SGD's momentum of 0.9 is ours).
+        space: The hyperparameters that a search may vary for the bare optimizer; for a wrapped one fewer of these, and
+            DCAO's own.
         source: As in :class:`Baseline`.
     """
 
@@ -40,7 +41,7 @@ class TorchBase:
     source: str
 
     def baseline(self) -> Baseline:
-        """The record of the bare optimizer as the registry has it."""
+        """The record of the bare optimizer for the registry."""
         return Baseline(
             name=self.name,
             title=self.title,
@@ -48,13 +49,13 @@ class TorchBase:
             is_wrapped=False,
             build=self._build(),
             space=self.space,
-            lr=self.space["lr"].default,
+            lr=float(self.space["lr"].default),
             evaluations_per_step=1.0,
             source=self.source,
         )
 
     def _build(self) -> Build:
-        """As torch has it; watched, it is inside a DCAO that changes nothing, bit for bit."""
+        """Builds torch's optimizer; if it is watched, inside a DCAO that changes nothing, bit for bit."""
 
         def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
             values = complete(self.title, request.settings, self.defaults)
@@ -66,36 +67,36 @@ class TorchBase:
         return build
 
 
-def probing(request: BuildRequest, measure: str = "load", k: int = TOP_K) -> dict[str, object]:
-    """The arguments of every ``dcao.DCAO`` that a run builds."""
+def probing(request: BuildRequest, **measured: Any) -> Values:
+    """The arguments that every ``dcao.DCAO`` of a run gets; ``measured`` are fields of its ``ProbeSettings``."""
     return {
-        "measure": dcao.ProbeSettings(measure, k=k),
+        "measure": dcao.ProbeSettings(**{"k": TOP_K, **measured}),
         "recorder": request.recorder,
         "spectrum_every": request.spectrum_every,
         "seed": request.seed,
     }
 
 
-def _sgd(params: Iterable[nn.Parameter], lr: float, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _sgd(params: Iterable[nn.Parameter], lr: float, values: Values) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=lr, **values)
 
 
-def _adam(params: Iterable[nn.Parameter], lr: float, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _adam(params: Iterable[nn.Parameter], lr: float, values: Values) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=lr, **with_betas(values))
 
 
-def _adamw(params: Iterable[nn.Parameter], lr: float, values: dict[str, Setting]) -> torch.optim.Optimizer:
+def _adamw(params: Iterable[nn.Parameter], lr: float, values: Values) -> torch.optim.Optimizer:
     return torch.optim.AdamW(params, lr=lr, **with_betas(values))
 
 
-def with_betas(values: dict[str, Setting]) -> dict[str, object]:
-    """``beta1`` and ``beta2`` as the pair that the Adam family takes.
+def with_betas(values: Values) -> Values:
+    """The settings with ``beta1`` and ``beta2`` replaced by the pair ``betas`` that Adam and its relatives take.
 
     Example:
         >>> with_betas({"beta1": 0.9, "beta2": 0.99, "eps": 1e-8})
         {'eps': 1e-08, 'betas': (0.9, 0.99)}
     """
-    rest: dict[str, object] = {name: value for name, value in values.items() if name not in ("beta1", "beta2")}
+    rest = {name: value for name, value in values.items() if name not in ("beta1", "beta2")}
     return {**rest, "betas": (values["beta1"], values["beta2"])}
 
 

@@ -15,12 +15,12 @@ from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.commands import studies as study_commands
 from dcao_lab.commands.spectrum import measure, show, write_page
 from dcao_lab.commands.terminal import clear_errors, open_console
-from dcao_lab.config import RunConfig, Setting
+from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.errors import LabError
-from dcao_lab.execution.outcomes import describe, missing_runs
+from dcao_lab.execution.outcomes import describe
 from dcao_lab.report.formats import significant
 from dcao_lab.runs.runner import Place, load, run
-from dcao_lab.runs.store import RunStore
+from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.recipes import RECIPES
 from dcao_lab.workloads import WORKLOADS, get_workload
 
@@ -39,6 +39,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and 
 
 app.command()(study_commands.study)
 app.command()(study_commands.report)
+app.command(name="export-trials")(study_commands.export_trials)
 app.command()(study_commands.demo)
 
 
@@ -81,13 +82,14 @@ def run_command(
             seed=seed,
             num_steps=num_steps,
             eval_every=max(1, min(info.eval_every, num_steps)),
-            settings=parsed_settings(setting or []),
+            settings=sorted_settings(parsed_settings(setting or [])),
             schedule=schedule,
             batch_size=batch_size,
             watch=watch,
             spectrum_every=spectrum_every,
         )
-        _run_and_show(config, RunStore(out), Place(data_dir=data_dir, device=device), open_console())
+        place = Place(data_dir=data_dir, device=device)
+        _run_and_show(config, f"test_{info.metric}", RunStore(out), place, open_console())
 
 
 @app.command()
@@ -148,11 +150,12 @@ def _parsed(value: str) -> Setting:
     return number if isinstance(number, (int, float)) else value
 
 
-def _run_and_show(config: RunConfig, store: RunStore, place: Place, console: Console) -> None:
-    metric = f"test_{get_workload(config.workload).info.metric}"
+def _run_and_show(config: RunConfig, metric: str, store: RunStore, place: Place, console: Console) -> None:
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
-    if missing_runs([config], store, console):
+    if store.state(config) is not RunState.FINISHED:
         with _claimed(config, store), console.status(config.label):
+            if warning := store.replace_damaged(config):
+                console.print(warning, highlight=False, markup=False, soft_wrap=True)
             run(
                 config,
                 store,

@@ -1,4 +1,4 @@
-"""The commands that do whole studies: ``study``, ``report`` and ``demo``."""
+"""The commands about whole studies: ``study``, ``report``, ``export-trials`` and ``demo``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from dcao_lab.commands.terminal import DEFAULT_JOBS, clear_errors, open_console
 from dcao_lab.errors import LabError, look_up
 from dcao_lab.execution.executors import Executor, LocalExecutor
 from dcao_lab.runs.runner import Place
+from dcao_lab.study import export
 from dcao_lab.study.conduct import EVERYTHING, Selection, conduct, failures, load_study
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs
@@ -23,6 +24,7 @@ from dcao_lab.study.result import StudyResult
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train here, each with its share of the cores.")]
 SomeWorkloads = Annotated[list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")]
+StudyArgument = Annotated[Path, typer.Argument(help="Folder of the study, for example studies/headline-embedded.")]
 PAPER = "paper"  # folder beside the page
 SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs that count.")]
 
@@ -32,9 +34,6 @@ def study(
     size: Annotated[str, typer.Option(help="embedded, small or full; headline also has demo.")] = "embedded",
     out: Annotated[Path, typer.Option(help="Folder of the studies and of the runs that they share.")] = Path("studies"),
     jobs: JobsOption = DEFAULT_JOBS,
-    storage: Annotated[
-        str | None, typer.Option(help="Database of the trials, for many machines: postgresql+psycopg://user@host/name.")
-    ] = None,
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; none starts one here.")] = None,
     gpus_per_run: Annotated[float, typer.Option(min=0.0, help="GPUs of a run on Ray, for example 0.5.")] = 0.0,
@@ -58,19 +57,29 @@ def study(
         place = Place(data_dir=data_dir, device=device)
         workers = _executor(ExecutorOptions(name=executor, address=address, gpus_per_run=gpus_per_run), jobs, place)
         folder = StudyFolder.of(config, out)
-        result = conduct(config, folder, workers, console, storage, selection)
+        result = conduct(config, folder, workers, console, selection)
         _finish(result, folder.report if report else None, console)
 
 
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of the study, for example studies/headline-embedded.")],
-) -> None:
+def report(folder: StudyArgument) -> None:
     """Write the report of what there is of a study: a page, and figures and tables for a paper."""
     with clear_errors():
         place = StudyFolder(folder)
         result = load_study(place)
         _write_report(result, place.report, open_console())
         _write_paper(result, place.report, open_console())
+
+
+def export_trials(
+    folder: StudyArgument,
+    out: Annotated[Path, typer.Option(help="SQLite file to make.")] = Path("trials.db"),
+) -> None:
+    """Copy the trials of a study into a new SQLite file, for Optuna's dashboard."""
+    with clear_errors():
+        result = load_study(StudyFolder(folder))
+        out.touch(exist_ok=False)
+        number = export.export_trials(result, f"sqlite:///{out}")
+        open_console().print(f"{number} trials are in {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def demo(

@@ -1,15 +1,15 @@
 """What all commands share: the console, and errors as one sentence."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 import typer
 from rich.console import Console
 
 from dcao_lab.errors import LabError
+from dcao_lab.execution.cores import available_cores
 
-DEFAULT_JOBS = min(2, os.cpu_count() or 1)
+DEFAULT_JOBS = min(2, available_cores())
 
 
 def open_console() -> Console:

@@ -1,41 +1,25 @@
 """Runs done by several at once: each exactly once in a store, whoever else works on it."""
 
-import contextlib
+import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Protocol
 
 from dcao_lab.config import RunConfig
-from dcao_lab.execution.workers import LocalWorkers, default_threads
+from dcao_lab.execution.cores import default_threads
+from dcao_lab.execution.workers import LocalWorkers
 from dcao_lab.runs.runner import HERE, Place, RunResult, stored_result
 from dcao_lab.runs.store import Claim, RunState, RunStore, StoreError
 
 OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
 OnStart = Callable[[int, RunConfig], None]
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.2  # between looks at runs that another process is at
-
-
-def nobody_hears(slot: int, config: RunConfig) -> None:
-    """Nobody wants to know which slot started what."""
-
-
-class Executor(Protocol):
-    """Something that does runs."""
-
-    def run_all(
-        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
-    ) -> None:
-        """Do the runs that ``store`` does not have; ``on_done`` hears of each, done now, done before, or failed.
-
-        ``configs`` is consumed lazily: the next one is asked for when a slot is free. Both callbacks are called in
-        the caller's thread; ``on_start`` gets the number of the slot, from 0, and is not called for runs that were
-        there already. A run that another process is at is left to it, and its result reported at the end.
-
-        Raises:
-            LabError: The store cannot be written to, or there is nothing to run on. Finished runs stay.
-        """
 
 
 class Slots(Protocol):
@@ -53,13 +37,51 @@ class Slots(Protocol):
         """End everything at once, in the middle of runs too."""
 
 
-class LocalExecutor:
+def _ignore(slot: int, config: RunConfig) -> None:
+    """The ``on_start`` of callers that do not follow starts."""
+
+
+class Executor(ABC):
+    """Something that does runs.
+
+    Attributes:
+        jobs: How many at once, at most.
+    """
+
+    jobs: int
+
+    @abstractmethod
+    def open_slots(self, store: RunStore) -> AbstractContextManager[Slots]:
+        """Slots for the runs of ``store``, there for a ``with`` block.
+
+        Raises:
+            LabError: There is nothing to run on.
+        """
+
+    def run_all(
+        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = _ignore
+    ) -> None:
+        """Do the runs that ``store`` does not have; ``on_done`` hears of each, done now, done before, or failed.
+
+        ``configs`` is consumed lazily: the next one is asked for when a slot is free. Both callbacks are called in
+        the caller's thread; ``on_start`` gets the number of the slot, from 0, and is not called for runs that were
+        there already. A run that another process is at is left to it, and its result reported at the end.
+
+        Raises:
+            LabError: The store cannot be written to, or there is nothing to run on. Finished runs stay.
+        """
+        with self.open_slots(store) as slots:
+            run_in_slots(slots, configs, store, on_done, on_start)
+
+
+class LocalExecutor(Executor):
     """Runs in processes of this machine.
 
     Args:
         jobs: How many at once.
         place: Where the data is, and the device. With several jobs on ``cuda`` they take turns on the GPUs.
-        threads: Of each process; None shares the cores. The last digits of a run may depend on it.
+        threads: Of each process; None takes :func:`~dcao_lab.execution.cores.default_threads`. The last digits of a
+            run may depend on it.
     """
 
     def __init__(self, jobs: int, place: Place = HERE, threads: int | None = None) -> None:
@@ -67,17 +89,15 @@ class LocalExecutor:
         self.place = place
         self.threads = default_threads(jobs) if threads is None else threads
 
-    def run_all(
-        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
-    ) -> None:
-        """Do the runs; see :meth:`Executor.run_all`."""
-        run_in_slots(LocalWorkers(self.jobs, store.root, self.place, self.threads), configs, store, on_done, on_start)
+    def open_slots(self, store: RunStore) -> AbstractContextManager[Slots]:
+        """A slot a process."""
+        return nullcontext(LocalWorkers(self.jobs, store.root, self.place, self.threads))
 
 
 def run_in_slots(
-    slots: Slots, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
+    slots: Slots, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = _ignore
 ) -> None:
-    """Do the runs in ``slots``, as :class:`Executor` says, and stop the slots, whatever happens."""
+    """Do the runs in ``slots``, as :meth:`Executor.run_all` says, and stop the slots, whatever happens."""
     schedule = _Schedule(slots, configs, store, on_done, on_start)
     try:
         _sweep(store)
@@ -89,7 +109,7 @@ def run_in_slots(
 
 
 def _sweep(store: RunStore) -> None:
-    with contextlib.suppress(StoreError):  # leftovers are in nobody's way; an error here would hide the real one
+    with suppress(StoreError):  # leftovers are in nobody's way; an error here would hide the real one
         store.sweep()
 
 
@@ -161,8 +181,8 @@ class _Schedule:
         elif self._is_done(config):  # another process finished it since
             claim.release()
             return None
-        else:
-            self._store.replace_damaged(config)
+        elif warning := self._store.replace_damaged(config):
+            logger.warning(warning)
         return claim
 
     def _is_done(self, config: RunConfig) -> bool:

@@ -1,10 +1,7 @@
 """How far a set of runs is: bars with the time left in a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,32 +16,10 @@ PROBING_SHARE = 0.5  # of a step's time, roughly; only the time left rests on it
 MAX_WORKER_BARS = 16  # a cluster has more workers than a terminal has lines
 
 
-class RunProgress(Protocol):
-    """Something that shows how far a set of runs is."""
-
-    def __enter__(self) -> "RunProgress":
-        """Begin to show."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop showing."""
-
-    def expect(self, configs: Iterable[RunConfig]) -> None:
-        """There are these runs more than was known before."""
-
-    def started(self, slot: int, config: RunConfig) -> None:
-        """A worker, by its number from 0, begins with a run."""
-
-    def done(self, config: RunConfig, words: str) -> None:
-        """A run is done; ``words`` say what came out. One that was never started was there already: it only counts."""
-
-
-def show_progress(console: Console, expected_runs: Iterable[RunConfig], jobs: int) -> RunProgress:
+def show_progress(console: Console, expected_runs: Iterable[RunConfig], jobs: int) -> "LineProgress":
     """Bars where ``console`` is a terminal, one for all runs and one for each of ``jobs``; plain lines elsewhere."""
-    progress = BarProgress(console, jobs) if console.is_terminal else LineProgress(console)
-    progress.expect(expected_runs)
-    return progress
+    tally = Tally(expected_runs)
+    return BarProgress(console, tally, jobs) if console.is_terminal else LineProgress(console, tally)
 
 
 def expected_cost(config: RunConfig) -> float:
@@ -64,23 +39,19 @@ class Tally:
         finished: Expected cost of those that are done.
     """
 
-    def __init__(self) -> None:
-        self.num_runs, self.num_done = 0, 0
-        self.total, self.finished = 0.0, 0.0
+    def __init__(self, configs: Iterable[RunConfig]) -> None:
+        self._costs = {config: _cost(config) for config in configs}
+        self.num_runs, self.num_done = len(self._costs), 0
+        self.total, self.finished = sum(self._costs.values()), 0.0
         self._worked = 0.0  # of `finished`, what was not there already: only this took time
         self._started = self._last_done = time.monotonic()
-
-    def expect(self, config: RunConfig) -> None:
-        """Count a run more."""
-        self.num_runs += 1
-        self.total += _cost(config)
 
     def done(self, config: RunConfig, was_started: bool) -> None:
         """Count a run as done."""
         self.num_done += 1
-        self.finished += _cost(config)
+        self.finished += self._costs[config]
         if was_started:
-            self._worked += _cost(config)
+            self._worked += self._costs[config]
             self._last_done = time.monotonic()
 
     def left(self) -> str:
@@ -95,80 +66,66 @@ class Tally:
 class LineProgress:
     """One line a run, with the time left by the expected times of those done."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._tally = Tally()
-        self._under_way: Counter[RunConfig] = Counter()
+    def __init__(self, console: Console, tally: Tally) -> None:
+        self._console, self._tally = console, tally
+        self._slots: dict[RunConfig, int] = {}  # of the runs that are under way
 
     def __enter__(self) -> "LineProgress":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def expect(self, configs: Iterable[RunConfig]) -> None:
-        """Count these runs too."""
-        for config in configs:
-            self._tally.expect(config)
+    def __exit__(self, *_: object) -> None:
+        """Leave the lines where they are."""
 
     def started(self, slot: int, config: RunConfig) -> None:
-        """Remember that the run is under way."""
-        self._under_way[config] += 1
+        """A worker, by its number from 0, begins with a run."""
+        self._slots[config] = slot
 
     def done(self, config: RunConfig, words: str) -> None:
-        """Print the line."""
-        was_started = self._under_way[config] > 0
-        self._under_way[config] -= was_started
-        self._tally.done(config, was_started)
-        if was_started:
-            head = f"[{self._tally.num_done}/{self._tally.num_runs}] {config.label}"
-            line = f"{head}: {words}; {self._tally.left()} left"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """A run is done; ``words`` say what came of it. One that was never started only counts: it was there."""
+        slot = self._slots.pop(config, None)
+        self._tally.done(config, was_started=slot is not None)
+        if slot is not None:
+            self._show(slot, config, words)
+
+    def _show(self, slot: int, config: RunConfig, words: str) -> None:
+        head = f"[{self._tally.num_done}/{self._tally.num_runs}] {config.label}"
+        line = f"{head}: {words}; {self._tally.left()} left"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class BarProgress:
+class BarProgress(LineProgress):
     """A bar for all runs, filled by their expected times, and one for each worker with what it is doing."""
 
-    def __init__(self, console: Console, jobs: int) -> None:
-        self._tally = Tally()
-        columns = (TextColumn("{task.description}"), BarColumn(), _StateColumn(self._tally), TimeElapsedColumn())
+    def __init__(self, console: Console, tally: Tally, jobs: int) -> None:
+        super().__init__(console, tally)
+        columns = (TextColumn("{task.description}"), BarColumn(), _StateColumn(tally), TimeElapsedColumn())
         self._bars = Progress(*columns, console=console)
         self._all = self._bars.add_task("", total=1.0)
         self._workers = [self._bars.add_task("", total=1.0, num_done=0) for _ in range(min(jobs, MAX_WORKER_BARS))]
-        self._slots: dict[RunConfig, int] = {}
+        self._show_all()
 
     def __enter__(self) -> "BarProgress":
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        """Stop, without the bars of the workers: what they were doing is no news any more."""
         for task in self._workers:
-            self._bars.remove_task(task)  # what they were doing is no news any more
+            self._bars.remove_task(task)
         self._bars.stop()
-
-    def expect(self, configs: Iterable[RunConfig]) -> None:
-        """Count these runs too."""
-        for config in configs:
-            self._tally.expect(config)
-        self._show_all()
 
     def started(self, slot: int, config: RunConfig) -> None:
         """Show the run at the worker's bar, which moves without an end: a run does not tell how far it is."""
-        self._slots[config] = slot
+        super().started(slot, config)
         if (task := self._worker(slot)) is not None:
             self._bars.reset(task, total=None, description=f"  worker {slot + 1}: {escape(config.label)}")
 
     def done(self, config: RunConfig, words: str) -> None:
         """Fill the bar by the run's expected time, and show the run above it."""
-        slot = self._slots.pop(config, None)
-        self._tally.done(config, was_started=slot is not None)
+        super().done(config, words)
         self._show_all()
-        if slot is None:
-            return
+
+    def _show(self, slot: int, config: RunConfig, words: str) -> None:
         self._bars.console.print(f"  {config.label}: {words}", highlight=False, markup=False)
         if (task := self._worker(slot)) is not None:
             num_done = self._bars.tasks[self._bars.task_ids.index(task)].fields["num_done"] + 1

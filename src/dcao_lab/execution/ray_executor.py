@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
-from dcao_lab.execution.executors import OnDone, OnStart, nobody_hears, run_in_slots
+from dcao_lab.execution.executors import Executor
 from dcao_lab.execution.workers import Reply, portable
 from dcao_lab.runs.runner import HERE, Place, run, stored_result
 from dcao_lab.runs.store import CONFIG, MANIFEST, RunStore
@@ -26,7 +26,7 @@ CONNECT_SECONDS = 10.0
 Files = dict[str, bytes]
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Runs on the machines of a Ray cluster, which send their files back to this process's store.
 
     The machines need the same version of this package, and the data at the same place.
@@ -38,6 +38,8 @@ class RayExecutor:
         cpus_per_run: Cores that a run needs; it gets as many threads, at least one.
         max_retries: How often a run is started again when its process or its machine dies.
     """
+
+    jobs = MAX_IN_FLIGHT
 
     def __init__(
         self,
@@ -57,14 +59,12 @@ class RayExecutor:
         self.resources = {"CPU": cpus_per_run, "GPU": gpus_per_run}
         self.max_retries = max_retries
 
-    def run_all(
-        self, configs: Iterable[RunConfig], store: RunStore, on_done: OnDone, on_start: OnStart = nobody_hears
-    ) -> None:
-        """Do the runs; see :meth:`dcao_lab.execution.executors.Executor.run_all`."""
+    @contextlib.contextmanager
+    def open_slots(self, store: RunStore) -> Iterator["RayTasks"]:
+        """Slots on the machines of the cluster, connected for the block."""
         ray = _import_ray()
         with _connected(ray, self.address):
-            slots = RayTasks(ray, store, self.place, self.resources, self.max_retries)
-            run_in_slots(slots, configs, store, on_done, on_start)
+            yield RayTasks(ray, store, self.place, self.resources, self.max_retries)
 
 
 class RayTasks:

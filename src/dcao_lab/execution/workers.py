@@ -26,17 +26,6 @@ Reply = RunResult | Exception
 Work = Callable[[RunConfig, Path, Place], RunResult]
 
 
-def default_threads(jobs: int) -> int:
-    """A process's share of the cores that this one may use.
-
-    Example:
-        >>> default_threads(jobs=10_000)
-        1
-    """
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, mine // jobs)
-
-
 def device_of_slot(device: str, slot: int, num_gpus: int) -> str:
     """The device for a slot's runs: slots take turns on the GPUs when ``device`` names none of them.
 

@@ -94,4 +94,5 @@ def _log_losses(losses: Sequence[float]) -> np.ndarray:
 
 
 def _trend(log_losses: np.ndarray) -> np.ndarray:
-    return median_filter(log_losses, size=WINDOW, mode="nearest")
+    trend: np.ndarray = median_filter(log_losses, size=WINDOW, mode="nearest")
+    return trend

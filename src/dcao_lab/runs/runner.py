@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 import dcao
-from dcao_lab.baselines import BuildRequest, get_baseline
+from dcao_lab.baselines import Baseline, BuildRequest, get_baseline
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
@@ -25,7 +25,8 @@ from dcao_lab.runs.solution import measure_solution
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import EvaluationPoint, TrainingPlan, probe_cost, train
 from dcao_lab.runs.training_log import TrainingLog, read_steps, write_steps
-from dcao_lab.workloads import Problem, StartRequest, WorkloadInfo, get_workload
+from dcao_lab.workloads import Problem, StartRequest, Workload, WorkloadInfo, get_workload
+from dcao_lab.workloads.base import CPU
 
 __all__ = [
     "HERE",
@@ -59,6 +60,20 @@ class Place:
 HERE = Place()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A run whose names are resolved."""
+
+    config: RunConfig
+    workload: Workload
+    baseline: Baseline
+    data_dir: Path | None
+    device: torch.device
+
+    def start(self) -> Problem:
+        return start(self.config, self.workload, self.device, self.data_dir)
+
+
 def run(
     config: RunConfig,
     store: RunStore,
@@ -66,16 +81,21 @@ def run(
     on_point: Callable[[EvaluationPoint], None] = lambda point: None,
 ) -> RunResult:
     """Do the run, store it, and return its result; ``on_point`` hears of each evaluation."""
-    workload = get_workload(config.workload)
-    get_baseline(config.optimizer)
+    job = _Job(
+        config=config,
+        workload=get_workload(config.workload),
+        baseline=get_baseline(config.optimizer),
+        data_dir=place.data_dir,
+        device=require_device(place.device),
+    )
     with store.writing(config) as folder:
-        trained = _train(config, place, folder, on_point)
+        trained = _train(job, folder, on_point)
         held = held_copies(trained.optimizer, trained.problem.model)
-        solution, solution_seconds = _solution(config, place, trained)
+        solution, solution_seconds = _solution(job, trained)
         cost = probe_cost(trained.optimizer)
-        result = summarise(trained.points, trained.log.loss, cost, workload.info, solution, held)
-        timing = _timing(trained, workload.info, solution_seconds)
-        _write(folder, result, trained, timing)
+        info = job.workload.info
+        result = summarise(trained.points, trained.log.loss, cost, info, solution, held)
+        _write(folder, result, trained, _timing(trained, info, solution_seconds), provenance(job.device))
     return result
 
 
@@ -115,22 +135,18 @@ class _Trained:
     points: list[EvaluationPoint]
     log: TrainingLog
     peak_bytes: int | None
-    device: torch.device
 
 
-def _train(config: RunConfig, place: Place, folder: Path, on_point: Callable[[EvaluationPoint], None]) -> _Trained:
-    device = require_device(place.device)
-    memory = PeakMemory(device)
-    _seed(config.seed, device)
-    problem = start(config, place)
-    optimizer = _build(config, problem, folder)
+def _train(job: _Job, folder: Path, on_point: Callable[[EvaluationPoint], None]) -> _Trained:
+    memory = PeakMemory(job.device)
+    _seed(job.config.seed, job.device)
+    problem = job.start()
+    optimizer = _build(job, problem, folder)
     points, log = [], TrainingLog()
-    for point in train(problem, optimizer, _plan(config), log):
+    for point in train(problem, optimizer, _plan(job.config), log):
         points.append(point)
         on_point(point)
-    return _Trained(
-        problem=problem, optimizer=optimizer, points=points, log=log, peak_bytes=memory.bytes(), device=device
-    )
+    return _Trained(problem=problem, optimizer=optimizer, points=points, log=log, peak_bytes=memory.bytes())
 
 
 def _seed(seed: int, device: torch.device) -> None:
@@ -153,26 +169,26 @@ def _plan(config: RunConfig) -> TrainingPlan:
     )
 
 
-def _solution(config: RunConfig, place: Place, trained: _Trained) -> tuple[dict[str, Any] | None, float]:
+def _solution(job: _Job, trained: _Trained) -> tuple[dict[str, Any] | None, float]:
     """The curvature of the trained network, if asked for, and the seconds that it took."""
-    if not config.measure_solution:
+    if not job.config.measure_solution:
         return None, 0.0
     started = time.perf_counter()
-    batches = start(config, place).batches  # those of the run from its first on, whatever the run has used
-    solution = measure_solution(trained.problem, trained.optimizer, batches, config.seed)
+    batches = job.start().batches  # those of the run from its first on, whatever the run has used
+    solution = measure_solution(trained.problem, trained.optimizer, batches, job.config.seed)
     return solution, time.perf_counter() - started
 
 
-def start(config: RunConfig, place: Place) -> Problem:
-    """The workload as the config wants it, on the place's device."""
+def start(config: RunConfig, workload: Workload, device: torch.device = CPU, data_dir: Path | None = None) -> Problem:
+    """The workload as the config wants it, on ``device``, with the data of ``data_dir``."""
     request = StartRequest(
         seed=config.seed,
         batch_size=config.batch_size,
         label_noise=config.label_noise,
-        data_dir=place.data_dir,
-        device=require_device(place.device),
+        data_dir=data_dir,
+        device=device,
     )
-    problem = get_workload(config.workload).start(request)
+    problem = workload.start(request)
     if config.init_scale != 1.0:
         with torch.no_grad():
             for param in problem.model.parameters():
@@ -194,31 +210,29 @@ def require_device(name: str) -> torch.device:
         raise LabError(f"device {name!r} cannot be used here: {reason}; for example --device cpu") from error
 
 
-def _build(config: RunConfig, problem: Problem, folder: Path) -> torch.optim.Optimizer:
-    try:
-        return get_baseline(config.optimizer).build(problem, _request(config, folder))
-    except ValueError as error:
-        raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
-
-
-def _request(config: RunConfig, folder: Path) -> BuildRequest:
-    probes = get_baseline(config.optimizer).is_wrapped or config.watch
-    return BuildRequest(
+def _build(job: _Job, problem: Problem, folder: Path) -> torch.optim.Optimizer:
+    config, baseline = job.config, job.baseline
+    probes = baseline.is_wrapped or config.watch
+    request = BuildRequest(
         lr=config.lr,
         settings=dict(config.settings),
-        num_steps=expected_steps(config),
+        num_steps=expected_steps(config, baseline),
         seed=config.seed,
         watch=config.watch,
         spectrum_every=config.spectrum_every,
         recorder=dcao.JsonlRecorder(folder / names.TELEMETRY) if probes else None,
     )
+    try:
+        return baseline.build(problem, request)
+    except ValueError as error:
+        raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
 
 
-def expected_steps(config: RunConfig) -> int:
+def expected_steps(config: RunConfig, baseline: Baseline) -> int:
     """Training steps that the run will probably make: what its budget allows, by the rule of its optimizer."""
     if config.budget is None:
         return config.num_steps
-    return min(config.num_steps, get_baseline(config.optimizer).steps_within(config.budget))
+    return min(config.num_steps, baseline.steps_within(config.budget))
 
 
 def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:
@@ -233,11 +247,11 @@ def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> T
     )
 
 
-def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing) -> None:
+def _write(folder: Path, result: RunResult, trained: _Trained, timing: Timing, origin: dict[str, Any]) -> None:
     """Times go to a file of their own: the others are then the same bytes whenever the run is done again."""
     lines = [{name: value for name, value in vars(point).items() if name != "seconds"} for point in trained.points]
     jsontext.write_lines(folder / names.METRICS, lines)
     write_steps(folder / names.STEPS, trained.log)
     jsontext.write(folder / names.TIMING, vars(timing))
-    jsontext.write(folder / names.PROVENANCE, provenance(trained.device))
+    jsontext.write(folder / names.PROVENANCE, origin)
     jsontext.write(folder / names.RESULT, result.to_dict())

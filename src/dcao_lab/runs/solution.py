@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ def _attempt(measure: Callable[[], Measurements], nothing: Measurements, status:
         return {**nothing, status: f"{type(error).__name__}: {error}"}
 
 
-def _hessian(loss_fn: Callable[[], Tensor], params: list[Tensor]) -> Measurements:
+def _hessian(loss_fn: Callable[[], Tensor], params: Sequence[Tensor]) -> Measurements:
     _require_finite(loss_fn)
     top = dcao.hessian_spectrum(loss_fn, params, 1)
     trace = dcao.hessian_trace(loss_fn, params)

@@ -9,7 +9,6 @@ import contextlib
 import enum
 import errno
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -37,8 +36,6 @@ _PARTIAL = ".partial"
 _DAMAGED = "damaged"
 _CLAIMS = ".claims"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-logger = logging.getLogger(__name__)
 
 
 class StoreError(LabError):
@@ -143,12 +140,16 @@ class RunStore:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
 
-    def replace_damaged(self, config: RunConfig) -> None:
-        """Set the run aside if it is damaged, and log that it is done again, and why. Have its :meth:`claim`."""
-        if self.state(config) is RunState.DAMAGED:
-            reason = damage(self.folder(config), config)
-            place = self.set_aside_damaged(config)
-            logger.warning("%s is done again: %s (what was there is now in %s)", config.label, reason, place)
+    def replace_damaged(self, config: RunConfig) -> str | None:
+        """Set the run aside if it is damaged, and return a sentence that says why; None if it is not.
+
+        Hold its :meth:`claim`, else another process may be doing the run.
+        """
+        if self.state(config) is not RunState.DAMAGED:
+            return None
+        reason = damage(self.folder(config), config)
+        place = self.set_aside_damaged(config)
+        return f"{config.label} is done again: {reason} (what was there is now in {place})"
 
     def set_aside_damaged(self, config: RunConfig) -> Path:
         """Move a damaged run out of the way and return where it is now: nothing is deleted."""

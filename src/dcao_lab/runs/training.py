@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ def training_steps(
         if own is None:
             optimizer.zero_grad()
             value = loss(batch)
-            value.backward()
+            torch.autograd.backward(value)
             optimizer.step()
         else:
             value = own(partial(loss, batch), batch) if needs_batch else own(partial(loss, batch))
@@ -152,11 +152,17 @@ def training_lr(optimizer: torch.optim.Optimizer) -> float:
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
 
+@runtime_checkable
+class _HasModes(Protocol):
+    def eval(self) -> object: ...
+
+    def train(self) -> object: ...
+
+
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """The model in eval mode, and the optimizer if it has modes (averaging ones do); in train mode afterwards."""
-    has_modes = hasattr(optimizer, "eval") and hasattr(optimizer, "train")
-    switched = [model, optimizer] if has_modes else [model]
+    switched = [model, optimizer] if isinstance(optimizer, _HasModes) else [model]
     for each in switched:
         each.eval()
     try:

@@ -1,8 +1,7 @@
 """Do a study: tune, train what counts, say what is missing. Kill it anywhere and start it again."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -11,17 +10,15 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
 from dcao_lab.execution.executors import Executor
 from dcao_lab.execution.outcomes import describe
-from dcao_lab.execution.progress import MAX_WORKER_BARS, show_progress
-from dcao_lab.runs.runner import RunResult, load
+from dcao_lab.execution.progress import show_progress
+from dcao_lab.runs.result import RunResult
+from dcao_lab.runs.runner import load, stored_result
 from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.folders import StudyFolder
-from dcao_lab.study.locks import database_errors_said
 from dcao_lab.study.plan import Choices, finals, trials, watched
 from dcao_lab.study.result import Absence, PlannedRun, StudyResult
-from dcao_lab.study.tuning import Trials
-
-POLL_SECONDS = 2.0  # between looks at trials that another process is at
+from dcao_lab.study.tuning import choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,34 +58,32 @@ class _Site:
 
 
 def conduct(
-    study: StudyConfig,
-    folder: StudyFolder,
-    executor: Executor,
-    console: Console,
-    storage_url: str | None = None,
-    selection: Selection = EVERYTHING,
+    study: StudyConfig, folder: StudyFolder, executor: Executor, console: Console, selection: Selection = EVERYTHING
 ) -> StudyResult:
     """Do what is not done yet of a study, and return what there is of it.
+
+    Any number of processes, on any machines that share the folder, may do this at once: the store gives each run to
+    one of them, and each process chooses from the results of all.
 
     Args:
         study: The study.
         folder: Where it is kept. One with another study is refused.
         executor: What does the runs.
         console: Where progress goes.
-        storage_url: Database of the trials, for several machines; None takes a file in the folder.
         selection: The part to do.
 
     Raises:
-        LabError: Nothing could be run, or the folder or the database cannot be used.
+        LabError: Nothing could be run, or the folder cannot be used.
     """
     folder.keep(study)
     site = _Site(folder=folder, store=folder.store(), executor=executor, console=console)
-    choices = _tuned(study, site, storage_url or folder.database_url, selection)
-    folder.keep_choices({**folder.choices(), **choices})
-    again = trials(study) if storage_url is None else []  # else they may be in the store of another machine
-    planned = selection.of([*again, *_counting(study, choices)])
-    _say_how_many_are_there(planned, site)
-    _run([run.config for run in planned], site, lambda config, outcome: None)
+    tuning = selection.of(trials(study))
+    _run(tuning, site)
+    chosen = choices(tuning, _results(tuning, site.store))
+    folder.keep_choices({**folder.choices(), **chosen})
+    counting = selection.of(_counting(study, chosen))
+    _run(counting, site)
+    planned = [*tuning, *counting]
     attempted = {run.config.fingerprint() for run in planned}
     kept = {name: absence for name, absence in folder.absences().items() if name not in attempted}
     folder.keep_absences({**kept, **site.absences})
@@ -115,21 +110,10 @@ def failures(result: StudyResult) -> list[PlannedRun]:
     return [run for run, absence in zip(result.missing, absences, strict=True) if absence and absence.is_failure]
 
 
-def _tuned(study: StudyConfig, site: _Site, url: str, selection: Selection) -> Choices:
-    """What tuning chose, after doing every trial that nobody else has done."""
-    runs = selection.of(trials(study))
-    if not runs:
-        return {}
-    _say_how_many_are_there(runs, site)
-    with database_errors_said(url), Trials(study, url, runs) as shared:
-        pending = shared.pending()
-        while pending:
-            # Waiting goes on here and not while claiming: others may be waiting for what runs here.
-            _run(pending, site, shared.tell, shared.claims)
-            pending = shared.pending()
-            if pending:
-                time.sleep(POLL_SECONDS)
-        return shared.choices()
+def _results(runs: Sequence[PlannedRun], store: RunStore) -> dict[RunConfig, RunResult]:
+    """Results of those ``runs`` that the store has, whichever process did them."""
+    finished = {run.config for run in runs if store.state(run.config) is RunState.FINISHED}
+    return {config: stored_result(config, store) for config in finished}
 
 
 def _counting(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
@@ -140,30 +124,23 @@ def _counting(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
     return [run for run in planned if (run.task.workload, run.arm.name) in choices]
 
 
-OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
-
-
-def _run(
-    configs: Sequence[RunConfig],
-    site: _Site,
-    on_done: OnDone,
-    claims: Callable[[Sequence[RunConfig]], Iterable[RunConfig]] = iter,
-) -> None:
+def _run(runs: Sequence[PlannedRun], site: _Site) -> None:
     """Do the runs, each config once, and note those that fail."""
-    unique = list(dict.fromkeys(configs))
-    with show_progress(site.console, unique, getattr(site.executor, "jobs", MAX_WORKER_BARS)) as progress:
+    if not runs:
+        return
+    configs = list(dict.fromkeys(run.config for run in runs))
+    _say_how_many_are_there(configs, site)
+    with show_progress(site.console, configs, site.executor.jobs) as progress:
 
         def note(config: RunConfig, outcome: RunResult | Exception) -> None:
             if isinstance(outcome, Exception):
                 site.absences[config.fingerprint()] = _absence(outcome)
-            on_done(config, outcome)
             progress.done(config, describe(config, outcome))
 
-        site.executor.run_all(claims(unique), site.store, note, progress.started)
+        site.executor.run_all(configs, site.store, note, progress.started)
 
 
-def _say_how_many_are_there(runs: Sequence[PlannedRun], site: _Site) -> None:
-    configs = {run.config for run in runs}
+def _say_how_many_are_there(configs: Sequence[RunConfig], site: _Site) -> None:
     num_there = sum(site.store.state(config) is RunState.FINISHED for config in configs)
     if num_there:
         site.console.print(f"{num_there} of {len(configs)} runs are there already", highlight=False)

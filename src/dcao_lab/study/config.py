@@ -15,7 +15,6 @@ _OTHER_VERSION = (
 )
 
 Axis = Literal["lr", "batch_size", "weight_decay", "momentum", "init_scale", "label_noise"]
-Size = Literal["demo", "embedded", "small", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +118,7 @@ class StudyConfig:
 
     Attributes:
         name: Name of its recipe.
-        size: How much of it.
+        size: How much of it; the recipe says which sizes there are.
         title: What the report is headed with.
         question: What it asks, in a sentence.
         tasks: Workloads.
@@ -132,7 +131,7 @@ class StudyConfig:
     """
 
     name: str
-    size: Size
+    size: str
     title: str
     question: str
     tasks: tuple[Task, ...]

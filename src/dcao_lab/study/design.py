@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.baselines.space import Choice, Parameter, SearchSpace
-from dcao_lab.config import Setting
+from dcao_lab.config import RunConfig, Setting
 from dcao_lab.study.config import Arm
 
 DIGITS = 4  # what a person can read; and the last bits of a power of ten are not the same on every machine
@@ -23,6 +23,12 @@ def search_space(arm: Arm) -> SearchSpace:
     fixed = dict(arm.settings)
     space = get_baseline(arm.optimizer).space
     return {name: space[name] for name in sorted(space) if name not in fixed}
+
+
+def searched_point(arm: Arm, config: RunConfig) -> Point:
+    """The hyperparameters that are searched for ``arm``, with their values in ``config``."""
+    values = {**dict(config.settings), "lr": config.lr}
+    return {name: values[name] for name in search_space(arm)}
 
 
 def defaults(space: SearchSpace) -> Point:

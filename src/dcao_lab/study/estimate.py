@@ -35,4 +35,4 @@ def expected_seconds(config: RunConfig) -> float:
     factor = WRAPPED if baseline.is_wrapped else HEAVY.get(baseline.name, 1.0)
     factor = max(factor, WATCHED) if config.watch else factor
     growth = FIXED_SHARE + (1.0 - FIXED_SHARE) * (config.batch_size or info.batch_size) / info.batch_size
-    return SECONDS_A_RUN + expected_steps(config) * info.step_cost / 1000.0 * factor * growth
+    return SECONDS_A_RUN + expected_steps(config, baseline) * info.step_cost / 1000.0 * factor * growth

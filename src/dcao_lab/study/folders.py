@@ -1,4 +1,4 @@
-"""Where a study is kept: its config, its trials, its report, and the runs that it shares with other studies."""
+"""Where a study is kept: its config, what tuning chose, its report, and the runs that it shares with other studies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -38,11 +38,6 @@ class StudyFolder:
         """Folder of the report."""
         return self.root / "report"
 
-    @property
-    def database_url(self) -> str:
-        """The SQLite file of the trials, for studies on one machine."""
-        return f"sqlite:///{self.root / 'trials.db'}"
-
     def store(self) -> RunStore:
         """The runs."""
         return RunStore(self.root.parent / "runs")
@@ -74,7 +69,7 @@ class StudyFolder:
         return study
 
     def keep_choices(self, choices: Choices) -> None:
-        """Write down what tuning chose, so that a report needs no database."""
+        """Write down what tuning chose."""
         rows = [{"workload": pair[0], "arm": pair[1], "point": point} for pair, point in sorted(choices.items())]
         self._write(CHOICES, rows)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from dcao_lab.baselines import get_baseline
-from dcao_lab.config import RunConfig, Setting
+from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.study.config import Arm, StudyConfig, Task, Variation
 from dcao_lab.study.design import Point, design, search_space
 from dcao_lab.study.result import Phase, PlannedRun
@@ -18,26 +18,22 @@ Choices = Mapping[Pair, Point]
 
 def trials(study: StudyConfig) -> list[PlannedRun]:
     """The runs that tune, slow workloads first; the arms of one trial are neighbours. None without tuning."""
-    if study.tuning is None:
+    tuning = study.tuning
+    if tuning is None:
         return []
-    points = {arm.name: trial_points(study, arm) for arm in study.arms}
+    points = {arm.name: design(search_space(arm), tuning.num_trials, tuning.design_seed) for arm in study.arms}
     return [
-        trial(study, task, arm, points[arm.name][number])
+        PlannedRun(
+            phase="trial",
+            task=task,
+            arm=arm,
+            variation=None,
+            config=_config(task, arm, points[arm.name][number], tuning.training_seed),
+        )
         for task in slow_first(study.tasks)
-        for number in range(study.tuning.num_trials)
+        for number in range(tuning.num_trials)
         for arm in study.arms
     ]
-
-
-def trial_points(study: StudyConfig, arm: Arm) -> list[Point]:
-    """Where an arm is tuned, in order."""
-    return design(search_space(arm), study.tuning.num_trials, study.tuning.design_seed)
-
-
-def trial(study: StudyConfig, task: Task, arm: Arm, point: Point) -> PlannedRun:
-    """The run that tries ``point``."""
-    config = _config(task, arm, point, study.tuning.training_seed)
-    return PlannedRun(phase="trial", task=task, arm=arm, variation=None, config=config)
 
 
 def finals(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
@@ -89,7 +85,7 @@ def _config(task: Task, arm: Arm, point: Point, seed: int) -> RunConfig:
         seed=seed,
         num_steps=task.num_steps,
         eval_every=task.eval_every,
-        settings={**settings, **dict(arm.settings)},
+        settings=sorted_settings({**settings, **dict(arm.settings)}),
         schedule=arm.schedule,
         budget=task.budget,
     )
@@ -100,14 +96,19 @@ def _initial_lr(arm: Arm) -> Setting:
 
 
 def _varied(config: RunConfig, variation: Variation) -> RunConfig:
+    value = variation.value
     match variation.axis:
+        case "lr":
+            return replace(config, lr=value)
         case "batch_size":
-            return replace(config, batch_size=int(variation.value))
+            return replace(config, batch_size=int(value))
+        case "init_scale":
+            return replace(config, init_scale=value)
+        case "label_noise":
+            return replace(config, label_noise=value)
         case "weight_decay" | "momentum":
             name = _setting_name(config.optimizer, variation.axis)
-            return replace(config, settings={**dict(config.settings), name: variation.value})
-        case field:
-            return replace(config, **{field: variation.value})
+            return replace(config, settings=sorted_settings({**dict(config.settings), name: value}))
 
 
 def _setting_name(optimizer: str, axis: str) -> str:

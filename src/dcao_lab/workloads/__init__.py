@@ -1,11 +1,10 @@
-"""The workloads, by name."""
+"""The workloads (a model with its data and loss) that runs can use, by name."""
 
 from dcao_lab.errors import look_up
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
 from dcao_lab.workloads.embedded import (
     digits_cnn,
-    digits_eos_ce,
-    digits_eos_mse,
+    digits_eos,
     digits_mlp,
     digits_resnet,
     digits_vit,
@@ -14,17 +13,7 @@ from dcao_lab.workloads.embedded import (
     pydoc_gpt,
     pydoc_lstm,
 )
-from dcao_lab.workloads.full_size import (
-    cifar,
-    imagenet,
-    mnist_cnn,
-    mnist_mlp,
-    ptb_lstm,
-    ptb_transformer,
-    wikitext2_gpt2,
-    wikitext2_lstm,
-    wikitext2_transformer,
-)
+from dcao_lab.workloads.full_size import cifar, imagenet, mnist, wikitext2_gpt2, word_lstm, word_transformer
 
 __all__ = [
     "WORKLOADS",
@@ -38,34 +27,18 @@ __all__ = [
 ]
 
 MODULES = (
-    digits_cnn,
-    digits_resnet,
-    digits_vit,
-    mnist1d_mlp,
-    mnist1d_conv,
-    pydoc_gpt,
-    pydoc_lstm,
-    digits_eos_ce,
-    digits_eos_mse,
-    mnist_mlp,
-    mnist_cnn,
-    ptb_lstm,
-    ptb_transformer,
-    wikitext2_lstm,
-    wikitext2_transformer,
-    wikitext2_gpt2,
+    *(digits_mlp, digits_cnn, digits_resnet, digits_vit, mnist1d_mlp, mnist1d_conv, pydoc_gpt, pydoc_lstm, digits_eos),
+    *(mnist, word_lstm, word_transformer, wikitext2_gpt2, cifar, imagenet),
 )
-FAMILIES = (cifar, imagenet)
-ALL: tuple[Workload, ...] = (
-    *digits_mlp.WORKLOADS,
-    *(module.WORKLOAD for module in MODULES),
-    *(workload for module in FAMILIES for workload in module.WORKLOADS),
-)
+ALL: tuple[Workload, ...] = tuple(workload for module in MODULES for workload in module.WORKLOADS)
 WORKLOADS: dict[str, Workload] = {workload.info.name: workload for workload in ALL}
 
 
 def get_workload(name: str) -> Workload:
-    """The workload called ``name``.
+    """The workload called ``name``, such as ``digits_mlp``.
+
+    Raises:
+        LabError: There is none of this name; the message lists those there are.
 
     Example:
         >>> get_workload("digits_mlp").info.metric

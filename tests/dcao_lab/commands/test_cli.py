@@ -66,7 +66,6 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
             ("study", "headline", "--executor", "ray", "--gpus-per-run", "0.5"),
             "--gpus-per-run reserves GPUs for runs on cpu",
         ),
-        (("study", "headline", "--storage", "trials"), "--storage must be a database URL, for example postgresql"),
         (("report", "nowhere"), "there is no study in nowhere; give the folder that has study.json"),
         (("spectrum", "-w", "digits_mlp", "-o", "lion"), "DCAO knows no stability threshold of Lion; choose sgd"),
         (("spectrum", "-w", "digits_mlp", "-o", "lyon"), "unknown optimizer 'lyon'"),

@@ -58,19 +58,10 @@ def test_in_a_terminal_there_is_a_bar_for_all_and_one_for_each_worker():
         assert words in text
 
 
-def test_a_study_may_grow():
-    console = terminal()
-    with show_progress(console, RUNS, jobs=1) as progress:
-        progress.expect([small_config(seed=2)])
-    assert "0 of 3 runs" in console.file.getvalue()
-
-
 def test_the_time_left_rests_on_the_runs_that_took_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    tally = Tally()
-    for seed in range(4):
-        tally.expect(small_config(seed=seed))
+    tally = Tally(small_config(seed=seed) for seed in range(4))
     tally.done(small_config(seed=0), was_started=False)
     assert tally.left() == "not known yet"
     now[0] = 300.0

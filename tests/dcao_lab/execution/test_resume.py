@@ -11,17 +11,19 @@ from collections import Counter
 import pytest
 
 from dcao_lab.runs.store import RunState, RunStore
-from dcao_lab.study.conduct import load_study
+from dcao_lab.study.conduct import conduct, load_study
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import trials
 from dcao_lab.study.recipes.headline import headline
 from dcao_lab.study.resizing import resized
-from helpers import TESTS
+from helpers import TESTS, study_worker
+from helpers.forks import forks
 from helpers.lab_coordinator import CONFIGS
 from helpers.lab_runs import finish, one_thread, run_bytes
+from helpers.lab_studies import HereExecutor, silent
 
-COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "120", "--seeds", "1"]
-STUDY = resized(headline("demo"), num_steps=120, num_seeds=1)
+COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "40", "--seeds", "1"]
+STUDY = resized(headline("demo"), num_steps=40, num_seeds=1)
 RUNS = [run.config for run in trials(STUDY) if run.task.workload == "digits_mlp"]  # others depend on what these give
 
 
@@ -40,21 +42,22 @@ def wait_for_finished(store, number):
     pytest.fail(f"fewer than {number} runs after a minute")
 
 
+def session_of(process):
+    """The session of a process; None when it has ended."""
+    try:
+        with open(f"/proc/{process}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[3])
+
+
 def processes_of_session(session):
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/stat") as stat:
-                fields = stat.read().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(entry))
-    return found
+    return [entry for entry in filter(str.isdigit, os.listdir("/proc")) if session_of(entry) == session]
 
 
 def wait_until_gone(session):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60  # a worker that is still importing torch notices only afterwards
     while time.monotonic() < deadline:
         if not processes_of_session(session):
             return
@@ -98,21 +101,18 @@ def logged(root, word):
     """How often each run's fingerprint is in the log that the worker processes write."""
     log = root / "log"
     lines = log.read_text().split("\n") if log.exists() else []
-    return Counter(line.split()[1] for line in lines if line.startswith(word))
+    return Counter(line.split()[-1] for line in lines if line.startswith(word))
 
 
-def kill_somewhere(root, generator, is_at_work):
-    """Start a process, kill it at a random time, and wait until its workers are gone."""
-    before = logged(root, "started").total()
-    victim = coordinate(root)
-    deadline = time.monotonic() + 60
-    while is_at_work and logged(root, "started").total() == before and victim.poll() is None:
+def kill_after(victim, root, word, number, seconds):
+    """Kill a process so long after the log has ``number`` of these lines, and wait until its workers are gone."""
+    deadline = time.monotonic() + 100
+    while logged(root, word).total() < number and session_of(victim) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(generator.uniform(0.0, 0.2 if is_at_work else 2.0))
-    victim.kill()
-    victim.communicate()
-    wait_until_gone(victim.pid)
+    time.sleep(seconds)
+    os.kill(victim, signal.SIGKILL)
+    wait_until_gone(victim)
 
 
 def finished(store):
@@ -134,12 +134,15 @@ def assert_like_an_uninterrupted_one(store, tmp_path):
 def test_killed_ten_times_and_finished_it_is_the_store_of_one_that_was_not(tmp_path):
     store, generator = RunStore(tmp_path / "runs"), random.Random(0)
     kept = {}
-    for kill in range(NUM_KILLS):
-        starts = logged(store.root, "started")
-        kill_somewhere(store.root, generator, is_at_work=kill % 4 == 0)
-        again = logged(store.root, "started") - starts
-        assert not {config for config in kept if again[config.fingerprint()]}, "done again"
-        kept = finished(store) | kept
+    with forks("helpers.lab_coordinator", store.root) as fork:
+        for kill in range(NUM_KILLS):
+            starts = logged(store.root, "started")
+            is_at_work = kill % 4 == 0
+            seconds = generator.uniform(0.0, 0.2 if is_at_work else 2.0)
+            kill_after(fork(), store.root, "started", starts.total() + is_at_work, seconds)
+            again = logged(store.root, "started") - starts
+            assert not {config for config in kept if again[config.fingerprint()]}, "done again"
+            kept = finished(store) | kept
     last = coordinate(store.root)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
@@ -151,26 +154,28 @@ def test_killed_ten_times_and_finished_it_is_the_store_of_one_that_was_not(tmp_p
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc to find processes")
 def test_a_study_killed_ten_times_while_it_tunes_and_counts_is_the_study_of_one_that_was_not(tmp_path):
-    generator, folders = random.Random(0), [StudyFolder.of(STUDY, tmp_path / name) for name in ("killed", "whole")]
-    for kill in range(NUM_KILLS):
-        before, victim = num_stored(folders[0]), start(tmp_path / "killed")
-        while kill % 2 == 0 and num_stored(folders[0]) == before and victim.poll() is None:
-            time.sleep(0.01)  # until a run of this process is there
-        time.sleep(generator.uniform(0.0, 0.3 if kill % 2 == 0 else 3.0))
-        victim.kill()
-        victim.communicate()
-        wait_until_gone(victim.pid)
-    for name in ("killed", "whole"):
-        process = start(tmp_path / name)
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors
-    killed, whole = (load_study(folder) for folder in folders)
-    assert folders[0].choices() == folders[1].choices()
-    assert [run for run, _ in killed.runs] == [run for run, _ in whole.runs]
-    assert {run.task.workload for run in killed.missing} == {"digits_cnn"}
-    for run, _ in killed.runs:
-        assert run_bytes(folders[0].store(), run.config) == run_bytes(folders[1].store(), run.config)
-    assert not list((folders[0].store().root / ".partial").iterdir())
+    study, generator = study_worker.LONGER_STUDY, random.Random(0)
+    killed, whole = (StudyFolder.of(study, tmp_path / name) for name in ("killed", "whole"))
+    num_there = []
+    with forks("helpers.study_worker", tmp_path / "killed") as fork:
+        for kill in range(NUM_KILLS):
+            is_at_work = kill % 2 == 0
+            seconds = generator.uniform(0.0, 0.05 if is_at_work else 0.2)
+            kill_after(fork(), killed.root.parent, "ended", 3 * (kill // 2 + 1) if is_at_work else 0, seconds)
+            num_there.append(num_stored(killed))
+    assert num_there[0] < 8 < num_there[-1] < 22, "killed among the trials, and among the runs that count"
+    with one_thread():
+        for folder in (killed, whole):
+            conduct(study, folder, HereExecutor(), silent())
+    assert killed.choices() == whole.choices()
+    results = load_study(killed), load_study(whole)
+    assert [run for run, _ in results[0].runs] == [run for run, _ in results[1].runs]
+    assert (len(results[0].runs), results[0].missing) == (22, ())
+    for run, _ in results[0].runs:
+        assert run_bytes(killed.store(), run.config) == run_bytes(whole.store(), run.config)
+    assert not list((killed.store().root / ".partial").iterdir())
+    ended = logged(killed.root.parent, "ended")
+    assert set(ended.values()) == {1}, "what was finished is not done again"
 
 
 def num_stored(folder):

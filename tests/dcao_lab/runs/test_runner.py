@@ -3,11 +3,13 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from dcao_lab.baselines import BASELINES
 from dcao_lab.errors import LabError
 from dcao_lab.runs.runner import Outcome, Place, expected_steps, load, load_steps, run, summarise
 from dcao_lab.runs.store import RunStore
@@ -201,15 +203,41 @@ def test_a_run_that_recovers_from_a_lost_loss_has_not_diverged():
     assert summarise(ended, [0.5, 0.5, math.inf], 0.0, info).outcome is Outcome.DIVERGED
 
 
+def expected(optimizer="dcao:adamw", **changes):
+    return expected_steps(small_config(optimizer=optimizer, **changes), BASELINES[optimizer])
+
+
 def test_a_budget_shortens_what_an_optimizer_plans_for():
     # Of 200 gradient evaluations DCAO spends 19 on probes: before steps 0, 5, 10 ... 60, 80, 100 ... 180.
-    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=200, budget=200.0)) == 181
+    assert expected(num_steps=200, budget=200.0) == 181
     # Of 100 it spends a tenth, since the run is known to be short: before steps 0, 18, 27 ... 90.
-    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100, budget=100.0)) == 91
-    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=50, budget=100.0)) == 50
+    assert expected(num_steps=100, budget=100.0) == 91
+    assert expected(num_steps=50, budget=100.0) == 50
     # The literal form spends about 1.2 a step.
-    assert expected_steps(small_config(optimizer="dcao-literal:adamw", num_steps=100, budget=100.0)) == 83
-    assert expected_steps(small_config(optimizer="dcao:adamw", num_steps=100)) == 100
+    assert expected("dcao-literal:adamw", num_steps=100, budget=100.0) == 83
+    assert expected(num_steps=100) == 100
+
+
+class CountingRegistry(dict):
+    """Counts how often each entry is looked up."""
+
+    def __init__(self, entries):
+        super().__init__(entries)
+        self.lookups = Counter()
+
+    def __getitem__(self, name):
+        self.lookups[name] += 1
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "dcao:adamw"])
+def test_a_run_looks_up_its_workload_and_its_optimizer_once(tmp_path, monkeypatch, optimizer):
+    workloads, optimizers = CountingRegistry(WORKLOADS), CountingRegistry(BASELINES)
+    monkeypatch.setattr("dcao_lab.workloads.WORKLOADS", workloads)
+    monkeypatch.setattr("dcao_lab.baselines.BASELINES", optimizers)
+    run(small_config(optimizer=optimizer, budget=8.0, watch=True, measure_solution=True), RunStore(tmp_path))
+    assert workloads.lookups == {"digits_mlp": 1}
+    assert optimizers.lookups == {optimizer: 1}
 
 
 def test_a_device_that_is_not_here_is_a_sentence(tmp_path):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from dcao_lab.baselines import BuildRequest, get_baseline
-from dcao_lab.runs.runner import HERE, start
+from dcao_lab.runs.runner import start
 from dcao_lab.runs.schedules import get_schedule
 from dcao_lab.runs.solution import NUM_BATCHES, measure_solution
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import TrainingPlan, train
-from dcao_lab.workloads.base import Problem
+from dcao_lab.workloads import Problem, get_workload
 from helpers.lab_runs import finish, small_config
 
 SIZE = 6
@@ -132,7 +132,7 @@ def test_what_torch_raises_is_a_status():
 
 def test_a_run_that_ends_at_lr_zero_is_measured():
     config = small_config(optimizer="dcao:adamw")
-    problem = start(config, HERE)
+    problem = start(config, get_workload(config.workload))
     optimizer = get_baseline(config.optimizer).build(problem, BuildRequest(lr=1e-3))
     points = list(train(problem, optimizer, TrainingPlan(num_steps=6, eval_every=6, schedule=get_schedule("cosine"))))
     assert points[-1].lr == 0.0

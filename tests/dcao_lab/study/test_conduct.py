@@ -84,10 +84,9 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path):
         do(tinier_study(), tmp_path)
 
 
-def test_a_study_without_tuning_needs_no_database(tmp_path):
+def test_a_study_without_tuning_has_no_trials(tmp_path):
     result, _ = do(tinier_study(tuning=None), tmp_path)
     assert phases(result) == ["final"] * 2
-    assert not (tmp_path / "tiny-demo" / "trials.db").exists()
 
 
 def test_an_arm_that_refuses_a_workload_is_missing_with_its_sentence_and_no_failure(tmp_path):
@@ -194,14 +193,6 @@ def test_a_file_of_a_study_that_holds_something_else_is_a_sentence(tmp_path, nam
     sentence = "this study is of format None" if name == "study.json" else f"{name} is damaged; delete it and start"
     with pytest.raises(LabError, match=sentence):
         load_study(folder)
-
-
-def test_a_damaged_database_of_trials_is_a_sentence(tmp_path):
-    folder = StudyFolder.of(study := tinier_study(), tmp_path)
-    folder.keep(study)
-    (folder.root / "trials.db").write_bytes(b"this is no database at all, but it is long enough to be looked at" * 9)
-    with pytest.raises(LabError, match=r"cannot use the database of the trials, sqlite:.*: file is not a database; "):
-        do(study, tmp_path)
 
 
 def test_a_folder_without_a_study_and_a_damaged_one_are_sentences(tmp_path):

@@ -1,35 +1,30 @@
-import itertools
+import dataclasses
 
-import optuna
 import pytest
 
-from dcao_lab.errors import LabError
+from dcao_lab.baselines import BASELINES
+from dcao_lab.baselines.space import Continuous
+from dcao_lab.runs.result import Outcome
 from dcao_lab.study import Arm
+from dcao_lab.study.conduct import conduct
+from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import trials
-from dcao_lab.study.tuning import Candidate, Trials, best
-from helpers.lab_studies import ended, tiny_study
+from dcao_lab.study.tuning import Candidate, best, choices
+from helpers.lab_studies import HereExecutor, ended, silent, tinier_study, tiny_study
 
 PAIR = ("digits_mlp", "adamw")
 ONE_ARM = tiny_study(arms=(Arm(name="adamw", title="AdamW", optimizer="adamw"),))
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'trials.db'}"
+def chosen(study, outcomes):
+    """What tuning chooses when the trials end with ``outcomes`` in turn; None could not be done."""
+    runs = trials(study)
+    results = {run.config: outcome for run, outcome in zip(runs, outcomes, strict=True) if outcome is not None}
+    return choices(runs, results)
 
 
-def states(url):
-    storage = optuna.storages.RDBStorage(url)
-    studies = storage.get_all_studies()
-    found = [trial.state.name for study in studies for trial in storage.get_all_trials(study._study_id)]
-    storage.engine.dispose()
-    return found
-
-
-def do(trials_of_study, values):
-    """Claim everything and tell ``values`` in turn."""
-    for config, value in zip(trials_of_study.claims(trials_of_study.pending()), values, strict=True):
-        trials_of_study.tell(config, value)
+def point(run):
+    return {"lr": run.config.lr, **dict(run.config.settings)}
 
 
 @pytest.mark.parametrize(
@@ -59,108 +54,56 @@ def test_the_best_trial_is_by_value_then_loss_and_diverged_ones_come_last(candid
     assert best([Candidate(value=v, loss=loss) for v, loss in candidates], higher_is_better) == expected
 
 
-def test_the_choice_is_the_best_point_of_the_design(url):
-    with Trials(ONE_ARM, url) as tuning:
-        do(tuning, [ended(0.1), ended(0.9), ended(0.2)])
-        chosen = tuning.choices()[PAIR]
-    config = trials(ONE_ARM)[1].config
-    assert chosen == {"lr": config.lr, **dict(config.settings)}
-    assert states(url) == ["COMPLETE"] * 3
+def test_the_choice_is_the_best_point_of_the_design():
+    assert chosen(ONE_ARM, [ended(0.1), ended(0.9), ended(0.2)])[PAIR] == point(trials(ONE_ARM)[1])
 
 
-def test_an_arm_of_which_every_trial_diverged_takes_the_defaults_and_keeps_them_as_censored(url):
-    with Trials(ONE_ARM, url) as tuning:
-        do(tuning, [ended(None)] * 3)
-        assert tuning.choices()[PAIR] == {"lr": 1e-3, "beta1": 0.9, "weight_decay": 0.01}
-    assert states(url) == ["FAIL"] * 3
+def test_a_diverged_trial_is_behind_all_others_whatever_its_last_numbers_were():
+    diverged = ended(None)
+    diverged.final.update(validation_accuracy=1.0, validation_loss=0.0)
+    assert chosen(ONE_ARM, [diverged, ended(0.0), diverged])[PAIR] == point(trials(ONE_ARM)[1])
 
 
-def test_trials_are_there_once_however_often_the_study_starts(url):
-    for _ in range(3):
-        with Trials(tiny_study(), url) as tuning:
-            assert len(tuning.pending()) == 6
-    assert states(url) == ["WAITING"] * 6
+def test_an_arm_of_which_every_trial_diverged_takes_the_defaults():
+    assert chosen(ONE_ARM, [ended(None)] * 3)[PAIR] == {"lr": 1e-3, "beta1": 0.9, "weight_decay": 0.01}
 
 
-def test_a_design_that_a_kill_cut_short_is_completed(url, monkeypatch):
-    calls = itertools.count()
-    add_trial = optuna.Study.add_trial
-
-    def killed(study, trial):
-        if study._storage.__class__.__name__ != "InMemoryStorage" and next(calls) == 4:
-            raise KeyboardInterrupt
-        add_trial(study, trial)
-
-    monkeypatch.setattr(optuna.Study, "add_trial", killed)
-    with pytest.raises(KeyboardInterrupt):
-        Trials(tiny_study(), url)
-    assert len(states(url)) == 4
-    with Trials(tiny_study(), url) as tuning:
-        assert len(tuning.pending()) == 6
-    assert len(states(url)) == 6
+def test_a_trial_that_could_not_be_done_is_not_chosen():
+    assert chosen(ONE_ARM, [ended(0.1), None, ended(0.2)])[PAIR] == point(trials(ONE_ARM)[2])
 
 
-def test_two_at_once_share_the_trials_and_do_none_twice(url):
-    with Trials(tiny_study(), url) as first, Trials(tiny_study(), url) as second:
-        turns = itertools.zip_longest(first.claims(first.pending()), second.claims(second.pending()))
-        mine, others = zip(*turns, strict=True)
-        assert len([config for config in (*mine, *others) if config is not None]) == 6
-        assert not set(mine) & set(others) - {None}
-        assert not list(second.claims(second.pending())), "they are under way"
-
-
-def test_what_a_dead_process_left_is_claimed_anew(url):
-    dead = Trials(ONE_ARM, url)
-    left = next(dead.claims(dead.pending()))
-    with Trials(ONE_ARM, url) as alive:
-        assert left not in list(alive.claims([left]))
-        dead.close()
-        assert list(alive.claims([left])) == [left]
-
-
-def test_a_failed_trial_is_left_to_the_next_start(url):
-    with Trials(ONE_ARM, url) as tuning:
-        do(tuning, [ended(0.1), RuntimeError("out of memory"), ended(0.2)])
-        assert tuning.pending() == []
-        assert tuning.choices()[PAIR]["lr"] == trials(ONE_ARM)[2].config.lr
-    with Trials(ONE_ARM, url) as again:
-        assert list(again.claims(again.pending())) == [trials(ONE_ARM)[1].config]
-
-
-def test_a_result_of_a_trial_that_another_took_over_is_ignored(url):
-    with Trials(ONE_ARM, url) as first:
-        config = next(first.claims(first.pending()))
-        first.tell(config, ended(0.9))
-        first.tell(config, ended(0.1))
-        do(first, [ended(0.2), ended(0.3)])
-        assert first.choices()[PAIR]["lr"] == config.lr
-
-
-def test_arms_that_differ_in_name_alone_share_their_trials(url):
+def test_arms_that_differ_in_name_alone_are_tuned_by_the_same_runs():
     arms = tuple(Arm(name=name, title=name, optimizer="adamw") for name in ("one", "two"))
-    with Trials(tiny_study(arms=arms), url) as tuning:
-        do(tuning, [ended(0.1), ended(0.9), ended(0.2)])
-        choices = tuning.choices()
-    assert choices["digits_mlp", "one"] == choices["digits_mlp", "two"]
+    study = tiny_study(arms=arms)
+    assert len({run.config for run in trials(study)}) == 3
+    of_both = chosen(study, [ended(value) for value in (0.1, 0.1, 0.9, 0.9, 0.2, 0.2)])
+    assert of_both["digits_mlp", "one"] == of_both["digits_mlp", "two"] == point(trials(study)[2])
 
 
-@pytest.mark.parametrize(
-    ("url", "sentence"),
-    [
-        ("trials", "--storage must be a database URL, for example postgresql"),
-        (
-            "mysql://user:secret@host/name",
-            r"--storage must be an SQLite file or PostgreSQL, got mysql://user:\*\*\*@host",
-        ),
-        ("sqlite://", "--storage must be an SQLite file or PostgreSQL, got sqlite://"),
-        (
-            "postgresql+psycopg://u:secret@/none?host=/nowhere",
-            r"cannot use the database postgresql\+psycopg://u:\*\*\*@",
-        ),
-    ],
-    ids=str,
-)
-def test_a_database_that_cannot_be_used_is_a_sentence_without_its_password(url, sentence):
-    with pytest.raises(LabError, match=sentence) as caught:
-        Trials(ONE_ARM, url)
-    assert "secret" not in str(caught.value)
+def test_a_study_whose_first_trial_diverges_counts_with_another(tmp_path, monkeypatch):
+    wide = {"lr": Continuous(low=1e-4, high=1e30, default=1e20)}
+    monkeypatch.setitem(BASELINES, "sgd", dataclasses.replace(BASELINES["sgd"], space=wide))
+    study = tinier_study(
+        arms=(Arm(name="sgd", title="SGD", optimizer="sgd"),),
+        tasks=(dataclasses.replace(tiny_study().tasks[0], num_steps=30, eval_every=30),),
+        tuning=dataclasses.replace(tiny_study().tuning, num_trials=6),
+    )
+    result = conduct(study, StudyFolder.of(study, tmp_path), HereExecutor(), silent())
+    tried = {run.config.lr: stored.result.outcome for run, stored in result.runs if run.phase == "trial"}
+    (counted,) = [run.config.lr for run, _ in result.runs if run.phase == "final"]
+    assert tried[1e20] is Outcome.DIVERGED
+    assert tried[counted] is Outcome.FINISHED
+
+
+def test_a_failed_trial_is_done_at_the_next_start_and_may_then_be_chosen(tmp_path):
+    study, folder = ONE_ARM, StudyFolder.of(ONE_ARM, tmp_path)
+    runs = trials(study)
+    whole = conduct(study, StudyFolder.of(study, tmp_path / "whole"), HereExecutor(), silent())
+    broken = next(run.config for run in runs if point(run) == StudyFolder.of(study, tmp_path / "whole").choices()[PAIR])
+    failing = HereExecutor(fail=lambda config: RuntimeError("out of memory") if config == broken else None)
+    conduct(study, folder, failing, silent())
+    assert folder.choices()[PAIR] in [point(run) for run in runs if run.config != broken]
+    again = HereExecutor()
+    assert [run for run, _ in conduct(study, folder, again, silent()).runs] == [run for run, _ in whole.runs]
+    assert again.done[0] == broken
+    assert not {run.config for run in runs if run.config != broken} & set(again.done)

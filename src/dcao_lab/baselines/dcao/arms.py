@@ -1,10 +1,12 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 import dcao
+from dcao.probing.estimate import Measure
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
@@ -15,10 +17,9 @@ from dcao_lab.baselines.dcao.settings import (
     library_defaults,
     moved,
 )
-from dcao_lab.baselines.settings import Settings, complete
+from dcao_lab.baselines.settings import Values, complete
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
-from dcao_lab.config import Setting
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
@@ -26,7 +27,7 @@ WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 PROBED = ("measure", "k")  # settings that say what is measured
 PROBING = (*PROBED, "every")  # and when, whatever is decided on it
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
-LITERAL_DEFAULTS: dict[str, Setting] = {
+LITERAL_DEFAULTS: Values = {
     "every": LITERAL_EVERY,
     "k": TOP_K,
     **library_defaults(dcao.literal, "target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd"),
@@ -94,7 +95,7 @@ def literal(base: TorchBase) -> Baseline:
     )
 
 
-def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCAO:
+def watch(optimizer: torch.optim.Optimizer, measure: Measure, seed: int) -> dcao.DCAO:
     """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
 
     Raises:
@@ -110,12 +111,12 @@ def watch(optimizer: torch.optim.Optimizer, measure: str, seed: int) -> dcao.DCA
 
 def _around(base: TorchBase, **facts: Any) -> Baseline:
     """A baseline that wraps ``base``, and what the two kinds of it do not share."""
-    return Baseline(family=base.name, is_wrapped=True, lr=base.space["lr"].default, **facts)
+    return Baseline(family=base.name, is_wrapped=True, lr=float(base.space["lr"].default), **facts)
 
 
-def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, object]:
+def _options(given: set[str], values: Values, num_steps: int) -> Values:
     """Arguments of DCAO for the settings that are ``given``, so that its own defaults decide wherever none is."""
-    options: dict[str, object] = {}
+    options: Values = {}
     if values["every"]:
         options["every"] = values["every"]
     if given <= set(PROBING):
@@ -125,12 +126,12 @@ def _options(given: set[str], values: Settings, num_steps: int) -> dict[str, obj
     return {**options, "policy": make_policy(values, num_steps)}
 
 
-def _refuse_idle_rules(values: Settings) -> None:
+def _refuse_idle_rules(values: Values) -> None:
     """A rule multiplies: from 0 it leads nowhere."""
     for rule, names in {"momentum": ("momentum", "beta1"), "weight_decay": ("weight_decay",)}.items():
         if rule in moved(values["rules"]) and not any(values.get(name) for name in names):
             raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
 
 
-def _only(values: Settings, names: Settings) -> dict[str, Setting]:
+def _only(values: Values, names: Iterable[str]) -> Values:
     return {name: values[name] for name in names}

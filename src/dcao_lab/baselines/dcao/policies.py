@@ -6,10 +6,10 @@ from functools import partial
 import dcao
 from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, PROPOSAL, moved
 from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
-from dcao_lab.baselines.settings import Settings
+from dcao_lab.baselines.settings import Values
 
 
-def make_policy(values: Settings, num_steps: int) -> dcao.Policy:
+def make_policy(values: Values, num_steps: int) -> dcao.Policy:
     """The rules that ``values`` name; what no rule is named for stays.
 
     The rule of the lr comes last: the median that the others are fed with is of s per unit of the lr that s was
@@ -31,13 +31,13 @@ def make_policy(values: Settings, num_steps: int) -> dcao.Policy:
     return policies[0] if len(policies) == 1 else dcao.policies.Compose(*policies)
 
 
-def _ceiling(values: Settings, num_steps: int) -> dcao.Policy:
+def _ceiling(values: Values, num_steps: int) -> dcao.Policy:
     arguments = {name: values[name] for name in CEILING_DEFAULTS}
     first = values["first_relative_step"] or None  # 0 stands for the lr that is given
     return dcao.policies.Ceiling(total_steps=num_steps, **{**arguments, "first_relative_step": first})
 
 
-def _proposal(values: Settings, num_steps: int) -> dcao.Policy:
+def _proposal(values: Values, num_steps: int) -> dcao.Policy:
     make: Callable[[float], dcao.Policy] = partial(
         dcao.policies.LearningRate, gamma_down=values["gamma_down"], gamma_up=values["gamma_up"]
     )

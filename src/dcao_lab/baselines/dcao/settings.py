@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 
 import dcao
-from dcao_lab.baselines.settings import Settings
+from dcao_lab.baselines.settings import Settings, Values
 from dcao_lab.baselines.torch_bases import TOP_K
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError, look_up
@@ -19,7 +19,7 @@ NO_AVERAGE = 0.0
 GIVEN = "given"  # ``first_relative_step`` of an arm that starts from the lr it is given
 
 
-def library_defaults(function: Callable[..., object], *names: str) -> dict[str, Setting]:
+def library_defaults(function: Callable[..., object], *names: str) -> Values:
     """The defaults that ``function`` has for its arguments ``names``.
 
     Example:

@@ -137,7 +137,8 @@ def _proposals() -> tuple[Arm, ...]:
 
 def _literals(size: str) -> tuple[Arm, ...]:
     """The proposal to the letter: its k, and its T at k = 10."""
-    varied = [*({"k": k} for k in (5, 10, 20)), *({"k": 10, "every": every} for every in LITERAL_PERIODS[size])]
+    varied: list[dict[str, Setting]] = [{"k": k} for k in (5, 10, 20)]
+    varied += [{"k": 10, "every": every} for every in LITERAL_PERIODS[size]]
     return tuple(arm("dcao-literal:adamw", settings, reference="adamw", group="literal") for settings in varied)
 
 

@@ -1,5 +1,7 @@
 """What measuring costs: time, gradient evaluations and memory against the bare optimizer, over the same steps."""
 
+from functools import partial
+
 from dcao_lab.study.config import Arm, StudyConfig
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, tasks
 
@@ -46,13 +48,13 @@ def overhead(size: str) -> StudyConfig:
 
 
 def _dcao_arms() -> tuple[Arm, ...]:
-    on_adamw = {"reference": "adamw", "group": "DCAO(AdamW)"}
+    on_adamw = partial(arm, reference="adamw", group="DCAO(AdamW)")
     return (
         arm("adamw", group="bare"),
-        arm("dcao:adamw", **on_adamw),
-        *(arm("dcao:adamw", {"every": every}, **on_adamw) for every in (1, 50, 100)),
-        *(arm("dcao:adamw", {"measure": name}, **on_adamw) for name in ("batch", "preconditioned", "hessian")),
-        *(arm("dcao-literal:adamw", {"k": 10, "every": every}, **on_adamw) for every in (50, 100)),
+        on_adamw("dcao:adamw"),
+        *(on_adamw("dcao:adamw", {"every": every}) for every in (1, 50, 100)),
+        *(on_adamw("dcao:adamw", {"measure": name}) for name in ("batch", "preconditioned", "hessian")),
+        *(on_adamw("dcao-literal:adamw", {"k": 10, "every": every}) for every in (50, 100)),
         arm("sgd", group="bare"),
         arm("dcao:sgd", reference="sgd", group="DCAO(SGD)"),
         arm("dcao-literal:sgd", {"k": 10}, reference="sgd", group="DCAO(SGD)"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dcao_lab.baselines import get_baseline
-from dcao_lab.config import Setting
+from dcao_lab.config import Setting, sorted_settings
 from dcao_lab.errors import look_up
 from dcao_lab.study.config import Arm, Axis, Task, Variation
 from dcao_lab.workloads import get_workload
@@ -80,7 +80,7 @@ def arm(
         >>> arm("dcao:adamw", {"target": 1.0}, schedule="cosine", reference="adamw").name
         'dcao:adamw[target=1]+cosine'
     """
-    settings = dict(settings or {})
+    settings = settings or {}
     schedule_words = "" if schedule == "constant" else schedule
     words = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()]
     words += [] if lr is None else [f"lr={lr:g}"]
@@ -89,7 +89,7 @@ def arm(
         title=", ".join([get_baseline(optimizer).title, *words]) + (schedule_words and f" + {schedule_words}"),
         optimizer=optimizer,
         lr=lr,
-        settings=settings,
+        settings=sorted_settings(settings),
         schedule=schedule,
         reference=reference,
         group=group,

@@ -20,7 +20,7 @@ PTB = TextSource(
     parquet=_original("penn_treebank/{}/0000.parquet", validation="validation"),
     advice=(
         "put Mikolov's ptb.train.txt, ptb.valid.txt and ptb.test.txt (in simple-examples.tgz of his RNNLM page) into a "
-        "folder and name it with --data-dir, or start once without it where there is a network"
+        "folder and name it with --data-dir, or start once without it on a machine with a network"
     ),
 )
 
@@ -37,7 +37,7 @@ def _wikitext2(kind: str, ending: str) -> TextSource:
         parquet=_original(f"{kind}/{{}}-00000-of-00001.parquet", validation="validation"),
         advice=(
             f"put {kind}.zip or its files wiki.train.{ending}, wiki.valid.{ending} and wiki.test.{ending} into a "
-            "folder and name it with --data-dir, or start once without it where there is a network"
+            "folder and name it with --data-dir, or start once without it on a machine with a network"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Digits with a small ReLU convolution network."""
+"""Digits with a small convolutional network with ReLU."""
 
 from torch import nn
 
@@ -33,4 +33,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOAD = digits_workload(INFO, build)
+WORKLOADS = (digits_workload(INFO, build),)

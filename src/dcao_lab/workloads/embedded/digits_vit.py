@@ -1,6 +1,6 @@
 """Digits with a tiny Vision Transformer (Dosovitskiy et al. 2021) that has fused attention.
 
-As in "Better plain ViT baselines" (Beyer et al. 2022), the classifier reads the mean over patches, not a class token.
+As in "Better plain ViT baselines" (Beyer et al. 2022), the classifier gets the mean over patches and not a class token.
 """
 
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ INFO = WorkloadInfo(
 
 
 class ViT(nn.Module):
-    """Pre-norm encoder with learned positions: 26 474 parameters."""
+    """Pre-norm Transformer encoder with learned positions: 26 474 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,8 @@ class ViT(nn.Module):
         """Logits (batch, 10) of images (batch, 1, 8, 8)."""
         pixels = F.unfold(images, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)  # (batch, patches, pixels of each)
         hidden = self.patches(pixels) + self.positions.weight
-        return self.head(self.norm(self.blocks(hidden)).mean(dim=1))
+        logits: Tensor = self.head(self.norm(self.blocks(hidden)).mean(dim=1))
+        return logits
 
 
-WORKLOAD = digits_workload(INFO, ViT)
+WORKLOADS = (digits_workload(INFO, ViT),)

@@ -35,4 +35,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOAD = mnist1d_workload(INFO, build)
+WORKLOADS = (mnist1d_workload(INFO, build),)

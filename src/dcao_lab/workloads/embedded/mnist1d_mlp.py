@@ -33,7 +33,8 @@ class MLP(nn.Module):
     def forward(self, signals: Tensor) -> Tensor:
         """Logits (batch, 10) of signals (batch, 1, 40)."""
         hidden = self.first(signals.flatten(1)).relu()
-        return self.head(hidden + self.second(hidden).relu())
+        logits: Tensor = self.head(hidden + self.second(hidden).relu())
+        return logits
 
 
-WORKLOAD = mnist1d_workload(INFO, MLP)
+WORKLOADS = (mnist1d_workload(INFO, MLP),)

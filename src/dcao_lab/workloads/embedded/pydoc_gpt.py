@@ -21,7 +21,7 @@ INFO = WorkloadInfo(
 
 
 class GPT(nn.Module):
-    """Pre-norm decoder with learned positions: 34 688 parameters."""
+    """Pre-norm Transformer decoder with learned positions: 34 688 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,8 @@ class GPT(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next character."""
         hidden = self.tokens(codes) + self.positions.weight[: codes.shape[1]]
-        return self.head(self.norm(self.blocks(hidden)))
+        logits: Tensor = self.head(self.norm(self.blocks(hidden)))
+        return logits
 
 
-WORKLOAD = PydocWorkload(INFO, GPT)
+WORKLOADS = (PydocWorkload(INFO, GPT),)

@@ -1,6 +1,7 @@
 """Python's documentation with a small LSTM: the two-layer language model of Zaremba et al. 2014, by character.
 
-Much narrower than theirs, without dropout (a few hundred steps do not overfit), and with a fresh state every window.
+It is much narrower than theirs, has no dropout (a few hundred steps do not overfit), and starts each window with a
+state of zeros.
 """
 
 from torch import Tensor, nn
@@ -36,7 +37,8 @@ class LSTMModel(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of the next character."""
         hidden, _ = self.lstm(self.tokens(codes))
-        return self.head(hidden)
+        logits: Tensor = self.head(hidden)
+        return logits
 
 
-WORKLOAD = PydocWorkload(INFO, LSTMModel)
+WORKLOADS = (PydocWorkload(INFO, LSTMModel),)

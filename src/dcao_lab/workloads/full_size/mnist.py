@@ -1,6 +1,13 @@
-"""MNIST (LeCun et al. 1998): 70 000 handwritten digits of 28 by 28 pixels, 10 000 of them to test with."""
+"""MNIST (LeCun et al. 1998), 70 000 handwritten digits of 28 by 28 pixels, with two networks: two workloads.
 
-from collections.abc import Callable
+LeNet-300-100 (LeCun et al. 1998) is trained as Frankle and Carbin 2019 do ("The Lottery Ticket Hypothesis", figure 2):
+batches of 60, 50 000 iterations, Adam at 1.2e-3, and 5000 training images held out; about 98 % of the test images are
+right. Here pixels are also standardised, as in the other workloads.
+
+The convolutional network is that of PyTorch's own example (github.com/pytorch/examples, ``mnist/main.py``), with its
+batches of 64, 14 epochs and dropout. The example gets about 99.2 % of the test images right after training on all
+60 000.
+"""
 
 from torch import nn
 
@@ -9,7 +16,9 @@ from dcao_lab.workloads.data.image_files import read_mnist
 from dcao_lab.workloads.data.images import VisionSource
 from dcao_lab.workloads.vision import VisionWorkload
 
-NUM_TRAIN = 55_000  # 5000 of the 60 000 validate
+NUM_TRAIN = 55_000  # 5000 of the 60 000 are used for validation; the test images are 10 000 others
+MLP_BATCH = 60
+CNN_BATCH = 64
 SOURCE = VisionSource(
     title="MNIST",
     folder="mnist",
@@ -22,7 +31,59 @@ SOURCE = VisionSource(
     original="the idx files (train-images-idx3-ubyte.gz and the other three, packed or not)",
 )
 
+MLP_INFO = WorkloadInfo(
+    name="mnist_mlp",
+    title="MNIST MLP",
+    summary=f"MNIST, ReLU network with hidden layers of 300 and 100, batch {MLP_BATCH}",
+    metric="accuracy",
+    higher_is_better=True,
+    target=0.975,
+    batch_size=MLP_BATCH,
+    num_steps=50_000,
+    eval_every=1000,
+    step_cost=2.0,
+    needs="MNIST",
+)
+CNN_INFO = WorkloadInfo(
+    name="mnist_cnn",
+    title="MNIST CNN",
+    summary=f"MNIST, ReLU convolutions with 32 and 64 channels, dropout, batch {CNN_BATCH}",
+    metric="accuracy",
+    higher_is_better=True,
+    target=0.985,
+    batch_size=CNN_BATCH,
+    num_steps=14 * (NUM_TRAIN // CNN_BATCH),
+    eval_every=NUM_TRAIN // CNN_BATCH,
+    step_cost=100.0,
+    needs="MNIST",
+)
 
-def mnist_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> VisionWorkload:
-    """Classification of MNIST by the network that ``build`` makes, without augmentation, as is usual."""
-    return VisionWorkload(info=info, source=SOURCE, build=build, mean=(0.1307,), std=(0.3081,), is_augmented=False)
+
+def build_mlp() -> nn.Module:
+    """784 pixels, ReLU layers of 300 and 100, ten classes: 266 610 parameters."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+    )
+
+
+def build_cnn() -> nn.Module:
+    """Two 3 by 3 convolutions and a pooling, which leave 12 by 12 pixels, and two layers: 1 199 882 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+    )
+
+
+WORKLOADS = tuple(
+    VisionWorkload(info=info, source=SOURCE, build=build, mean=(0.1307,), std=(0.3081,), is_augmented=False)
+    for info, build in ((MLP_INFO, build_mlp), (CNN_INFO, build_cnn))
+)
