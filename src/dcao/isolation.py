@@ -122,14 +122,14 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
-def living(kind: type[T]) -> list[T]:
+def live_instances(kind: type[T]) -> list[T]:
     """Every live instance of ``kind``, found among the objects of the garbage collector.
 
     The check uses ``type()`` and not ``isinstance()``, which may run code of proxies such as mocks and lazy modules.
 
     Example:
         >>> layer = nn.Linear(2, 2)
-        >>> any(each is layer for each in living(nn.Linear))
+        >>> any(each is layer for each in live_instances(nn.Linear))
         True
     """
     is_kind = _SubclassCache(kind)
@@ -159,7 +159,7 @@ def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
         ['BatchNorm1d', 'Linear', 'Sequential']
     """
     wanted = {id(p) for p in params}
-    alive = [module for module in living(nn.Module) if "_modules" in module.__dict__]
+    alive = [module for module in live_instances(nn.Module) if "_modules" in module.__dict__]
     parents: dict[int, list[nn.Module]] = {}
     for module in alive:
         for child in module._modules.values():

@@ -11,8 +11,8 @@ from torch import Tensor
 from dcao.updates.dynamics import StepDynamics
 
 Group = Mapping[str, Any]
-State = Mapping[str, Any]  # of one parameter; empty before its first step
-MutableState = MutableMapping[str, Any]
+ParamState = Mapping[str, Any]  # of one parameter; empty before its first step
+MutableParamState = MutableMapping[str, Any]
 
 
 class NoPreconditionerYet(ValueError):
@@ -20,7 +20,7 @@ class NoPreconditionerYet(ValueError):
 
 
 # A function and not a lambda, because a record is pickled with the optimizer that it describes.
-def _no_correction(group: Group, state: State, coming: bool) -> float:
+def _no_correction(group: Group, state: ParamState, coming: bool) -> float:
     return 1.0
 
 
@@ -45,13 +45,13 @@ class OptimizerModel:
             caller changes lr. None without momentum.
     """
 
-    dynamics: Callable[[Group, State], StepDynamics]
-    denominator: Callable[[Group, State, Tensor | None], Tensor | None]
-    first_moment_correction: Callable[[Group, State, bool], float] = _no_correction
+    dynamics: Callable[[Group, ParamState], StepDynamics]
+    denominator: Callable[[Group, ParamState, Tensor | None], Tensor | None]
+    first_moment_correction: Callable[[Group, ParamState, bool], float] = _no_correction
     momentum_key: Literal["momentum", "betas"] | None = None
-    rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
+    rescale_momentum: Callable[[Group, MutableParamState, float, float], None] | None = None
 
-    def preconditioner(self, group: Group, state: State, grad: Tensor | None = None) -> Tensor | None:
+    def preconditioner(self, group: Group, state: ParamState, grad: Tensor | None = None) -> Tensor | None:
         """P with its first-moment correction, elementwise; None stands for the identity.
 
         Example:

@@ -10,7 +10,7 @@ from torch import Tensor
 from dcao.operators import LossFn
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, hessian_product
 
-Draw = Callable[[Tensor, torch.Generator], Tensor]
+DrawVector = Callable[[Tensor, torch.Generator], Tensor]
 Average = Callable[[Tensor], Tensor]
 
 
@@ -67,7 +67,9 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
         probe_cost: Gradient evaluations spent beyond one a step.
     """
 
-    def __init__(self, inner: TakesHessian, *, draw: Draw, every: int, seed: int, average: Average = as_it_is) -> None:
+    def __init__(
+        self, inner: TakesHessian, *, draw: DrawVector, every: int, seed: int, average: Average = as_it_is
+    ) -> None:
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups, self.state = inner.param_groups, inner.state

@@ -11,7 +11,7 @@ from dcao_lab.baselines.space import SearchSpace
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-Make = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
+MakeOptimizer = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Recipe:
 
     name: str
     title: str
-    make: Make
+    make: MakeOptimizer
     space: SearchSpace
     source: str
     defaults: Settings = field(default_factory=dict)

@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 
 from dcao_lab.baselines.base import BuildRequest
-from dcao_lab.baselines.recipe import Make, Recipe
+from dcao_lab.baselines.recipe import MakeOptimizer, Recipe
 from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.baselines.torch_bases import with_betas
@@ -30,7 +30,7 @@ def pytorch_optimizer() -> ModuleType:
     return pytorch_optimizer
 
 
-def _of(name: str) -> Make:
+def _of(name: str) -> MakeOptimizer:
     """A function that builds the package's class ``name``; all settings are arguments of that class."""
 
     def make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:

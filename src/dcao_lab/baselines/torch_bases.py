@@ -16,7 +16,7 @@ from dcao_lab.workloads import Problem
 TOP_K = 5  # number of Ritz values in the spectra of a watched run
 WATCH_EVERY = 10  # steps between probes of a bare optimizer; DCAO itself probes more often at first, and less later
 
-Make = Callable[[Iterable[nn.Parameter], float, Values], torch.optim.Optimizer]
+MakeBase = Callable[[Iterable[nn.Parameter], float, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class TorchBase:
 
     name: str
     title: str
-    make: Make
+    make: MakeBase
     defaults: Settings
     space: SearchSpace
     source: str

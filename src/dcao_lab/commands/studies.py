@@ -11,7 +11,7 @@ from rich.table import Table
 from dcao_lab.commands.terminal import DEFAULT_JOBS, clear_errors, open_console
 from dcao_lab.errors import LabError, look_up
 from dcao_lab.execution.executors import Executor, LocalExecutor
-from dcao_lab.runs.runner import Place
+from dcao_lab.runs.runner import RunPlace
 from dcao_lab.study import export
 from dcao_lab.study.conduct import EVERYTHING, Selection, conduct, failures, load_study
 from dcao_lab.study.config import StudyConfig
@@ -54,7 +54,7 @@ def study(
         if dry_run:
             _show_amount(config, selection, jobs, console)
             return
-        place = Place(data_dir=data_dir, device=device)
+        place = RunPlace(data_dir=data_dir, device=device)
         workers = _executor(ExecutorOptions(name=executor, address=address, gpus_per_run=gpus_per_run), jobs, place)
         folder = StudyFolder.of(config, out)
         result = conduct(config, folder, workers, console, selection)
@@ -113,7 +113,7 @@ class ExecutorOptions:
     gpus_per_run: float
 
 
-def _executor(options: ExecutorOptions, jobs: int, place: Place) -> Executor:
+def _executor(options: ExecutorOptions, jobs: int, place: RunPlace) -> Executor:
     def local() -> Executor:
         if options.address is not None or options.gpus_per_run:
             raise LabError("--address and --gpus-per-run are for --executor ray; add it, or leave them out")
