@@ -26,7 +26,7 @@ def pytorch_optimizer() -> ModuleType:
     try:
         import pytorch_optimizer
     except ImportError as error:
-        raise LabError("this optimizer needs the package pytorch-optimizer; pip install 'dcao[lab]'") from error
+        raise LabError("this optimizer needs the package pytorch-optimizer; pip install '.[lab]' in a clone") from error
     return pytorch_optimizer
 
 

@@ -156,7 +156,7 @@ def _import_ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise LabError("runs on a cluster need Ray: pip install 'dcao[cluster]'") from None
+        raise LabError("runs on a cluster need Ray: pip install '.[cluster]' in a clone") from None
     return ray
 
 

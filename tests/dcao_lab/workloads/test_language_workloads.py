@@ -155,13 +155,15 @@ def test_without_a_network_the_hub_is_asked_once_and_the_answer_is_a_sentence(mo
 @pytest.mark.parametrize("module", ["tokenizers", "transformers"])
 def test_gpt2_without_the_extra_says_how_to_install_it(module, data_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)  # what Python does with it is what a missing module does
-    with pytest.raises(LabError, match=rf"needs {module}, which is not installed; pip install 'dcao\[data\]'"):
+    with pytest.raises(LabError, match=rf"needs {module}, which is not installed; pip install '.\[data\]' in a clone"):
         WORKLOADS["wikitext2_gpt2"].start(StartRequest(seed=0, data_dir=data_dir))
 
 
 def test_the_hub_without_the_extra_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(LabError, match=r"Penn Treebank from the hub needs huggingface_hub.*dcao\[data\]"):
+    with pytest.raises(
+        LabError, match=r"Penn Treebank from the hub needs huggingface_hub.*pip install .\.\[data\]. in a clone"
+    ):
         read_lines(PTB, "train", None)
 
 

@@ -286,7 +286,7 @@ def test_arrays_that_python_3_pickled_are_read_too():
 
 def test_a_package_that_is_not_installed_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    expected = r"^ResNet needs transformers, which is not installed; pip install 'dcao\[data\]'$"
+    expected = r"^ResNet needs transformers, which is not installed; pip install '.\[data\]' in a clone$"
     with pytest.raises(LabError, match=expected):
         cifar.WORKLOADS[0].build()
 

@@ -28,12 +28,12 @@ def extra(module: str, what: str) -> ModuleType:
         >>> extra("no_such_module", "GPT-2")
         Traceback (most recent call last):
         ...
-        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install 'dcao[data]'
+        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install '.[data]' in a clone
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise LabError(f"{what} needs {module}, which is not installed; pip install 'dcao[data]'") from error
+        raise LabError(f"{what} needs {module}, which is not installed; pip install '.[data]' in a clone") from error
 
 
 def find_folder(title: str, name: str, data_dir: Path) -> Path:
