@@ -42,37 +42,20 @@ class TextSource:
     """Where a corpus is found.
 
     Attributes:
-        title: What messages call it.
         needs: The files, in words.
         folders: Subfolders of the data folder that may hold it; the data folder itself is looked at last.
         files: Its original text file for each split.
         archive: Its original zip file, which has these files inside; None: there is none.
-        repository: Data set on the hub.
-        revision: Branch of that which has Parquet files.
-        parquet: File of it for each split.
-        advice: How a person gets the files.
+        hub: Its data set on the hub, at the branch that has Parquet files.
+        parquet: File of that for each split.
     """
 
-    title: str
     needs: str
     folders: tuple[str, ...]
     files: dict[SplitName, str]
     archive: str | None
-    repository: str
-    revision: str
+    hub: HubFiles
     parquet: dict[SplitName, str]
-    advice: str
-
-    @property
-    def hub(self) -> HubFiles:
-        """Its data set on the hub."""
-        return HubFiles(
-            title=self.title,
-            repository=self.repository,
-            kind="dataset",
-            revision=self.revision,
-            advice=self.advice,
-        )
 
 
 def read_lines(source: TextSource, split: SplitName, data_dir: Path | None) -> list[str]:
@@ -126,8 +109,8 @@ def hub_file(files: HubFiles, name: str) -> Path:
 def _missing(source: TextSource, split: SplitName, data_dir: Path) -> LabError:
     names = [source.files[split], *([source.archive] if source.archive else []), f"{split}*.parquet"]
     return LabError(
-        f"{source.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
-        f"{', '.join(source.folders)}; {source.advice}"
+        f"{source.hub.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
+        f"{', '.join(source.folders)}; {source.hub.advice}"
     )
 
 
