@@ -9,7 +9,7 @@ CROSS_STAMP := $(VENV)/.installed-cross
 # One BLAS/OMP thread a process keeps two cores busy without oversubscription (tests run in two workers).
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup demo studies test test-slow lint format types check bench clean
+.PHONY: help setup browser demo studies test test-slow lint format types check bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,7 +28,7 @@ $(CROSS_STAMP): $(STAMP) requirements-cross.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,tensorboard,test,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cross.txt
 	@# The tests skip what is not installed; here everything has to be.
-	$(BIN)/python -W ignore -c 'import curvlinops, hessian_eigenthings, playwright, pyhessian, tensorboard'
+	$(BIN)/python -W ignore -c 'import build, curvlinops, hessian_eigenthings, playwright, pyhessian, tensorboard, twine'
 	@touch $@
 
 demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
@@ -37,7 +37,10 @@ demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
 studies: $(CROSS_STAMP)  ## All seven studies at their embedded size (hours; stop and start again at will)
 	for name in robustness transfer ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
 
-test: $(CROSS_STAMP)  ## Lint, types and the whole test suite
+browser: $(CROSS_STAMP)  ## Chromium for the browser tests, where apt and root are there
+	@$(BIN)/python tests/helpers/browser.py
+
+test: $(CROSS_STAMP) browser  ## Lint, types and the whole test suite
 	$(MAKE) --no-print-directory lint types
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
 
@@ -57,7 +60,8 @@ types: $(CROSS_STAMP)  ## mypy --strict on the library and the lab
 
 check: test  ## The same as `make test`
 
-bench: $(CROSS_STAMP)  ## Benchmarks of probes, memory and the lab itself (writes benchmarks/results)
+bench: $(CROSS_STAMP)  ## Benchmarks of a step's way, probes, memory and the lab (writes benchmarks/results)
+	$(BIN)/python benchmarks/step_trace.py
 	$(BIN)/python benchmarks/probe_cost.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/lab_overhead.py

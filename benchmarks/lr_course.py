@@ -18,7 +18,7 @@ from dcao_lab.workloads import WORKLOADS, StartRequest
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "lr-course.png"
 RUNS = (("pydoc_gpt", "AdamW", 375), ("digits_cnn", "SGD", 375))
 GIVEN = {1e-7: ("#9ec5ea", 6.0), 1e-3: ("#e8a33d", 3.0), 10.0: ("#1d5e36", 1.0)}  # the lines lie on one another
-LIMITS = dcao.policies.ceiling()  # the default policy
+LIMITS = dcao.policies.Ceiling()  # the default policy
 
 
 def course(workload: str, optimizer: str, lr: float, num_steps: int) -> tuple[list[float], list[dcao.StepRecord]]:

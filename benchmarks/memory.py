@@ -62,7 +62,7 @@ class AliveBytes(TorchDispatchMode):
         self.now -= self._seen.pop(key, 0)
 
 
-class Diagonal:
+class Diagonal(LinearOperator):
     """A synthetic operator: its product allocates the result and nothing else."""
 
     def __init__(self, size: int) -> None:

@@ -34,7 +34,7 @@ def measure_row(workload: Workload, measure: str, scale: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model = workload.model()
     loss = CountedLoss(model, large_batches(workload, scale))
-    optimizer = DCAO(workload.optimizer(list(model.parameters())), measure=measure, policy=policies.fixed(), every=2)
+    optimizer = DCAO(workload.optimizer(list(model.parameters())), measure=measure, policy=policies.Fixed(), every=2)
     gradient, with_probe, without = [], [], []
     for index in range(WARMUP + REPEATS):
         loss.next_batch()

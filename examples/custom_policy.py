@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from dcao import DCAO, Decision, Hyperparameters, MemoryRecorder, Observation, replay
+from dcao import DCAO, Decision, Hyperparameters, MemoryRecorder, Observation, Policy, replay
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hysteresis:
+class Hysteresis(Policy):
     """Pure: the same observation and state give the same decision, so a log replays."""
 
     edge: float = 2.0

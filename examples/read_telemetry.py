@@ -19,7 +19,7 @@ def main() -> None:
         for _ in range(200):
             optimizer.minimize(lambda: F.cross_entropy(model(inputs), labels))
         records = read_jsonl(log)
-        careful = replay(log, policies.learning_rate(target=0.5))
+        careful = replay(log, policies.LearningRate(target=0.5))
     for record, other in list(zip(records, careful, strict=True))[-5:]:
         print(f"step {record.step}: {record.decision.reason}  |  at target 0.5: lr {other.hyperparameters.lr:.3g}")
 

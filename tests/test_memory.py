@@ -53,13 +53,13 @@ def test_a_load_probe_holds_six_vectors_the_one_kept_from_the_step_before_includ
     model = torch.nn.Sequential(*[torch.nn.Linear(150, 150, bias=False) for _ in range(8)])
     inputs = torch.randn(2, 150)
     size = sum(p.numel() for p in model.parameters())
-    optimizer = DCAO(getattr(torch.optim, name)(model.parameters(), lr=1e-3), policy=policies.fixed(), every=2)
+    optimizer = DCAO(getattr(torch.optim, name)(model.parameters(), lr=1e-3), policy=policies.Fixed(), every=2)
     for _ in range(4):
         optimizer.minimize(lambda: model(inputs).square().mean())
     assert optimizer.loop.probe.memory.past_gradient.numel() == size  # the sixth
-    probe = optimizer.loop.probe_if_due
+    probe = optimizer.loop.before_step
     peaks = []
-    optimizer.loop.probe_if_due = lambda *args: peaks.append(memory.peak_vectors(lambda: probe(*args), size))
+    optimizer.loop.before_step = lambda *args: peaks.append(memory.peak_vectors(lambda: probe(*args), size))
     optimizer.minimize(lambda: model(inputs).square().mean())
     assert optimizer.last_estimate.step == 4
     assert peaks[0] < 5.1  # activations of two rows, and scalars

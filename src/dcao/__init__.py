@@ -6,10 +6,14 @@ nothing else is.
 
 from dcao import operators, policies, schedules
 from dcao.averaging import polynomial_average
+from dcao.guard import Guard
+from dcao.literal import literal
 from dcao.optimizer import DCAO
 from dcao.policies import Decision, Hyperparameters, Observation, Policy
-from dcao.probing.estimate import CurvatureEstimate, effective_rank
+from dcao.probing.estimate import CurvatureEstimate, Measure, effective_rank
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.settings import ProbeSettings
+from dcao.replay import read_jsonl, replay
 from dcao.spectra.density import SpectralDensity, spectral_density
 from dcao.spectra.hessian import HessianSpectrum, hessian_spectrum, sharpness
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
@@ -20,8 +24,6 @@ from dcao.telemetry import (
     Recorder,
     StepRecord,
     TensorBoardRecorder,
-    read_jsonl,
-    replay,
 )
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, register_optimizer
@@ -33,16 +35,19 @@ __all__ = [
     "DCAO",
     "CurvatureEstimate",
     "Decision",
+    "Guard",
     "HessianSpectrum",
     "Hyperparameters",
     "JsonlRecorder",
     "LanczosResult",
     "LanczosStatus",
+    "Measure",
     "MemoryRecorder",
     "Observation",
     "OptimizerModel",
     "Policy",
     "ProbeLoader",
+    "ProbeSettings",
     "Recorder",
     "SpectralDensity",
     "StepDynamics",
@@ -53,6 +58,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_trace",
     "lanczos",
+    "literal",
     "operators",
     "policies",
     "polynomial_average",

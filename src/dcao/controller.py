@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dcao.isolation import living
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State, between
+from dcao.isolation import live_instances
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+from dcao.policies.fixed import Fixed
 from dcao.updates.registry import OptimizerModel
 
 Group = dict[str, Any]
@@ -26,28 +27,17 @@ class Controller:
 
     What trains is ``nominal lr * scale``. As long as nobody else writes an lr, it stands in the param groups itself.
     From the moment a scheduler (or a person) is seen to write one, the param groups hold the nominal lr, which stays
-    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1 (a governor),
-    because a controller that chases a target would undo a decay.
+    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1, unless the
+    policy is no governor: a controller that chases a target would undo a decay.
 
     Args:
         policy: Decides.
         optimizer: The base optimizer; its groups are written.
-        model: What is known of its class; None where nothing is, and then momentum is not written.
-        governor: False lets the scale exceed 1 under a scheduler too.
-        compensate: False changes momentum alone, and lets the step jump with it.
+        record: What is known of its class; None if nothing is, and then momentum is not written.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        optimizer: Optimizer,
-        model: OptimizerModel | None,
-        *,
-        governor: bool = True,
-        compensate: bool = True,
-    ) -> None:
-        self.policy, self.optimizer, self.model = policy, optimizer, model
-        self.governor, self.compensate = governor, compensate
+    def __init__(self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None) -> None:
+        self.policy, self.optimizer, self.record = policy, optimizer, record
         self.scale = 1.0
         self.governed = False
         self.looked = False  # for a scheduler that leaves no mark, before the first write
@@ -57,6 +47,11 @@ class Controller:
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
         self.note_groups()
         policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
+
+    @property
+    def adapts(self) -> bool:
+        """Whether anything is ever written: False under :class:`dcao.policies.Fixed`."""
+        return not isinstance(self.policy, Fixed)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -106,10 +101,10 @@ class Controller:
 
     def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""
-        if self.policy_state is None or not hasattr(self.policy, "between"):
+        if self.policy_state is None:
             return
         now = self.hyperparameters()
-        wanted = between(self.policy, step, now, self.policy_state)
+        wanted = self.policy.between(step, now, self.policy_state)
         if wanted.lr != now.lr:
             self.scale_lr(wanted.lr, now.lr)
 
@@ -134,7 +129,7 @@ class Controller:
         """
         self._look_for_scheduler()
         scale = self.scale * (wanted / now)
-        self.scale = min(scale, 1.0) if self.governed and self.governor else scale
+        self.scale = min(scale, 1.0) if self.governed and self.policy.governor else scale
         if not self.governed:
             self._write_lrs([wanted if lr == now else lr * (wanted / now) for lr in self.written])
         return ["held at the scheduled lr: governor"] if self.scale < scale else []
@@ -208,30 +203,30 @@ class Controller:
         self.written = [_as_stored(group["lr"], lr) for group, lr in zip(self.optimizer.param_groups, lrs, strict=True)]
 
     def _momentum(self, group: Group) -> float | None:
-        if self.model is None or self.model.momentum_key is None:
+        if self.record is None or self.record.momentum_key is None:
             return None
-        value = group[self.model.momentum_key]
-        return float(value[0] if self.model.momentum_key == "betas" else value)
+        value = group[self.record.momentum_key]
+        return float(value[0] if self.record.momentum_key == "betas" else value)
 
     def _write_momentum(self, wanted: float, now: float | None) -> list[str]:
         """Change momentum in the groups that share the reference group's, without a jump in the step (design 6)."""
         if [self._momentum(group) for group in self.optimizer.param_groups] != self.momenta:
             return ["momentum held: somebody else sets it"]
-        assert self.model is not None
+        assert self.record is not None
         factors = [1.0] * len(self.momenta)
         for index, group in enumerate(self.optimizer.param_groups):
             if self.momenta[index] != now or now is None:
                 continue
-            if self.model.momentum_key == "betas":
+            if self.record.momentum_key == "betas":
                 group["betas"] = (wanted, *group["betas"][1:])
             else:
                 group["momentum"] = wanted
-                if self.compensate:
+                if self.policy.compensate:
                     factors[index] = (1.0 - wanted) / (1.0 - now)  # the buffer sums: hold lr / (1 - momentum)
-            if self.compensate and self.model.rescale_momentum is not None:
+            if self.policy.compensate and self.record.rescale_momentum is not None:
                 for p in group["params"]:
                     if self.optimizer.state.get(p):
-                        self.model.rescale_momentum(group, self.optimizer.state[p], now, wanted)
+                        self.record.rescale_momentum(group, self.optimizer.state[p], now, wanted)
         self.momenta = [self._momentum(group) for group in self.optimizer.param_groups]
         self.compensation = [c * f for c, f in zip(self.compensation, factors, strict=True)]
         if not self.governed:
@@ -255,7 +250,7 @@ def find_scheduler(optimizer: Optimizer) -> bool:
     ``ReduceLROnPlateau`` leaves no mark on the groups; its first cut would be of an lr of DCAO's.
     """
     groups = optimizer.param_groups
-    schedulers = living(LRScheduler)
+    schedulers = live_instances(LRScheduler)
     return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in schedulers)
 
 

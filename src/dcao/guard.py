@@ -12,31 +12,21 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_whole
-from dcao.probing.data_parallel import data_parallel_group
+from dcao.models import Model
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
-from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
 """lr factor that answers a skipped step: the usual answer of loss scalers to an overflow."""
 
-PATIENCE = 3
-"""Skipped steps in a row after which a run goes back to its snapshot, and no longer cuts the lr: one or two may be bad
-batches, and a run that gets nothing but nan is not saved by a smaller step. Without a snapshot the next outlier passes:
-it is the training that has changed."""
-
 BUFFERS_EVERY = 10
 """Steps between the copies of buffers (BatchNorm statistics) that mend them after a bad batch."""
-
-OUTLIER = 100.0
-"""A gradient so many times longer than the longest of the last :data:`MEMORY` is garbage. In 18 unharmed runs
-on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3."""
 
 SPREADS = 3.0
 """A loss above the first one, and above the highest of the last :data:`MEMORY` by so many times their spread, is
@@ -45,8 +35,39 @@ garbage or a blow-up."""
 MEMORY = 50
 """Steps whose losses and gradient norms are remembered; no judgement before a tenth of them are."""
 
-SNAPSHOT_EVERY = 25
-"""Steps between snapshots by default: what a blow-up costs at most, besides those it takes to notice it."""
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What the guard of :class:`dcao.DCAO` skips, and what a run can go back to. ``DCAO(base, guard=Guard(...))``.
+
+    Args:
+        snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
+            back after ``patience`` skipped steps in a row, with a smaller lr. Default 25: what a blow-up costs at most,
+            besides the steps that it takes to notice it. None: no copies.
+        outlier: A gradient so many times longer than the longest of the last 50 is garbage. Default 100: in 18
+            unharmed runs on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3.
+        patience: Skipped steps in a row after which a run goes back to its snapshot, and no longer cuts lr. Default 3:
+            one or two may be bad batches, and a run that gets nothing but nan is not saved by a smaller step. Without a
+            snapshot the next outlier passes: it is the training that has changed.
+
+    Raises:
+        TypeError, ValueError: On a wrong value, with the rule, the value and the fix.
+
+    Example:
+        >>> Guard(snapshot_every=None).patience
+        3
+    """
+
+    snapshot_every: int | None = 25
+    outlier: float = 100.0
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if self.snapshot_every is not None:
+            require_whole("snapshot_every", self.snapshot_every, "step")
+        require_whole("patience", self.patience, "skipped step")
+        if not 1.0 < self.outlier < math.inf:  # "not a < b" also catches nan
+            raise ValueError(f"outlier must be a finite factor above 1, got {self.outlier}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +79,17 @@ class Skip:
     went_back: bool = False
 
 
-class Guard:
+class StepGuard:
     """Checks each step's loss and gradients; remembers what a run can go back to.
 
     Args:
         optimizer: The base optimizer, live.
-        enabled: Whether steps are checked at all.
-        snapshot_every: Steps between snapshots; ``"auto"``: :data:`SNAPSHOT_EVERY` where the guard is on; None: none.
+        model: Its model, whose buffers a garbage batch may spoil.
+        settings: What is garbage, and how often a snapshot is taken; None: nothing is checked.
     """
 
-    def __init__(self, optimizer: Optimizer, *, enabled: bool, snapshot_every: int | Literal["auto"] | None) -> None:
-        if snapshot_every == "auto":
-            snapshot_every = SNAPSHOT_EVERY if enabled else None
-        if snapshot_every is not None:
-            require_whole("snapshot_every", snapshot_every, "step")
-        if snapshot_every is not None and not enabled:
-            raise ValueError("snapshot_every needs the guard, which notices that a run blew up; set guard=True")
-        self.optimizer, self.enabled, self.snapshot_every = optimizer, enabled, snapshot_every
+    def __init__(self, optimizer: Optimizer, model: Model, settings: Guard | None) -> None:
+        self.optimizer, self.model, self.settings = optimizer, model, settings
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -85,37 +100,39 @@ class Guard:
         self._first_loss: float | None = None
         self._losses: deque[float] = deque(maxlen=MEMORY)
         self._norms: deque[float] = deque(maxlen=MEMORY)
-        self._modules: Sequence[nn.Module] | None = None  # those that the good buffers are of
-        self._replica_of: Sequence[nn.Module] | None = None
-        self._replicated = False
+        self._modules: Sequence[nn.Module] | None = None  # the modules that the good buffers are of
         self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
 
-    def before_loss(self, modules: Sequence[nn.Module]) -> None:
+    def before_loss(self) -> None:
         """Copy the buffers of modules not seen before, which a first bad batch would spoil."""
-        if self.enabled and modules is not self._modules:
+        if self.settings is None:
+            return
+        modules, _ = self.model.look()
+        if modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(self, modules: Sequence[nn.Module], loss: Tensor | float | None, step: int) -> Skip | None:
+    def check(self, loss: Tensor | float | None, step: int) -> Skip | None:
         """None if the coming step may be taken."""
-        if not self.enabled:
+        if self.settings is None:
             return None
-        loss = None if self._is_replica(modules) else loss
-        value, norm = loss_and_norm(loss, [p.grad for p in params_of(self.optimizer) if p.grad is not None])
+        modules, ranks = self.model.look()
+        if ranks is not None:
+            # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
+            # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
+            loss = None
+        grads = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        value, norm = loss_and_norm(loss, grads)
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
-        trouble = self._outlier(value, norm) if is_finite else "loss or gradients are not finite"
+        trouble = self._outlier(value, norm, self.settings) if is_finite else "loss or gradients are not finite"
         if trouble is None:
             self._in_a_row = 0
-            self._remember(modules, step, value)
-            self._norms.append(norm)
-            if value is not None:
-                self._first_loss = value if self._first_loss is None else self._first_loss
-                self._losses.append(value)
+            self._remember(modules, step, value, norm, self.settings)
             return None
         self.num_skipped += 1
         self._in_a_row += 1
         mend(self._good_buffers)
-        return self._answer(trouble, is_finite=is_finite)
+        return self._answer(trouble, self.settings, is_finite=is_finite)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters; snapshots are not part of a checkpoint, which is one itself."""
@@ -139,38 +156,35 @@ class Guard:
 
     def __getstate__(self) -> dict[str, Any]:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
-        return {**self.__dict__, "_modules": None, "_replica_of": None, "_good_buffers": [], "_snapshot": None}
+        return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
 
-    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None) -> None:
+    def _remember(
+        self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float, settings: Guard
+    ) -> None:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
-        if self.snapshot_every is None:
-            return
-        due = self._snapshot is None or step - self._snapshot.step >= self.snapshot_every
-        # A loss above the median may be the first of a blow-up, which is not what to go back to.
-        if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
-            self._snapshot = Snapshot(self.optimizer, modules, step)
+        if settings.snapshot_every is not None:
+            due = self._snapshot is None or step - self._snapshot.step >= settings.snapshot_every
+            # A loss above the median may be the first of a blow-up, which is not what to go back to.
+            if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
+                self._snapshot = Snapshot(self.optimizer, modules, step)
+        self._norms.append(norm)
+        if loss is not None:
+            self._first_loss = loss if self._first_loss is None else self._first_loss
+            self._losses.append(loss)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
             mend(self._good_buffers)
         self._modules, self._good_buffers = modules, save_buffers(modules)
 
-    def _is_replica(self, modules: Sequence[nn.Module]) -> bool:
-        """Whether other ranks train the same model: their losses are their own, and all must judge alike by gradients.
-
-        A loss that is not finite on one rank has made the mean gradient so on all.
-        """
-        if self._replica_of is not modules:
-            self._replica_of, self._replicated = modules, data_parallel_group(modules) is not None
-        return self._replicated
-
-    def _outlier(self, loss: float | None, norm: float) -> str | None:
+    def _outlier(self, loss: float | None, norm: float, settings: Guard) -> str | None:
         """What sets a step apart from the last ones, in words."""
-        if len(self._norms) < MEMORY // 10 or self._in_a_row >= PATIENCE:  # then a step is taken again
+        if len(self._norms) < MEMORY // 10 or self._in_a_row >= settings.patience:  # then a step is taken again
             return None
-        if norm > OUTLIER * max(self._norms):
-            return f"gradient of length {norm:.3g}, over {OUTLIER:g} times the longest of the last {len(self._norms)}"
+        if norm > settings.outlier * max(self._norms):
+            times = f"{settings.outlier:g} times the longest of the last {len(self._norms)}"
+            return f"gradient of length {norm:.3g}, over {times}"
         if loss is not None and self._is_high(loss):
             return f"loss {loss:.3g}, far over the first one and the last {len(self._losses)}"
         return None
@@ -181,10 +195,10 @@ class Guard:
         highest = max(self._losses)
         return loss > max(self._first_loss, highest + SPREADS * (highest - min(self._losses)))
 
-    def _answer(self, trouble: str, *, is_finite: bool) -> Skip:
+    def _answer(self, trouble: str, settings: Guard, *, is_finite: bool) -> Skip:
         reason = f"guard: {trouble}; step skipped ({self._in_a_row} in a row)"
-        factor = SKIP_FACTOR if self._in_a_row <= PATIENCE and not is_finite else 1.0
-        if self._in_a_row != PATIENCE or self._snapshot is None:
+        factor = SKIP_FACTOR if self._in_a_row <= settings.patience and not is_finite else 1.0
+        if self._in_a_row != settings.patience or self._snapshot is None:
             return Skip(reason=reason, factor=factor)
         self._snapshot.restore()
         self.num_restored += 1

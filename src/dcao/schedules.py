@@ -2,109 +2,62 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dcao.checks import require_whole
 
-__all__ = ["Schedule", "every", "overhead", "thinning", "usual"]
-
-Schedule = Callable[[int, float], bool]
-"""``schedule(step, cost) -> bool``: is a probe due before optimizer step ``step`` (0 is the first)? ``cost`` is what
-probes will have cost in gradient evaluations once this one is done (it is taken to cost as much as the last one)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """When to probe.
-
-    Attributes:
-        schedule: When the measure that decides is due; None for never.
-        spectrum: When a Lanczos run that only informs is due; None for never.
-        settle: Probe before the first update until the lr rule no longer cuts, and in the beginning at every step
-            while it is at its clip.
-        demanded: Whether the caller asked for a schedule, so that a due probe with nothing to probe is an error.
-    """
-
-    schedule: Schedule | None
-    spectrum: Schedule | None
-    settle: bool
-    demanded: bool
-
-
-def every(interval: int) -> Schedule:
-    """Schedule that probes every ``interval`` optimizer steps, the first time before step 0.
-
-    Example:
-        >>> [step for step in range(10) if every(4)(step, 0.0)]
-        [0, 4, 8]
-    """
-    return Every(interval)
-
-
-def overhead(share: float) -> Schedule:
-    """Schedule that probes as often as at most ``share`` of all gradient evaluations allows.
-
-    A training step costs one evaluation. The probe before step 0 is due whatever it costs; the schedule then waits
-    until it is paid for.
-
-    Example:
-        >>> schedule, cost, steps = overhead(0.1), 0.0, []
-        >>> for step in range(40):
-        ...     if schedule(step, cost + 1.0):
-        ...         steps, cost = [*steps, step], cost + 1.0
-        >>> steps
-        [0, 18, 27, 36]
-    """
-    return Overhead(share)
-
-
-def thinning(*stages: tuple[int, int], then: int = 30) -> Schedule:
-    """Schedule that probes often at first and seldom later.
-
-    The default probes 12 times in the first 60 steps, in which lr rises, 34 times in 500 and 84 times in 2000: 8.7 % of
-    all evaluations in 200 steps, 6.4 % in 500 and 4.0 % in 2000.
-
-    Args:
-        stages: Pairs ``(until, interval)``: up to step ``until``, every ``interval`` steps. Default
-            ``(60, 5), (500, 20)``.
-        then: Interval afterwards.
-
-    Example:
-        >>> [step for step in range(140) if thinning()(step, 0.0)]
-        [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 80, 100, 120]
-    """
-    return Thinning(stages=stages or ((60, 5), (500, 20)), then=then)
-
+__all__ = ["Every", "Overhead", "Schedule", "Thinning", "usual"]
 
 SHORT_RUN = 165
-"""Steps from which on :func:`thinning` costs less than 10 % of all gradient evaluations, wherever the run ends."""
+"""Steps from which on :class:`Thinning` costs less than 10 % of all gradient evaluations, wherever the run ends."""
 
 
-def usual(total_steps: int | None = None) -> Schedule:
-    """Schedule that :class:`dcao.DCAO` probes by where none is given: at most 10 % of all gradient evaluations.
-
-    :func:`thinning`, which costs that or less in runs of ``SHORT_RUN`` steps and more; a run that is known to be
-    shorter is probed by :func:`overhead`, at steps 0, 18, 27, 36 and so on.
-
-    Args:
-        total_steps: Training steps of the run; None: not known.
+class Schedule(ABC):
+    """When a probe is due. A subclass has to write :meth:`__call__`.
 
     Example:
-        >>> usual(100)
-        Overhead(share=0.1)
+        >>> class PowersOfTwo(Schedule):
+        ...     def __call__(self, step: int, cost: float) -> bool:
+        ...         return step & (step - 1) == 0
+        >>> [step for step in range(40) if PowersOfTwo()(step, 0.0)]
+        [0, 1, 2, 4, 8, 16, 32]
     """
-    return overhead(0.1) if total_steps is not None and total_steps < SHORT_RUN else thinning()
+
+    @abstractmethod
+    def __call__(self, step: int, cost: float) -> bool:
+        """Whether a probe is due before optimizer step ``step``; 0 is the first.
+
+        Args:
+            step: Optimizer step that comes next.
+            cost: What probes will have cost, in gradient evaluations, once this one is done. It is taken to cost as
+                much as the last one.
+        """
+
+    @property
+    def grants_more(self) -> bool:
+        """Whether a policy that asks for a probe before its time gets it. Default: True."""
+        return True
+
+
+ScheduleLike = int | Schedule | Callable[[int, float], bool]
+"""Steps between probes, a schedule, or a function ``(step, cost) -> bool``."""
 
 
 @dataclass(frozen=True)
-class Every:
-    """See :func:`every`."""
+class Every(Schedule):
+    """Schedule that probes every ``interval`` optimizer steps, the first time before step 0.
+
+    Example:
+        >>> [step for step in range(10) if Every(4)(step, 0.0)]
+        [0, 4, 8]
+    """
 
     interval: int
 
     def __post_init__(self) -> None:
-        require_whole("every", self.interval, "step", fix="; to never adapt, use policy=policies.fixed()")
+        require_whole("every", self.interval, "step", fix="; to never adapt, use policy=policies.Fixed()")
 
     def __call__(self, step: int, cost: float) -> bool:
         """Whether ``step`` is a multiple of the interval."""
@@ -112,8 +65,20 @@ class Every:
 
 
 @dataclass(frozen=True)
-class Overhead:
-    """See :func:`overhead`."""
+class Overhead(Schedule):
+    """Schedule that probes as often as at most ``share`` of all gradient evaluations allows.
+
+    A training step costs one evaluation. The probe before step 0 is due whatever it costs; the schedule then waits
+    until it is paid for. A policy that asks for more probes does not get them.
+
+    Example:
+        >>> schedule, cost, steps = Overhead(0.1), 0.0, []
+        >>> for step in range(40):
+        ...     if schedule(step, cost + 1.0):
+        ...         steps, cost = [*steps, step], cost + 1.0
+        >>> steps
+        [0, 18, 27, 36]
+    """
 
     share: float
 
@@ -127,13 +92,30 @@ class Overhead:
         """Whether the share still holds after a probe now."""
         return step == 0 or cost <= self.share * (step + cost)
 
+    @property
+    def grants_more(self) -> bool:
+        """False: probes at every step would exceed the budget."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
-class Thinning:
-    """See :func:`thinning`."""
+class Thinning(Schedule):
+    """Schedule that probes often at first and seldom later.
 
-    stages: tuple[tuple[int, int], ...]
-    then: int
+    The default probes 12 times in the first 60 steps, in which lr rises, 34 times in 500 and 84 times in 2000: 8.7 % of
+    all evaluations in 200 steps, 6.4 % in 500 and 4.0 % in 2000.
+
+    Args:
+        stages: Pairs ``(until, interval)``: up to step ``until``, every ``interval`` steps.
+        then: Interval afterwards.
+
+    Example:
+        >>> [step for step in range(140) if Thinning()(step, 0.0)]
+        [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 80, 100, 120]
+    """
+
+    stages: tuple[tuple[int, int], ...] = ((60, 5), (500, 20))
+    then: int = 30
 
     def __post_init__(self) -> None:
         for until, interval in self.stages:
@@ -149,3 +131,44 @@ class Thinning:
                 return (step - begin) % interval == 0
             begin = until
         return (step - begin) % self.then == 0
+
+
+def usual(total_steps: int | None = None) -> Schedule:
+    """Schedule that :class:`dcao.DCAO` probes by where none is given: at most 10 % of all gradient evaluations.
+
+    :class:`Thinning`, which costs that or less in runs of 165 steps and more; a run that is known to be shorter is
+    probed by :class:`Overhead`, at steps 0, 18, 27, 36 and so on.
+
+    Args:
+        total_steps: Training steps of the run; None: not known.
+
+    Example:
+        >>> usual(100)
+        Overhead(share=0.1)
+    """
+    return Overhead(0.1) if total_steps is not None and total_steps < SHORT_RUN else Thinning()
+
+
+@dataclass(frozen=True)
+class _FromFunction(Schedule):
+    """A schedule from a plain function."""
+
+    function: Callable[[int, float], bool]
+
+    def __call__(self, step: int, cost: float) -> bool:
+        return self.function(step, cost)
+
+
+def as_schedule(every: ScheduleLike | None, default: Schedule | None) -> Schedule | None:
+    """A schedule, an interval or a function ``(step, cost) -> bool`` as a schedule; ``default`` for None.
+
+    Example:
+        >>> as_schedule(10, default=None)
+        Every(interval=10)
+    """
+    if every is None or isinstance(every, Schedule):
+        return default if every is None else every
+    if isinstance(every, type):
+        name = every.__name__
+        raise TypeError(f"every must be a number of steps or a schedule, got the class {name}; call it, as in {name}()")
+    return _FromFunction(every) if callable(every) else Every(every)

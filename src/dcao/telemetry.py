@@ -1,4 +1,4 @@
-"""What happened at each probe, where it is written, and the proof that a log explains itself: replay."""
+"""What happened at each probe, and where it is written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy
+from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.spectra.lanczos import LanczosStatus
 
@@ -67,14 +67,15 @@ class StepRecord:
         )
 
 
-class Recorder(Protocol):
-    """Anything that takes records as they come. It is called between steps and must not raise."""
+class Recorder(ABC):
+    """Takes records as they come. A subclass has to write :meth:`record`, which is called between steps."""
 
+    @abstractmethod
     def record(self, record: StepRecord) -> None:
         """Take one record."""
 
 
-class MemoryRecorder:
+class MemoryRecorder(Recorder):
     """Recorder that keeps every record in ``records``."""
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ class MemoryRecorder:
         self.records.append(record)
 
 
-class JsonlRecorder:
+class JsonlRecorder(Recorder):
     """Recorder that appends one JSON line a record to a file, so that a killed run keeps what it had.
 
     Args:
@@ -104,7 +105,7 @@ class JsonlRecorder:
             file.write(json.dumps(record.to_dict(), allow_nan=False) + "\n")
 
 
-class TensorBoardRecorder:
+class TensorBoardRecorder(Recorder):
     """Recorder that writes scalars for TensorBoard; needs the extra ``dcao[tensorboard]``.
 
     Args:
@@ -132,64 +133,6 @@ class TensorBoardRecorder:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["log_dir"])  # type: ignore[misc]
-
-
-def read_jsonl(path: str | os.PathLike[str]) -> list[StepRecord]:
-    """Records of a :class:`JsonlRecorder`; a last line cut short by a kill is left out.
-
-    Raises:
-        ValueError: A whole line is no record; the message says which.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "log.jsonl")
-        ...     here = Hyperparameters(lr=0.1)
-        ...     record = StepRecord(
-        ...         step=0, loss=math.nan, estimate=None, observation=None, before=here, after=here, cost=0.0,
-        ...         total_cost=0.0, seconds=0.0, decision=Decision(hyperparameters=here, reason="step skipped"),
-        ...     )
-        ...     JsonlRecorder(path).record(record)
-        ...     read_jsonl(path)[0].decision.reason
-        'step skipped'
-    """
-    text = Path(path).read_text(encoding="utf-8")
-    lines = text.splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(StepRecord.from_dict(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines) or text.endswith("\n"):
-                raise ValueError(f"{path}, line {number} is no record of DCAO: {error}") from error
-    return records
-
-
-def replay(log: Iterable[StepRecord] | str | os.PathLike[str], policy: Policy) -> list[Decision]:
-    """Decisions of ``policy`` on the observations of a log, in order.
-
-    Policies are pure, so the policy that wrote the log gives the log's own decisions, and another one shows what it
-    would have decided on the same measurements.
-
-    Args:
-        log: Records, or the path of a JSONL file. Guard records, on which no policy decided, are passed over.
-        policy: The policy to ask.
-
-    Example:
-        >>> from dcao import policies
-        >>> replay([], policies.fixed())
-        []
-    """
-    records = read_jsonl(log) if isinstance(log, (str, os.PathLike)) else log
-    observations = [record.observation for record in records if record.observation is not None]
-    if not observations:
-        return []
-    state = policy.init(observations[0].hyperparameters)
-    decisions = []
-    for observation in observations:
-        decision, state = policy.propose(observation, state)
-        decisions.append(decision)
-    return decisions
 
 
 def _finish_last_line(path: Path) -> None:

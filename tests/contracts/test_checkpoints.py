@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
+from dcao import DCAO, Guard, MemoryRecorder, ProbeLoader, policies, schedules
 from helpers.contract_cases import (
     BATCHES,
     FEW_CASES,
@@ -28,6 +28,7 @@ from helpers.contract_cases import (
     dcao_run,
     make_model,
     named,
+    options,
     seed_everything,
     snapshot,
     trainable,
@@ -68,8 +69,8 @@ def assert_resumes(make_run, **settings: Any) -> Run:
     return stopped
 
 
-ALL_RULES = policies.compose(
-    policies.smoothed(policies.learning_rate(0.2)), policies.momentum(0.2, target=0.2), policies.weight_decay(0.2)
+ALL_RULES = policies.Compose(
+    policies.Smoothed(policies.LearningRate(0.2)), policies.Momentum(0.2, target=0.2), policies.WeightDecay(0.2)
 )
 
 
@@ -98,7 +99,7 @@ def run_with_loader(**settings: Any) -> Run:
     dataset = torch.utils.data.TensorDataset(torch.cat([x for x, _ in BATCHES]), torch.cat([y for _, y in BATCHES]))
     loader = torch.utils.data.DataLoader(dataset, batch_size=12, shuffle=True)
     batches = ProbeLoader(loader, lambda batch: F.cross_entropy(model(batch[0]), batch[1]), num_batches=2)
-    return Run(model, DCAO(named("adamw-wd").make(trainable(model), 3e-3), probe_batch=batches, **settings))
+    return Run(model, DCAO(named("adamw-wd").make(trainable(model), 3e-3), probe_batch=batches, **options(**settings)))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -109,7 +110,7 @@ def test_a_run_resumes_with_probe_batches_of_its_own(measure):
 
 @pytest.mark.parametrize("overhead", [0.05, 0.3])
 def test_a_run_on_a_budget_resumes(overhead):
-    assert_resumes(lambda **s: dcao_run(named("adamw-wd"), **s), overhead=overhead)
+    assert_resumes(lambda **s: dcao_run(named("adamw-wd"), **s), every=schedules.Overhead(overhead))
 
 
 @pytest.mark.parametrize("optimizer_first", [True, False])
@@ -149,7 +150,7 @@ def test_an_lr_written_just_before_the_checkpoint_is_still_the_writers_after_it(
 
 
 def test_a_cycled_momentum_is_still_the_schedulers_after_a_checkpoint():
-    policy = policies.momentum(0.5, target=1e-3, anchor=0.0)
+    policy = policies.Momentum(0.5, target=1e-3, anchor=0.0)
     run = dcao_run(named("adamw-wd"), **adapting(policy=policy))
     cycle = lr_scheduler.OneCycleLR(run.optimizer, 0.01, total_steps=20)
     run.advance(3, after=cycle.step)
@@ -171,7 +172,7 @@ def test_a_resumed_run_that_probes_by_hand_waits_for_the_hand():
 
 @pytest.mark.parametrize("case", [*NAMED_CASES, UNKNOWN_CASE], ids=case_name)
 def test_the_bare_optimizer_loads_dcaos_checkpoint(case):
-    run = dcao_run(case, policy=policies.fixed()).advance(5)
+    run = dcao_run(case, policy=policies.Fixed()).advance(5)
     bare = reload(run, bare_run(case))
     seed_everything()
     run.advance(5)
@@ -182,7 +183,7 @@ def test_the_bare_optimizer_loads_dcaos_checkpoint(case):
 @pytest.mark.parametrize("case", [*NAMED_CASES, UNKNOWN_CASE], ids=case_name)
 def test_dcao_loads_the_bare_optimizers_checkpoint(case):
     bare = bare_run(case).advance(5)
-    run = reload(bare, dcao_run(case, policy=policies.fixed()))
+    run = reload(bare, dcao_run(case, policy=policies.Fixed()))
     seed_everything()
     bare.advance(5)
     seed_everything()
@@ -199,7 +200,7 @@ def test_the_bare_checkpoint_of_an_adapted_run_holds_the_lr_that_trained():
 @pytest.mark.parametrize("measure", ["load", "hessian"])
 def test_a_bare_checkpoint_starts_a_used_dcao_afresh(measure):
     bare = bare_run(named("adamw-wd")).advance(5)
-    settings = adapting(measure=measure, spectrum_every=2, snapshot_every=1)
+    settings = adapting(measure=measure, spectrum_every=2, guard=Guard(snapshot_every=1))
     used = dcao_run(named("adamw-wd"), **settings).advance(9)
     used.loss = poisoned(used.loss)
     used.advance(2)
@@ -220,7 +221,7 @@ def poisoned(loss):
 
 
 def test_a_snapshot_of_before_a_load_is_not_gone_back_to():
-    run = dcao_run(named("adamw-wd"), **adapting(snapshot_every=1)).advance(3)
+    run = dcao_run(named("adamw-wd"), **adapting(guard=Guard(snapshot_every=1))).advance(3)
     reload(bare_run(named("adamw-wd")), run)
     expected = [p.detach().clone() for p in run.model.parameters()]
     run.loss = poisoned(run.loss)
@@ -229,7 +230,7 @@ def test_a_snapshot_of_before_a_load_is_not_gone_back_to():
 
 
 def test_loading_shares_the_groups_again():
-    run = dcao_run(named("adamw-wd"), policy=policies.fixed()).advance(1)
+    run = dcao_run(named("adamw-wd"), policy=policies.Fixed()).advance(1)
     for load in (run.optimizer.load_state_dict, run.optimizer.base.load_state_dict):
         load(run.optimizer.state_dict())  # the base itself ignores the key "dcao"
         run.advance(1)
@@ -251,7 +252,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing():
 
 
 def test_the_state_of_another_policy_is_left_behind():
-    run = dcao_run(named("adamw-wd"), **adapting(policy=policies.learning_rate(0.5))).advance(5)
+    run = dcao_run(named("adamw-wd"), **adapting(policy=policies.LearningRate(0.5))).advance(5)
     other = dcao_run(named("adamw-wd"), **adapting(policy=ALL_RULES))
     with pytest.warns(UserWarning, match="another policy"):
         reload(run, other)
@@ -281,7 +282,7 @@ COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda run: pickle.loads(pickle.d
 @pytest.mark.parametrize("case", [*NAMED_CASES, named("adagrad-fused")], ids=case_name)
 def test_a_copied_run_goes_the_same_way(case, how):
     seed_everything()
-    run = dcao_run(case, **adapting(recorder=MemoryRecorder(), snapshot_every=2)).advance(BEFORE)
+    run = dcao_run(case, **adapting(recorder=MemoryRecorder(), guard=Guard(snapshot_every=2))).advance(BEFORE)
     twin = COPIES[how](run)
     assert twin.optimizer.param_groups is twin.optimizer.base.param_groups
     assert twin.optimizer.state is twin.optimizer.base.state
@@ -318,7 +319,7 @@ def test_a_copy_of_a_scheduled_run_is_still_scheduled(how):
 
 
 def test_a_copy_of_the_optimizer_alone_does_not_copy_the_model():
-    run = dcao_run(named("adamw-wd"), **adapting(snapshot_every=1)).advance(3)
+    run = dcao_run(named("adamw-wd"), **adapting(guard=Guard(snapshot_every=1))).advance(3)
     assert len(pickle.dumps(run.optimizer)) < 40_000
     assert not any(isinstance(value, nn.Module) for value in run.optimizer.__getstate__().values())
     assert b"BatchNorm" not in pickle.dumps(run.optimizer)
@@ -328,7 +329,7 @@ def test_a_copy_of_the_optimizer_alone_does_not_copy_the_model():
 
 
 def test_state_dict_hooks_fire_on_wrapper_and_base():
-    run = dcao_run(named("adamw-wd"), policy=policies.fixed()).advance(1)
+    run = dcao_run(named("adamw-wd"), policy=policies.Fixed()).advance(1)
     calls: list[str] = []
     for name, optimizer in (("wrapper", run.optimizer), ("base", run.optimizer.base)):
         optimizer.register_state_dict_pre_hook(lambda o, name=name: calls.append(f"{name} save pre"))
@@ -349,7 +350,7 @@ def test_state_dict_hooks_fire_on_wrapper_and_base():
 
 
 def test_a_load_hook_may_replace_the_state():
-    run, other = (dcao_run(named("adamw-wd"), policy=policies.fixed()).advance(n) for n in (1, 4))
+    run, other = (dcao_run(named("adamw-wd"), policy=policies.Fixed()).advance(n) for n in (1, 4))
     replacement = other.optimizer.state_dict()
     run.optimizer.register_load_state_dict_pre_hook(lambda optimizer, state_dict: replacement)
     run.optimizer.load_state_dict({"state": {}, "param_groups": []})
@@ -360,7 +361,7 @@ def test_a_load_hook_may_replace_the_state():
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
 def test_a_group_added_mid_run_trains_and_is_measured(case, scheduled, via):
-    run = dcao_run(case, **adapting(target=0.01, snapshot_every=1))
+    run = dcao_run(case, **adapting(target=0.01, guard=Guard(snapshot_every=1)))
     scheduler = lr_scheduler.LambdaLR(run.optimizer, lambda step: 1.0) if scheduled else None
     run.advance(4)
     head = nn.Linear(3, 3)

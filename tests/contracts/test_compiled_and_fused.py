@@ -18,6 +18,7 @@ from helpers.contract_cases import (
     bare_run,
     dcao_run,
     named,
+    options,
     seed_everything,
     snapshot,
     trainable,
@@ -76,7 +77,7 @@ def test_exact_products_of_a_compiled_model_are_refused_in_the_log_and_training_
 
 def test_probing_does_not_make_the_compiler_start_over():
     counts = []
-    for settings in ({"policy": policies.fixed()}, watching(measure="load")):
+    for settings in ({"policy": policies.Fixed()}, watching(measure="load")):
         torch._dynamo.reset()
         counter = torch._dynamo.testing.CompileCounter()
         run = dcao_run(named("adamw-wd"), **settings)
@@ -104,7 +105,7 @@ class Classifier(nn.Module):
 def transformer_run(**settings) -> Run:
     torch.manual_seed(0)
     model = Classifier().train()
-    return Run(model, DCAO(torch.optim.AdamW(trainable(model), lr=1e-3), **settings))
+    return Run(model, DCAO(torch.optim.AdamW(trainable(model), lr=1e-3), **options(**settings)))
 
 
 @pytest.mark.parametrize("way", ["minimize", "closure"])
@@ -121,7 +122,7 @@ def test_a_transformer_with_fused_attention_is_measured_as_it_is(measure, way):
 
 
 def test_the_fused_kernel_is_really_used_and_really_cannot_be_differentiated_twice():
-    run = transformer_run(policy=policies.fixed())
+    run = transformer_run(policy=policies.Fixed())
     gradient = torch.autograd.grad(run.loss(), trainable(run.model), create_graph=True)
     total = sum(g.sum() for g in gradient)
     with pytest.raises(RuntimeError, match="_scaled_dot_product_flash_attention_for_cpu_backward"):
@@ -131,7 +132,9 @@ def test_the_fused_kernel_is_really_used_and_really_cannot_be_differentiated_twi
 def test_dropout_inside_fused_attention_is_measured_too():
     heads = torch.randn(2, 4, 8, requires_grad=True)
     model = nn.ParameterList([heads])
-    optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=1e-3), **adapting(measure="hessian", num_lanczos_steps=12))
+    optimizer = DCAO(
+        torch.optim.SGD(model.parameters(), lr=1e-3), **options(**adapting(measure="hessian", num_lanczos_steps=12))
+    )
     loss = lambda: F.scaled_dot_product_attention(*[model[0]] * 3, dropout_p=0.5).square().mean()  # noqa: E731
     optimizer.minimize(loss)
     assert optimizer.last_estimate.s is not None

@@ -1,4 +1,4 @@
-"""Under ``policies.fixed()`` training is bit for bit the bare optimizer's, however much is probed."""
+"""Under ``policies.Fixed()`` training is bit for bit the bare optimizer's, however much is probed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from helpers.contract_cases import (
     case_name,
     dcao_run,
     make_model,
+    options,
     seed_everything,
     snapshot,
     trainable,
@@ -67,14 +68,14 @@ def test_every_kind_of_product_trains_as_if_bare(way, hvp):
 
 @pytest.mark.parametrize("case", ALL_CASES, ids=case_name)
 def test_a_closure_is_the_bare_optimizers_closure(case):
-    watched = dcao_run(case, way="closure", policy=policies.fixed())
+    watched = dcao_run(case, way="closure", policy=policies.Fixed())
     assert_bare_and_watched_are_one(bare_run(case, way="closure"), watched, num_steps=10)
 
 
 @pytest.mark.parametrize("way", ["step", "closure", "minimize"])
 def test_an_optimizer_that_dcao_does_not_know_trains_as_if_bare(way):
     bare = bare_run(UNKNOWN_CASE, way="step" if way == "minimize" else way)
-    assert_bare_and_watched_are_one(bare, dcao_run(UNKNOWN_CASE, way=way, policy=policies.fixed()))
+    assert_bare_and_watched_are_one(bare, dcao_run(UNKNOWN_CASE, way=way, policy=policies.Fixed()))
 
 
 def lbfgs_run(wrap: bool) -> Run:
@@ -97,5 +98,5 @@ def test_a_batch_of_its_own_leaves_training_alone_too(every):
     case = FEW_CASES[1]
     model = make_model()
     watched = Run(model, DCAO(case.make(trainable(model), case.lr)), "minimize")
-    watched.optimizer = DCAO(watched.optimizer.base, **watching(every=every, probe_batch=watched.loss))
+    watched.optimizer = DCAO(watched.optimizer.base, **options(**watching(every=every, probe_batch=watched.loss)))
     assert_bare_and_watched_are_one(bare_run(case), watched, num_steps=10)

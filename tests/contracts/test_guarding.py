@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from dcao import DCAO, MemoryRecorder, policies
+from dcao import DCAO, Guard, MemoryRecorder, policies
 from helpers.contract_cases import (
     BATCHES,
     DCAO_WAYS,
@@ -63,7 +63,7 @@ def is_finite(run: Run) -> bool:
     return all(bool(t.isfinite().all()) for t in run.model.state_dict().values())
 
 
-HELD = policies.learning_rate(1.5, gamma_down=1.0, gamma_up=1.0)  # adapts, but to nothing: leaves the guard alone
+HELD = policies.LearningRate(1.5, gamma_down=1.0, gamma_up=1.0)  # adapts, but to nothing: leaves the guard alone
 
 
 @pytest.mark.parametrize("way", DCAO_WAYS)
@@ -89,7 +89,7 @@ def test_a_bad_step_is_skipped_counted_recorded_and_halves_the_lr(poison, way):
 @pytest.mark.parametrize("way", ["minimize", "closure", "step"])
 @pytest.mark.parametrize("case", NAMED_CASES, ids=case_name)
 def test_parameters_and_batchnorm_stay_finite_after_a_batch_of_nans(case, way):
-    run = dcao_run(case, way=way, policy=policies.fixed(), guard=True) if way == "step" else dcao_run(case, way=way)
+    run = dcao_run(case, way=way, policy=policies.Fixed(), guard=True) if way == "step" else dcao_run(case, way=way)
     # step() alone comes too late to see what BatchNorm was before the very first batch.
     run = poisoned(run, 1 if way == "step" else 0, 4, 5).advance(8)
     assert is_finite(run)
@@ -116,7 +116,7 @@ def test_on_a_plateau_that_is_not_visible_yet_the_guard_looks_first():
 @pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
 def test_three_in_a_row_go_back_to_the_snapshot(case):
     seed_everything()
-    run = poisoned(dcao_run(case, policy=HELD, snapshot_every=5), 9, 10, 11).advance(9)
+    run = poisoned(dcao_run(case, policy=HELD, guard=Guard(snapshot_every=5)), 9, 10, 11).advance(9)
     of_step = run.optimizer.guard._snapshot.step  # before its update; the first of a loss not above the median
     assert of_step in (5, 6, 7, 8)
     seed_everything()
@@ -136,7 +136,7 @@ def test_three_in_a_row_go_back_to_the_snapshot(case):
 
 
 def test_a_snapshot_of_before_the_first_step_lets_the_optimizer_set_itself_up_again():
-    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, snapshot_every=100), 1, 2, 3)
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, guard=Guard(snapshot_every=100)), 1, 2, 3)
     initial = [p.detach().clone() for p in run.model.parameters()]
     run.advance(4)
     assert all(torch.equal(p, old) for p, old in zip(run.model.parameters(), initial, strict=True))
@@ -146,7 +146,7 @@ def test_a_snapshot_of_before_the_first_step_lets_the_optimizer_set_itself_up_ag
 
 
 def test_what_was_added_since_the_snapshot_stays_when_a_run_goes_back():
-    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, snapshot_every=100), 3, 4, 5).advance(2)
+    run = poisoned(dcao_run(named("adamw-wd"), policy=HELD, guard=Guard(snapshot_every=100)), 3, 4, 5).advance(2)
     head = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     run.model.append(head)
     run.optimizer.add_param_group({"params": list(head.parameters())})
@@ -174,7 +174,7 @@ def test_a_guarded_run_without_an_accident_is_the_unguarded_one():
     for guard in (False, True):
         seed_everything()
         runs.append(
-            dcao_run(named("adamw-wd"), **watching(guard=guard, snapshot_every=3 if guard else None)).advance(8)
+            dcao_run(named("adamw-wd"), **watching(guard=Guard(snapshot_every=3) if guard else False)).advance(8)
         )
     assert_same_tensors(snapshot(runs[0])["tensors"], snapshot(runs[1])["tensors"])
 
@@ -290,9 +290,9 @@ def test_a_run_that_blows_up_goes_back_and_goes_on_with_a_smaller_lr():
     # Full-batch descent on curvature 2 with an lr of three times the edge: the loss grows 25 times a step.
     weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
     recorder = MemoryRecorder()
-    rule = policies.learning_rate(1.5, gamma_up=1.0, gamma_down=0.5)
+    rule = policies.LearningRate(1.5, gamma_up=1.0, gamma_down=0.5, settle=False)
     optimizer = DCAO(
-        torch.optim.SGD([weight], lr=1e-2), policy=rule, every=1000, settle=False, recorder=recorder, snapshot_every=5
+        torch.optim.SGD([weight], lr=1e-2), policy=rule, every=1000, recorder=recorder, guard=Guard(snapshot_every=5)
     )
     losses = []
     for step in range(60):
@@ -313,7 +313,7 @@ def test_a_run_that_blows_up_goes_back_and_goes_on_with_a_smaller_lr():
 
 
 def test_a_snapshot_is_not_taken_where_the_loss_is_high():
-    run = dcao_run(named("sgd"), policy=HELD, snapshot_every=1).advance(30)
+    run = dcao_run(named("sgd"), policy=HELD, guard=Guard(snapshot_every=1)).advance(30)
     losses, guard = list(run.optimizer.guard._losses), run.optimizer.guard
     assert losses[guard._snapshot.step] <= statistics.median(losses[: guard._snapshot.step])
 
@@ -321,10 +321,11 @@ def test_a_snapshot_is_not_taken_where_the_loss_is_high():
 def test_under_data_parallel_the_guard_looks_at_gradients_alone(monkeypatch):
     # Each rank has a loss of its own; judged by it, one rank would skip a step that the others take.
     run = plain_run().advance(10)
-    guard, model = run.optimizer.guard, run.model
+    guard = run.optimizer.guard
     high = torch.tensor(1e6)
-    assert guard.check([model], high, 10) is not None
-    monkeypatch.setattr("dcao.guard.data_parallel_group", lambda modules: object())
+    assert guard.check(high, 10) is not None
+    modules, _ = guard.model.look()
+    monkeypatch.setattr(guard.model, "look", lambda: (modules, object()))
     losses = list(guard._losses)
-    assert guard.check([model, model], high, 11) is None
+    assert guard.check(high, 11) is None
     assert list(guard._losses) == losses

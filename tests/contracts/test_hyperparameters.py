@@ -13,7 +13,7 @@ from helpers.contract_cases import Run, case_name, dcao_run, named
 from helpers.optimizer_cases import OptimizerCase
 
 
-class Scripted:
+class Scripted(policies.Policy):
     """A policy that sets given values at its n-th decision, and keeps what is there before and after."""
 
     def __init__(self, at: int, **values: float) -> None:
@@ -33,7 +33,7 @@ class Scripted:
 
 def linear_run(case: OptimizerCase, lr: float, **settings: Any) -> tuple[nn.Parameter, DCAO]:
     weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    return weight, DCAO(case.make([weight], lr), every=1, settle=False, **settings)
+    return weight, DCAO(case.make([weight], lr), every=1, **settings)
 
 
 def step_lengths(weight: nn.Parameter, optimizer: DCAO, num_steps: int) -> list[float]:
@@ -89,12 +89,12 @@ def two_groups(make: Any, **shared: Any) -> DCAO:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
     decayed = {"params": [model[0].weight, model[2].weight], "weight_decay": 0.1, "lr": 1e-2}
     exempt = {"params": [model[0].bias, model[2].bias], "weight_decay": 0.0, "lr": 1e-3}
-    return Run(model, DCAO(make([decayed, exempt]), every=1, settle=False, **shared))
+    return Run(model, DCAO(make([decayed, exempt]), every=1, **shared))
 
 
 @pytest.mark.parametrize("make", [optim.SGD, optim.AdamW, optim.RMSprop, optim.Adagrad])
 def test_weight_decay_moves_by_a_ratio_and_groups_that_are_exempt_stay_exempt(make):
-    run = two_groups(make, policy=policies.weight_decay(0.1, target=0.5))
+    run = two_groups(make, policy=policies.WeightDecay(0.1, target=0.5))
     run.advance(5)
     decayed, exempt = run.optimizer.param_groups
     assert decayed["weight_decay"] != 0.1
@@ -104,7 +104,7 @@ def test_weight_decay_moves_by_a_ratio_and_groups_that_are_exempt_stay_exempt(ma
 
 @pytest.mark.parametrize("make", [optim.SGD, optim.AdamW, optim.RMSprop, optim.Adagrad])
 def test_the_lr_rule_keeps_the_ratio_between_groups_exactly(make):
-    run = two_groups(make, policy=policies.learning_rate(0.02))
+    run = two_groups(make, policy=policies.LearningRate(0.02, settle=False))
     run.advance(20)
     first, second = run.optimizer.effective_lrs
     assert first != 1e-2
@@ -120,10 +120,10 @@ def test_the_lr_rule_alone_leaves_momentum_and_weight_decay():
 
 
 def test_bounds_hold_for_every_hyperparameter():
-    policy = policies.compose(
-        policies.learning_rate(1e-6, min_lr=2e-3),
-        policies.momentum(0.5, target=1e-6, min_momentum=0.85, anchor=0.0),
-        policies.weight_decay(0.5, target=1e-6, max_weight_decay=0.06, anchor=0.0),
+    policy = policies.Compose(
+        policies.LearningRate(1e-6, min_lr=2e-3),
+        policies.Momentum(0.5, target=1e-6, min_momentum=0.85, anchor=0.0),
+        policies.WeightDecay(0.5, target=1e-6, max_weight_decay=0.06, anchor=0.0),
     )
     run = dcao_run(named("adamw-wd"), every=1, policy=policy).advance(25)
     group = run.optimizer.param_groups[0]

@@ -25,6 +25,7 @@ from helpers.contract_cases import (
     dcao_run,
     make_model,
     named,
+    options,
     seed_everything,
     snapshot,
     trainable,
@@ -104,7 +105,7 @@ def test_a_probe_under_autocast_sees_the_moved_weights_and_not_the_cached_ones()
     """The curvature of a quadratic, in steps that bfloat16 can see, at autocast's own precision of 2 to 3 digits."""
     layer = nn.Linear(4, 4, bias=False)
     inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-    run = Run(layer, DCAO(optim.SGD(layer.parameters(), lr=0.1), **watching(hvp="central", step_length=1.0)))
+    run = Run(layer, DCAO(optim.SGD(layer.parameters(), lr=0.1), **options(**watching(hvp="central", step_length=1.0))))
 
     def loss() -> Tensor:
         with bf16():
@@ -158,7 +159,7 @@ def test_a_probe_that_fails_in_the_middle_of_training_is_a_reason_in_the_log(mea
     seed_everything()
     run = dcao_run(named("adamw-wd"), **watching(measure=measure, hvp="central")).advance(2)
     seed_everything()
-    bare = dcao_run(named("adamw-wd"), policy=policies.fixed()).advance(2)
+    bare = dcao_run(named("adamw-wd"), policy=policies.Fixed()).advance(2)
     seed_everything()
     run.optimizer.minimize(Untidy(run, fails_at=fails_at))
     after = snapshot(run)
@@ -173,14 +174,14 @@ def group_run(groups: tuple[int, ...] | None, **settings: Any) -> Run:
     model = make_model()
     params = trainable(model)
     groups_of_params = [{"params": params[:2]}, {"params": params[2:]}]
-    return Run(model, DCAO(optim.AdamW(groups_of_params, lr=3e-3), groups=groups, **settings), "closure")
+    return Run(model, DCAO(optim.AdamW(groups_of_params, lr=3e-3), **options(groups=groups, **settings)), "closure")
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_closure_probed_on_some_groups_leaves_the_gradients_of_the_others(measure):
     """A probe calls the closure again: it zeroes and fills the gradients of all groups."""
     seed_everything()
-    bare = group_run(None, policy=policies.fixed()).advance(4)
+    bare = group_run(None, policy=policies.Fixed()).advance(4)
     seed_everything()
     watched = group_run((0,), **watching(measure=measure)).advance(4)
     assert watched.losses == bare.losses
@@ -190,7 +191,7 @@ def test_a_closure_probed_on_some_groups_leaves_the_gradients_of_the_others(meas
 def test_a_closure_leaves_the_gradients_of_parameters_that_another_optimizer_trains():
     model = make_model()
     body, head = trainable(model)[:-2], trainable(model)[-2:]
-    run = Run(model, DCAO(optim.SGD(body, lr=0.01), **watching()))
+    run = Run(model, DCAO(optim.SGD(body, lr=0.01), **options(**watching())))
     seed_everything()
     run.optimizer.step(run.backward)
     gradients = [p.grad.clone() for p in head]

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-from dcao import DCAO, CurvatureEstimate, MemoryRecorder, policies
-from dcao.loop import ALARM
+from dcao import DCAO, CurvatureEstimate, MemoryRecorder, policies, schedules
+from dcao.policies.proposal import ALARM
 
 
 def one_weight(value: float = 1.0) -> torch.nn.Parameter:
@@ -29,7 +29,7 @@ def probed_steps(recorder: MemoryRecorder) -> list[int]:
 
 def test_an_s_far_over_the_edge_is_checked_at_the_next_step_and_a_blow_up_is_cut_at_every_step():
     weight, recorder = one_weight(), MemoryRecorder()
-    rule = policies.smoothed(policies.learning_rate(1.0))
+    rule = policies.Smoothed(policies.LearningRate(1.0))
     optimizer = DCAO(torch.optim.SGD([weight], lr=1e-3), every=10, recorder=recorder, policy=rule)
     blow_up = {220: 2 * ALARM, 221: 2 * ALARM, 222: 2 * ALARM, 240: 2 * ALARM}  # long after the beginning
     with_estimates(optimizer, blow_up)
@@ -48,7 +48,7 @@ def test_spectra_are_not_paid_from_the_budget():
         x, recorder = torch.randn(32, 4), MemoryRecorder()
         optimizer = DCAO(
             torch.optim.AdamW(model.parameters(), lr=1e-3),
-            overhead=0.1,
+            every=schedules.Overhead(0.1),
             spectrum_every=spectrum_every,
             recorder=recorder,
         )
@@ -75,7 +75,7 @@ def test_a_recorder_that_fails_warns_and_training_goes_on():
 
 def test_a_probe_by_hand_before_the_first_step_searches_as_minimize_does():
     weight = one_weight()
-    optimizer = DCAO(torch.optim.SGD([weight], lr=100.0), policy=policies.learning_rate(1.5))
+    optimizer = DCAO(torch.optim.SGD([weight], lr=100.0), policy=policies.LearningRate(1.5))
     optimizer.probe(lambda: weight.square().sum())  # curvature 2: s = 2 lr
     assert 2.0 * optimizer.param_groups[0]["lr"] == pytest.approx(1.5, rel=1e-6)
 
@@ -102,7 +102,7 @@ def test_minimize_on_lbfgs_names_the_way_that_works():
 
 def test_an_optimizer_without_a_threshold_can_be_watched_by_its_hessian():
     weight, bare = one_weight(), one_weight()
-    optimizer = DCAO(torch.optim.Rprop([weight], lr=0.1), policy=policies.fixed(), measure="hessian", every=2)
+    optimizer = DCAO(torch.optim.Rprop([weight], lr=0.1), policy=policies.Fixed(), measure="hessian", every=2)
     plain = torch.optim.Rprop([bare], lr=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

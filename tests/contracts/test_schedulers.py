@@ -22,6 +22,7 @@ from helpers.contract_cases import (
     case_name,
     dcao_run,
     named,
+    options,
     seed_everything,
     watching,
 )
@@ -182,7 +183,7 @@ def test_dcao_wrapped_around_a_scheduled_optimizer_governs_from_the_first_step()
     case = named("adamw-wd")
     run = bare_run(case)
     scheduler = lr_scheduler.CosineAnnealingLR(run.optimizer, T_max=10)
-    run.optimizer, run.way = DCAO(run.optimizer, **adapting(target=1e6)), "minimize"
+    run.optimizer, run.way = DCAO(run.optimizer, **options(**adapting(target=1e6))), "minimize"
     run.advance(5, after=scheduler.step)
     alone = bare_run(case)
     expected = lr_scheduler.CosineAnnealingLR(alone.optimizer, T_max=10)
@@ -208,7 +209,7 @@ def test_an_lr_of_dcaos_own_is_not_taken_for_a_schedulers(case):
 
 def test_the_momentum_rule_leaves_a_cycled_momentum_alone():
     cycle = SCHEDULER_CASES[3]
-    policy = policies.compose(policies.learning_rate(0.1), policies.momentum(0.1, target=0.1))
+    policy = policies.Compose(policies.LearningRate(0.1), policies.Momentum(0.1, target=0.1))
     for case in (named("sgd-momentum"), named("adamw-wd")):
         assert course(cycle, dcao_run(case, **adapting(policy=policy))).momenta == course(cycle, bare_run(case)).momenta
 
@@ -225,7 +226,7 @@ def test_lr_ratios_between_groups_are_kept():
     for scheduled in (False, True):
         model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
         groups = [{"params": model[0].parameters(), "lr": 1e-3}, {"params": model[2].parameters(), "lr": 1e-4}]
-        run = Run(model, DCAO(torch.optim.AdamW(groups), **adapting(target=1e-3, settle=False)))
+        run = Run(model, DCAO(torch.optim.AdamW(groups), **options(**adapting(target=1e-3, settle=False))))
         scheduler = lr_scheduler.LambdaLR(run.optimizer, lambda step: 1.0) if scheduled else None
         run.advance(6)
         first, second = run.optimizer.effective_lrs

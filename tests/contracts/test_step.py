@@ -21,6 +21,7 @@ from helpers.contract_cases import (
     dcao_run,
     make_model,
     named,
+    options,
     seed_everything,
     trainable,
     watching,
@@ -56,7 +57,7 @@ def test_a_capturable_optimizer_is_measured_as_the_plain_one(make):
     for capturable in (False, True):
         model = make_model().eval()
         base = make(trainable(model), lr=torch.tensor(1e-3), capturable=capturable, foreach=False)
-        run = Run(model, DCAO(base, **adapting(settle=False)))
+        run = Run(model, DCAO(base, **options(**adapting())))
         estimates.append(run.optimizer.probe(run.loss))
     assert estimates[1].s == estimates[0].s
 
@@ -161,7 +162,9 @@ def test_unused_and_frozen_parameters_keep_having_no_gradient():
 
 def test_a_layer_thawed_mid_run_is_measured_from_then_on():
     model = make_model()
-    run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=3e-3), **adapting(measure="hessian"))).advance(3)
+    run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=3e-3), **options(**adapting(measure="hessian")))).advance(
+        3
+    )
     size = run.optimizer.loop.probe.memory.starts["hessian"].shape[-1]
     model[0].requires_grad_(True)
     run.advance(3)
@@ -267,7 +270,7 @@ def test_autocast_in_bf16_trains_as_if_bare_and_is_measured(way, outside):
 @pytest.mark.parametrize("measure", ["load", "batch", "preconditioned", "hessian"])
 def test_half_precision_parameters_are_measured_in_float32_copies(measure):
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).bfloat16()
-    run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=1e-3), **watching(measure=measure)))
+    run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=1e-3), **options(**watching(measure=measure))))
 
     def loss() -> torch.Tensor:
         dtype = model[0].weight.dtype

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import dcao
-from dcao import DCAO, ProbeLoader, policies, schedules
+from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, policies, schedules
 from helpers.contract_cases import BATCHES, Lion, dcao_run, named
 
 
@@ -35,6 +35,10 @@ def adamw(**settings: Any) -> optim.Optimizer:
 
 def wrap(**settings: Any) -> Callable[[], DCAO]:
     return lambda: DCAO(adamw(), **settings)
+
+
+def probing(**settings: Any) -> Callable[[], DCAO]:
+    return lambda: DCAO(adamw(), measure=ProbeSettings(**settings))
 
 
 def weight_of(optimizer: DCAO) -> Tensor:
@@ -136,17 +140,29 @@ ROWS = [
     Wrong("every-bool", wrap(every=True), TypeError, "every must be a whole number of steps, got True"),
     Wrong("every-text", wrap(every="10"), TypeError, "every must be a whole number of steps, got '10'"),
     Wrong(
-        "every-and-overhead",
-        wrap(every=5, overhead=0.1),
+        "overhead-0",
+        lambda: wrap(every=schedules.Overhead(0.0))(),
         ValueError,
-        "give every or overhead, not both, got every=5 and overhead=0.1",
+        "overhead must be a share between 0 and 1, such as 0.05, got 0.0",
     ),
     Wrong(
-        "overhead-0", wrap(overhead=0.0), ValueError, "overhead must be a share between 0 and 1, such as 0.05, got 0.0"
+        "overhead-5",
+        lambda: wrap(every=schedules.Overhead(5))(),
+        ValueError,
+        "overhead must be a share between 0 and 1, such as 0.05, got 5",
     ),
-    Wrong("overhead-5", wrap(overhead=5), ValueError, "overhead must be a share between 0 and 1, such as 0.05, got 5"),
-    Wrong("overhead-nan", wrap(overhead=float("nan")), ValueError, "overhead must be a share between 0 and 1.*got nan"),
-    Wrong("overhead-text", wrap(overhead="5%"), TypeError, "overhead must be a number, got '5%'"),
+    Wrong(
+        "overhead-nan",
+        lambda: wrap(every=schedules.Overhead(float("nan")))(),
+        ValueError,
+        "overhead must be a share between 0 and 1.*got nan",
+    ),
+    Wrong(
+        "overhead-text",
+        lambda: wrap(every=schedules.Overhead("5%"))(),
+        TypeError,
+        "overhead must be a number, got '5%'",
+    ),
     Wrong("spectrum-every-0", wrap(spectrum_every=0), ValueError, "spectrum_every must be at least 1 step, got 0"),
     Wrong(
         "spectrum-every-float",
@@ -154,19 +170,24 @@ ROWS = [
         TypeError,
         "spectrum_every must be a whole number of steps, got 1.5",
     ),
-    Wrong("snapshot-every-0", wrap(snapshot_every=0), ValueError, "snapshot_every must be at least 1 step, got 0"),
+    Wrong(
+        "snapshot-every-0", lambda: Guard(snapshot_every=0), ValueError, "snapshot_every must be at least 1 step, got 0"
+    ),
     Wrong(
         "snapshot-every-float",
-        wrap(snapshot_every=0.5),
+        lambda: Guard(snapshot_every=0.5),
         TypeError,
         "snapshot_every must be a whole number of steps, got 0.5",
     ),
+    Wrong("guard-outlier", lambda: Guard(outlier=1.0), ValueError, "outlier must be a finite factor above 1, got 1.0"),
+    Wrong("guard-patience", lambda: Guard(patience=0), ValueError, "patience must be at least 1 skipped step, got 0"),
     Wrong(
-        "snapshot-unguarded",
-        wrap(snapshot_every=5, guard=False),
-        ValueError,
-        "snapshot_every needs the guard.*set guard=True",
+        "guard-text",
+        wrap(guard="on"),
+        TypeError,
+        r"guard must be True, False or a dcao.Guard, got str; dcao.Guard\(snapshot_every=50\) is one",
     ),
+    Wrong("guard-class", wrap(guard=Guard), TypeError, r"got the class Guard; call it, as in Guard\(\)"),
     # --- what is measured
     Wrong(
         "measure",
@@ -174,49 +195,49 @@ ROWS = [
         ValueError,
         "measure must be one of load, batch, hessian, preconditioned, got 'sharpness'",
     ),
-    Wrong("k-0", wrap(k=0), ValueError, "k must be at least 1 eigenpair, got 0"),
-    Wrong("k-negative", wrap(k=-1), ValueError, "k must be at least 1 eigenpair, got -1"),
-    Wrong("k-float", wrap(k=2.0), TypeError, "k must be a whole number of eigenpairs, got 2.0"),
-    Wrong("k-bool", wrap(k=True), TypeError, "k must be a whole number of eigenpairs, got True"),
+    Wrong("k-0", probing(k=0), ValueError, "k must be at least 1 eigenpair, got 0"),
+    Wrong("k-negative", probing(k=-1), ValueError, "k must be at least 1 eigenpair, got -1"),
+    Wrong("k-float", probing(k=2.0), TypeError, "k must be a whole number of eigenpairs, got 2.0"),
+    Wrong("k-bool", probing(k=True), TypeError, "k must be a whole number of eigenpairs, got True"),
     Wrong(
         "lanczos-steps-below-k",
-        wrap(k=5, num_lanczos_steps=3),
+        probing(k=5, num_lanczos_steps=3),
         ValueError,
         "num_lanczos_steps must be at least k = 5, got 3",
     ),
     Wrong(
         "lanczos-steps-float",
-        wrap(num_lanczos_steps=20.0),
+        probing(num_lanczos_steps=20.0),
         TypeError,
         "num_lanczos_steps must be a whole number of steps, got 20.0",
     ),
-    Wrong("hvp", wrap(hvp="exakt"), ValueError, "hvp must be one of auto, exact, central, forward, got 'exakt'"),
+    Wrong("hvp", probing(hvp="exakt"), ValueError, "hvp must be one of auto, exact, central, forward, got 'exakt'"),
     Wrong(
         "step-length-0",
-        wrap(step_length=0.0),
+        probing(step_length=0.0),
         ValueError,
         'step_length must be positive and finite, "step" or None, got 0.0',
     ),
     Wrong(
         "step-length-nan",
-        wrap(step_length=float("nan")),
+        probing(step_length=float("nan")),
         ValueError,
         "step_length must be positive and finite.*got nan",
     ),
     Wrong(
         "step-length-text",
-        wrap(step_length="steps"),
+        probing(step_length="steps"),
         ValueError,
         "step_length must be positive and finite.*got 'steps'",
     ),
-    Wrong("groups-outside", wrap(groups=(1,)), ValueError, r"groups must be in 0..0, got \[1\]"),
+    Wrong("groups-outside", probing(groups=(1,)), ValueError, r"groups must be in 0..0, got \[1\]"),
     Wrong(
         "groups-empty",
-        wrap(groups=()),
+        probing(groups=()),
         ValueError,
         "groups must name at least one param group, got none; leave it out to measure all",
     ),
-    Wrong("groups-number", wrap(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
+    Wrong("groups-number", probing(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
     Wrong("seed", wrap(seed=0.5), TypeError, "seed must be a whole number, got 0.5"),
     Wrong(
         "probe-batch-loader",
@@ -238,18 +259,23 @@ ROWS = [
     ),
     # --- what follows
     Wrong(
-        "policy-not-called",
-        wrap(policy=policies.fixed),
+        "policy-class",
+        wrap(policy=policies.Fixed),
         TypeError,
-        r"policy must have init and propose, got function; call the factory, as in policies.fixed\(\)",
+        r"policy must be dcao.Policy, got the class Fixed; call it, as in Fixed\(\)",
     ),
     Wrong(
-        "policy-class",
-        wrap(policy=type(policies.fixed())),
+        "policy-text",
+        wrap(policy="fixed"),
         TypeError,
-        "policy must have init and propose, got the class Fixed; make one of it",
+        r"policy must be dcao.Policy, got str; policies.Fixed\(\) is one",
     ),
-    Wrong("policy-text", wrap(policy="fixed"), TypeError, "policy must have init and propose, got str"),
+    Wrong(
+        "every-class",
+        wrap(every=schedules.Thinning),
+        TypeError,
+        r"every must be a number of steps or a schedule, got the class Thinning; call it, as in Thinning\(\)",
+    ),
     Wrong("recorder", wrap(recorder=[]), TypeError, "recorder must have a method record, got list"),
     Wrong(
         "recorder-class",
@@ -259,75 +285,77 @@ ROWS = [
     ),
     Wrong(
         "target-0",
-        wrap(target=0.0),
+        lambda: policies.Ceiling(0.0),
         ValueError,
         "target must be positive and finite, got 0.0; the edge of stability is at 2",
     ),
-    Wrong("target-nan", wrap(target=float("nan")), ValueError, "target must be positive and finite, got nan"),
+    Wrong(
+        "target-nan", lambda: policies.Ceiling(float("nan")), ValueError, "target must be positive and finite, got nan"
+    ),
     Wrong(
         "lr-below-bounds",
-        wrap(policy=policies.learning_rate(min_lr=0.01)),
+        wrap(policy=policies.LearningRate(min_lr=0.01)),
         ValueError,
         r"bounds of lr \[0.01, 1000\] exclude its present value 0.001; widen min_lr and max_lr",
     ),
     Wrong(
         "lr-above-bounds",
-        wrap(policy=policies.smoothed(policies.learning_rate(max_lr=1e-4))),
+        wrap(policy=policies.Smoothed(policies.LearningRate(max_lr=1e-4))),
         ValueError,
         r"bounds of lr \[1e-10, 0.0001\] exclude its present value 0.001",
     ),
     Wrong(
         "lr-bounds-crossed",
-        lambda: policies.learning_rate(min_lr=1.0, max_lr=0.1),
+        lambda: policies.LearningRate(min_lr=1.0, max_lr=0.1),
         ValueError,
         "bounds of lr must satisfy 0.0 <= min <= max <= inf, got 1.0 and 0.1",
     ),
     Wrong(
         "gamma-down",
-        lambda: policies.learning_rate(gamma_down=1.2),
+        lambda: policies.LearningRate(gamma_down=1.2),
         ValueError,
         "gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got 1.2 and 1.1",
     ),
-    Wrong("gamma-up", lambda: policies.learning_rate(gamma_up=0.9), ValueError, "gammas must satisfy.*got 0.8 and 0.9"),
+    Wrong("gamma-up", lambda: policies.LearningRate(gamma_up=0.9), ValueError, "gammas must satisfy.*got 0.8 and 0.9"),
     Wrong(
         "momentum-outside-bounds",
-        wrap(policy=policies.momentum(max_momentum=0.8)),
+        wrap(policy=policies.Momentum(max_momentum=0.8)),
         ValueError,
         r"bounds of momentum \[0, 0.8\] exclude its present value 0.9",
     ),
     Wrong(
         "momentum-bounds",
-        lambda: policies.momentum(max_momentum=1.0),
+        lambda: policies.Momentum(max_momentum=1.0),
         ValueError,
         "bounds of momentum must satisfy 0.0 <= min <= max <= 0.999999999999, got 0.0 and 1.0",
     ),
     Wrong(
         "momentum-of-adagrad",
-        lambda: DCAO(optim.Adagrad(params(), lr=0.1), policy=policies.momentum()),
+        lambda: DCAO(optim.Adagrad(params(), lr=0.1), policy=policies.Momentum()),
         ValueError,
         "the momentum rule needs an optimizer with momentum; this one has none",
     ),
     Wrong(
         "momentum-alpha",
-        lambda: policies.momentum(float("inf")),
+        lambda: policies.Momentum(float("inf")),
         ValueError,
         "alpha of the momentum rule must be finite, got inf",
     ),
     Wrong(
         "decay-outside-bounds",
-        lambda: DCAO(adamw(weight_decay=2.0), policy=policies.weight_decay()),
+        lambda: DCAO(adamw(weight_decay=2.0), policy=policies.WeightDecay()),
         ValueError,
         r"bounds of weight_decay \[0, 1\] exclude its present value 2",
     ),
-    Wrong("anchor", lambda: policies.weight_decay(anchor=1.5), ValueError, r"anchor must be in \[0, 1\], got 1.5"),
-    Wrong("compose-nothing", lambda: policies.compose(), ValueError, "compose needs at least one policy, got none"),
+    Wrong("anchor", lambda: policies.WeightDecay(anchor=1.5), ValueError, r"anchor must be in \[0, 1\], got 1.5"),
+    Wrong("compose-nothing", lambda: policies.Compose(), ValueError, "Compose needs at least one policy, got none"),
     Wrong(
         "window-0",
-        lambda: policies.smoothed(policies.fixed(), window=0),
+        lambda: policies.Smoothed(policies.Fixed(), window=0),
         ValueError,
         "window must be at least 1 probe, got 0",
     ),
-    Wrong("schedule-0", lambda: schedules.every(0), ValueError, "every must be at least 1 step, got 0"),
+    Wrong("schedule-0", lambda: schedules.Every(0), ValueError, "every must be at least 1 step, got 0"),
     # --- stepping
     Wrong(
         "minimize-a-loss",
@@ -358,16 +386,12 @@ ROWS = [
     ),
     Wrong(
         "nothing-to-probe-as-demanded",
-        lambda: DCAO(adamw(), policy=policies.fixed(), every=3).step(),
+        lambda: DCAO(adamw(), policy=policies.Fixed(), every=3).step(),
         ValueError,
         "a probe is due at step 0 and there is nothing to probe",
     ),
-    Wrong(
-        "literal-every-0", lambda: DCAO.literal(adamw(), every=0), ValueError, "every must be at least 1 step, got 0"
-    ),
-    Wrong(
-        "literal-k-0", lambda: DCAO.literal(adamw(), every=5, k=0), ValueError, "k must be at least 1 eigenpair, got 0"
-    ),
+    Wrong("literal-every-0", lambda: literal(adamw(), every=0), ValueError, "every must be at least 1 step, got 0"),
+    Wrong("literal-k-0", lambda: literal(adamw(), every=5, k=0), ValueError, "k must be at least 1 eigenpair, got 0"),
     Wrong(
         "group-twice",
         lambda: (lambda o: o.add_param_group({"params": [weight_of(o)]}))(DCAO(adamw())),
@@ -396,9 +420,9 @@ def test_a_refused_loss_has_changed_nothing(row):
     assert not refused.base.state.get(weight_of(refused))
 
 
-def test_a_target_beside_a_policy_warns_that_it_has_no_effect():
-    with pytest.warns(UserWarning, match="target has no effect beside policy; give it to the policy"):
-        DCAO(adamw(), target=1.2, policy=policies.fixed())
+def test_a_length_beside_a_policy_warns_that_it_has_no_effect():
+    with pytest.warns(UserWarning, match="total_steps has no effect beside policy; give it to the policy"):
+        DCAO(adamw(), total_steps=100, policy=policies.Fixed())
 
 
 def test_a_step_length_may_be_a_whole_number():
@@ -420,7 +444,7 @@ def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
         calls.append(1)
         return weight.square().sum() if len(calls) < 4 else weight.square()
 
-    optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1, settle=False)
+    optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1)
     for _ in range(6):
         optimizer.minimize(lambda: weight.square().sum())
     assert "the probe failed: ValueError: loss_fn must return a scalar" in optimizer.last_estimate.reason
@@ -432,4 +456,4 @@ def test_a_base_without_an_lr_is_refused():
             super().__init__(params, {})
 
     with pytest.raises(ValueError, match="base must have an lr in each param group, which Rateless has not"):
-        DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.fixed())
+        DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from dcao import DCAO, MemoryRecorder
+from dcao import MemoryRecorder, literal
 from helpers.cases import NETWORKS, NetworkCase, Problem
 from helpers.reference import LiteralSettings, dense_hessian, literal_by_hand
 
@@ -26,7 +26,7 @@ def starts_of(size: int, count: int) -> list[Tensor]:
 
 def literal_run(problem: Problem, settings: LiteralSettings, base: optim.Optimizer, num_steps: int):
     recorder = MemoryRecorder()
-    optimizer = DCAO.literal(base, every=settings.T, k=settings.k, recorder=recorder)
+    optimizer = literal(base, every=settings.T, k=settings.k, recorder=recorder)
     for _ in range(num_steps):
         optimizer.minimize(problem.loss)
     return recorder
@@ -106,7 +106,7 @@ def test_on_adamw_the_literal_rule_raises_the_lr_at_every_probe_when_the_loss_is
     """Design 4: AdamW does not see the scale of the loss, lr * lambda_max is proportional to it."""
     problem, recorder = NETWORKS["mlp"].problem(), MemoryRecorder()
     base = optim.AdamW(problem.params, lr=1e-3)
-    optimizer = DCAO.literal(base, every=2, k=5, recorder=recorder)
+    optimizer = literal(base, every=2, k=5, recorder=recorder)
     for _ in range(60):
         optimizer.minimize(lambda: 1e-3 * problem.loss())
     lrs = [record.after.lr for record in recorder.records]

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from dcao import DCAO, MemoryRecorder, ProbeLoader, policies
-from dcao.loop import ALARM, MAX_PROBES_BEFORE_START, SETTLING_STEPS
+from dcao import DCAO, MemoryRecorder, ProbeLoader, ProbeSettings, policies, schedules
+from dcao.loop import MAX_PROBES_BEFORE_START
+from dcao.policies.proposal import ALARM, SETTLING_STEPS
 from helpers.cases import NETWORKS, Problem
 from helpers.reference import dense_hessian, directional_parts, hand_step
 
-FIXED = policies.fixed()
+FIXED = policies.Fixed()
+EXACT = ProbeSettings(hvp="exact")
 
 
 class Counted:
@@ -88,7 +90,9 @@ LANCZOS = [
 def test_a_lanczos_probe_costs_what_its_products_do(measure, hvp, a_product, base):
     problem = mlp()
     loss = Counted(problem.loss)
-    optimizer = DCAO(sgd(problem), measure=measure, policy=FIXED, every=1, hvp=hvp, k=2, num_lanczos_steps=6)
+    optimizer = DCAO(
+        sgd(problem), policy=FIXED, every=1, measure=ProbeSettings(measure, hvp=hvp, k=2, num_lanczos_steps=6)
+    )
     optimizer.minimize(loss)
     estimate = optimizer.last_estimate
     assert 2 <= estimate.num_matvecs <= 6
@@ -120,8 +124,9 @@ def test_several_batches_cost_two_evaluations_each():
 def test_an_overhead_is_kept_over_a_run_by_the_count_of_evaluations_and_used(measure, share):
     problem = mlp()
     loss, recorder = Counted(problem.loss), MemoryRecorder()
-    settings = {"measure": measure, "overhead": share, "hvp": "central" if measure == "hessian" else "auto"}
-    optimizer = DCAO(sgd(problem), recorder=recorder, k=1, num_lanczos_steps=3, **settings)
+    hvp = "central" if measure == "hessian" else "auto"
+    settings = ProbeSettings(measure, hvp=hvp, k=1, num_lanczos_steps=3)
+    optimizer = DCAO(sgd(problem), recorder=recorder, measure=settings, every=schedules.Overhead(share))
     num_steps = 300
     for _ in range(num_steps):
         optimizer.minimize(loss)
@@ -137,7 +142,7 @@ def test_an_overhead_is_kept_over_a_run_by_the_count_of_evaluations_and_used(mea
 
 def test_every_is_kept_where_nothing_settles():
     problem, recorder = mlp(), MemoryRecorder()
-    optimizer = DCAO(sgd(problem), every=4, settle=False, recorder=recorder)
+    optimizer = DCAO(sgd(problem), every=4, recorder=recorder)
     for _ in range(10):
         optimizer.minimize(problem.loss)
     assert steps_probed(recorder) == [0, 4, 8]
@@ -151,7 +156,7 @@ def test_a_schedule_of_the_users_own_is_asked_with_the_step_and_the_cost_to_come
         asked[step] = cost
         return step in (3, 7)
 
-    optimizer = DCAO(sgd(problem), every=schedule, settle=False, recorder=recorder)
+    optimizer = DCAO(sgd(problem), every=schedule, recorder=recorder)
     for _ in range(9):
         optimizer.minimize(problem.loss)
     assert steps_probed(recorder) == [3, 7]
@@ -160,7 +165,9 @@ def test_a_schedule_of_the_users_own_is_asked_with_the_step_and_the_cost_to_come
 
 def test_a_spectrum_comes_by_its_own_schedule_and_only_informs():
     problem, recorder = mlp(), MemoryRecorder()
-    optimizer = DCAO(sgd(problem), policy=FIXED, every=3, spectrum_every=4, k=2, recorder=recorder)
+    optimizer = DCAO(
+        sgd(problem), policy=FIXED, every=3, spectrum_every=4, measure=ProbeSettings(k=2), recorder=recorder
+    )
     for _ in range(9):
         optimizer.minimize(problem.loss)
     assert steps_probed(recorder) == [0, 3, 4, 6, 8]
@@ -180,13 +187,14 @@ def test_one_step_is_probed_once():
 # --- settling, on a quadratic of curvature 2 without momentum: s is 2 * lr
 
 CURVATURE, TARGET = 2.0, 1.5
-PROPOSAL = policies.smoothed(policies.learning_rate(TARGET))
+PROPOSAL = policies.Smoothed(policies.LearningRate(TARGET))
+UNSETTLING = policies.Smoothed(policies.LearningRate(TARGET, settle=False))
 
 
 def settling_run(lr: float, num_steps: int, **options) -> tuple[DCAO, MemoryRecorder, list[float]]:
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
     options = {"policy": PROPOSAL, "every": 10, **options}
-    optimizer = DCAO(optim.SGD([weight], lr=lr), recorder=recorder, hvp="exact", **options)
+    optimizer = DCAO(optim.SGD([weight], lr=lr), recorder=recorder, measure=EXACT, **options)
     losses = [float(optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())) for _ in range(num_steps)]
     return optimizer, recorder, losses
 
@@ -201,7 +209,7 @@ def test_a_wild_lr_is_cut_before_the_first_update():
 
 
 def test_the_cuts_before_the_first_update_end_also_where_nothing_helps():
-    optimizer, recorder, _ = settling_run(lr=1e9, num_steps=1, policy=policies.learning_rate(TARGET, max_lr=1e9))
+    optimizer, recorder, _ = settling_run(lr=1e9, num_steps=1, policy=policies.LearningRate(TARGET, max_lr=1e9))
     assert len(recorder.records) == MAX_PROBES_BEFORE_START
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1e9 * 0.8**MAX_PROBES_BEFORE_START)
 
@@ -216,18 +224,18 @@ def test_every_step_is_probed_while_the_rule_is_at_its_clip_and_every_tenth_afte
 def test_an_lr_that_cannot_move_is_settled():
     # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no; probing faster gains nothing.
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=1e-2), policy=PROPOSAL, every=10, recorder=recorder, hvp="exact")
+    optimizer = DCAO(optim.SGD([weight], lr=1e-2), policy=PROPOSAL, every=10, recorder=recorder, measure=EXACT)
     optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     for _ in range(30):
         optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
     assert steps_probed(recorder) == [0, 10, 20]
-    _, recorder, _ = settling_run(lr=1e-2, num_steps=30, policy=policies.learning_rate(TARGET, max_lr=1e-2))
+    _, recorder, _ = settling_run(lr=1e-2, num_steps=30, policy=policies.LearningRate(TARGET, max_lr=1e-2))
     assert steps_probed(recorder) == [0, 10, 20]
 
 
 @pytest.mark.parametrize(
     "rule",
-    [policies.momentum(), policies.compose(policies.momentum(), policies.weight_decay()), policies.fixed()],
+    [policies.Momentum(), policies.Compose(policies.Momentum(), policies.WeightDecay()), policies.Fixed()],
     ids=["momentum", "both", "fixed"],
 )
 def test_rules_that_move_no_lr_are_probed_by_the_schedule_alone(rule):
@@ -242,22 +250,22 @@ def test_rules_that_move_no_lr_are_probed_by_the_schedule_alone(rule):
 
 def test_what_moves_an_lr_and_a_momentum_settles():
     def probed(*rules):
-        _, recorder, _ = settling_run(lr=1e-2, num_steps=5, policy=policies.compose(*rules))
+        _, recorder, _ = settling_run(lr=1e-2, num_steps=5, policy=policies.Compose(*rules))
         return steps_probed(recorder)
 
-    assert probed(PROPOSAL, policies.fixed()) == [0, 1, 2, 3, 4]
-    assert probed(policies.ceiling(), policies.fixed()) == [0]
+    assert probed(PROPOSAL, policies.Fixed()) == [0, 1, 2, 3, 4]
+    assert probed(policies.Ceiling(), policies.Fixed()) == [0]
 
 
 @pytest.mark.parametrize(
     "wrapped",
-    [lambda rule: rule, policies.smoothed, lambda rule: policies.compose(rule, policies.weight_decay())],
+    [lambda rule: rule, policies.Smoothed, lambda rule: policies.Compose(rule, policies.WeightDecay())],
     ids=["alone", "smoothed", "composed"],
 )
 def test_a_rule_that_finds_its_own_start_is_probed_by_the_schedule_alone(wrapped):
     # from lr 100, s is 200: a rule that settles would be asked again before the first update, and at the next step
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
-    rule = wrapped(policies.ceiling(first_relative_step=None))
+    rule = wrapped(policies.Ceiling(first_relative_step=None))
     optimizer = DCAO(optim.SGD([weight], lr=100.0), policy=rule, every=10, recorder=recorder, guard=False)
     for _ in range(21):
         optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())
@@ -289,7 +297,7 @@ def test_settling_ends_where_no_probe_is_ever_trusted():
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("options", [{"settle": False}, {"policy": FIXED, "every": 10}], ids=["off", "fixed"])
+@pytest.mark.parametrize("options", [{"policy": UNSETTLING}, {"policy": FIXED, "every": 10}], ids=["off", "fixed"])
 def test_nothing_settles_when_told_not_to_or_when_nothing_adapts(options):
     _, recorder, _ = settling_run(lr=1e-2, num_steps=20, **options)
     assert steps_probed(recorder) == [0, 10]
@@ -301,7 +309,7 @@ def test_nothing_settles_when_told_not_to_or_when_nothing_adapts(options):
 def test_the_signal_comes_from_the_training_batch_before():
     problem = mlp()
     first, second = problem.batch(slice(0, 3)), problem.batch(slice(3, 7))
-    optimizer = DCAO(sgd(problem), policy=FIXED, every=1, hvp="exact")
+    optimizer = DCAO(sgd(problem), policy=FIXED, every=1, measure=EXACT)
     optimizer.minimize(first.loss)
     past = torch.cat([p.grad.reshape(-1) for p in problem.params])
     optimizer.minimize(lambda: second.loss())  # at what `first` has left
@@ -350,7 +358,7 @@ def test_what_a_probe_raises_is_a_reason_in_the_log_and_holds_the_lr():
             raise RuntimeError("out of memory, say")
         return problem.loss()
 
-    optimizer = DCAO(sgd(problem), policy=PROPOSAL, every=5, settle=False, recorder=recorder)
+    optimizer = DCAO(sgd(problem), policy=UNSETTLING, every=5, recorder=recorder)
     before = [p.detach().clone() for p in problem.params]
     optimizer.minimize(fails_when_probed)
     (record,) = recorder.records
@@ -383,7 +391,11 @@ def test_a_probe_that_is_due_with_nothing_to_probe_is_refused():
 def test_a_loss_that_blows_up_one_step_away_cuts_the_lr():
     weight, recorder = nn.Parameter(torch.tensor([0.5], dtype=torch.float64)), MemoryRecorder()
     optimizer = DCAO(
-        optim.SGD([weight], lr=1.0), policy=PROPOSAL, settle=False, every=1, step_length="step", recorder=recorder
+        optim.SGD([weight], lr=1.0),
+        policy=UNSETTLING,
+        every=1,
+        measure=ProbeSettings(step_length="step"),
+        recorder=recorder,
     )
     optimizer.minimize(lambda: weight.sqrt().sum())
     (record,) = recorder.records
@@ -395,7 +407,7 @@ def test_a_loss_that_blows_up_one_step_away_cuts_the_lr():
 def test_a_gradient_of_before_a_new_group_is_not_taken_for_the_past():
     first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
     recorder = MemoryRecorder()
-    optimizer = DCAO(torch.optim.SGD([first], lr=0.1), every=2, settle=False, recorder=recorder)
+    optimizer = DCAO(torch.optim.SGD([first], lr=0.1), every=2, recorder=recorder)
     for _ in range(2):
         optimizer.minimize(lambda: first.square().sum() + second.square().sum())
     optimizer.add_param_group({"params": [second]})
@@ -406,7 +418,7 @@ def test_a_gradient_of_before_a_new_group_is_not_taken_for_the_past():
 
 def test_both_ends_of_the_spectrum_share_one_graph():
     problem = mlp()
-    optimizer = DCAO(sgd(problem), policy=FIXED, measure="hessian", smallest=True)
+    optimizer = DCAO(sgd(problem), policy=FIXED, measure=ProbeSettings("hessian", smallest=True))
     estimate = optimizer.probe(problem.loss, spectrum=True)
     assert estimate.hvp == "exact"
     assert estimate.smallest < estimate.sharpness
@@ -428,7 +440,7 @@ def test_a_probe_loader_that_fails_in_mid_training_is_a_reason_in_the_log():
     recorder = MemoryRecorder()
     loader = ProbeLoader(Flaky(), lambda batch: (batch * weight**2).sum(), num_batches=2)
     base = torch.optim.SGD([weight], lr=0.1)
-    optimizer = DCAO(base, policy=PROPOSAL, every=2, settle=False, probe_batch=loader, recorder=recorder)
+    optimizer = DCAO(base, policy=UNSETTLING, every=2, probe_batch=loader, recorder=recorder)
     for _ in range(3):
         optimizer.minimize(lambda: weight.square().sum())
     assert recorder.records[0].estimate.reason == ""

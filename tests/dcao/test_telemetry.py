@@ -54,7 +54,7 @@ RECORD = StepRecord(
     loss=None,
     estimate=ESTIMATE,
     observation=Observation(step=3, s=math.inf, trust=0.5, hyperparameters=HERE),
-    decision=Decision(hyperparameters=replace(HERE, lr=0.08), reason="s inf against target 1.5", clipped=True),
+    decision=Decision(hyperparameters=replace(HERE, lr=0.08), reason="s inf against target 1.5", probe_again=True),
     before=HERE,
     after=replace(HERE, lr=0.08),
     cost=9.0,
@@ -167,18 +167,18 @@ def test_a_recorder_can_be_copied_and_pickled(tmp_path):
 
 
 def full_rules() -> policies.Policy:
-    return policies.compose(policies.learning_rate(1.2), policies.momentum(0.1), policies.weight_decay(0.1, anchor=0.0))
+    return policies.Compose(policies.LearningRate(1.2), policies.Momentum(0.1), policies.WeightDecay(0.1, anchor=0.0))
 
 
 POLICIES = {
     "default": None,
-    "fixed": policies.fixed(),
-    "learning_rate": policies.learning_rate(1.0),
-    "smoothed": policies.smoothed(policies.learning_rate(1.2), window=5),
+    "fixed": policies.Fixed(),
+    "learning_rate": policies.LearningRate(1.0),
+    "smoothed": policies.Smoothed(policies.LearningRate(1.2), window=5),
     "composed": full_rules(),
-    "smoothed_composed": policies.smoothed(full_rules()),
+    "smoothed_composed": policies.Smoothed(full_rules()),
 }
-DEFAULT = policies.ceiling()
+DEFAULT = policies.Ceiling()
 
 
 def real_run(path: Path, policy: policies.Policy | None, num_steps: int = 40) -> None:
@@ -206,7 +206,7 @@ def test_the_policy_that_wrote_a_log_decides_the_same_on_replay(tmp_path, name):
     assert len(decided) >= 12
     decisions = replay(path, POLICIES[name] or DEFAULT)
     assert [d.hyperparameters for d in decisions] == [r.decision.hyperparameters for r in decided]
-    assert [d.clipped for d in decisions] == [r.decision.clipped for r in decided]
+    assert [d.probe_again for d in decisions] == [r.decision.probe_again for r in decided]
     # the controller may add to the reason what stood in the way of carrying it out
     assert all(r.decision.reason.startswith(d.reason) for d, r in zip(decisions, decided, strict=True))
 
@@ -214,11 +214,11 @@ def test_the_policy_that_wrote_a_log_decides_the_same_on_replay(tmp_path, name):
 def test_another_policy_decides_otherwise_on_the_same_observations(tmp_path):
     path = tmp_path / "log.jsonl"
     real_run(path, None)
-    own, other = (replay(path, policy) for policy in (DEFAULT, policies.learning_rate(0.01)))
+    own, other = (replay(path, policy) for policy in (DEFAULT, policies.LearningRate(0.01)))
     assert len(own) == len(other)
     assert [d.hyperparameters.lr for d in own] != [d.hyperparameters.lr for d in other]
     seen = [record.observation for record in read_jsonl(path) if record.observation is not None]
-    assert [d.hyperparameters for d in replay(path, policies.fixed())] == [o.hyperparameters for o in seen]
+    assert [d.hyperparameters for d in replay(path, policies.Fixed())] == [o.hyperparameters for o in seen]
 
 
 def test_a_replay_takes_records_as_well_as_a_path(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
-from dcao import DCAO, policies
+from dcao import DCAO, ProbeSettings, policies
 from helpers.optimizer_cases import ADAM, OPTIMIZER_CASES, SGD, OptimizerCase
 
 MEASURES = ("load", "batch", "preconditioned", "hessian")
@@ -199,21 +199,30 @@ def bare_run(case: OptimizerCase, lr: float | None = None, *, way: str = "step")
     return Run(model, case.make(trainable(model), case.lr if lr is None else lr), way)
 
 
+def options(**settings: Any) -> dict[str, Any]:
+    """Arguments of DCAO, in which what a :class:`ProbeSettings` takes may be named like any other."""
+    names = {each.name for each in fields(ProbeSettings)}
+    probed = {name: settings.pop(name) for name in names & settings.keys()}
+    return {**settings, "measure": ProbeSettings(**probed)}
+
+
 def dcao_run(case: OptimizerCase, lr: float | None = None, *, way: str = "minimize", **settings: Any) -> Run:
     model = make_model()
     base = case.make(trainable(model), case.lr if lr is None else lr)
-    return Run(model, DCAO(base, **settings), way)
+    return Run(model, DCAO(base, **options(**settings)), way)
 
 
 def watching(**settings: Any) -> dict[str, Any]:
     """Settings that probe all the time and change nothing."""
-    return {"policy": policies.fixed(), "every": 1, "spectrum_every": 2, "k": 2, "num_lanczos_steps": 4, **settings}
+    usual = {"policy": policies.Fixed(), "every": 1, "spectrum_every": 2, "k": 2, "num_lanczos_steps": 4}
+    return {**usual, **settings}
 
 
 def adapting(**settings: Any) -> dict[str, Any]:
     """Settings under which the lr really moves: by the proposal's rule, if a target for it is named."""
     if "target" in settings:
-        settings["policy"] = policies.smoothed(policies.learning_rate(settings.pop("target")))
+        rule = {name: settings.pop(name) for name in ("target", "settle", "governor") if name in settings}
+        settings["policy"] = policies.Smoothed(policies.LearningRate(**rule))
     return {"every": 2, "k": 1, "num_lanczos_steps": 4, **settings}
 
 

@@ -31,23 +31,25 @@ def run(policy: Policy, numbers: list[float | None], here: Hyperparameters = HER
 class PolicyCase:
     name: str
     policy: Policy
+    settles: bool = False  # asks for probes before their time
 
 
 POLICY_CASES = [
-    PolicyCase("fixed", policies.fixed()),
-    PolicyCase("learning_rate", policies.learning_rate(1.5)),
-    PolicyCase("momentum", policies.momentum(0.05, anchor=0.0)),
-    PolicyCase("momentum_anchored", policies.momentum(0.05)),
-    PolicyCase("weight_decay", policies.weight_decay(0.05, anchor=0.0)),
-    PolicyCase("weight_decay_anchored", policies.weight_decay(0.05)),
-    PolicyCase("ceiling", policies.ceiling()),
-    PolicyCase("ceiling_with_an_end", policies.ceiling(total_steps=1000)),
-    PolicyCase("smoothed", policies.smoothed(policies.learning_rate(1.5))),
+    PolicyCase("fixed", policies.Fixed()),
+    PolicyCase("learning_rate", policies.LearningRate(1.5), settles=True),
+    PolicyCase("momentum", policies.Momentum(0.05, anchor=0.0)),
+    PolicyCase("momentum_anchored", policies.Momentum(0.05)),
+    PolicyCase("weight_decay", policies.WeightDecay(0.05, anchor=0.0)),
+    PolicyCase("weight_decay_anchored", policies.WeightDecay(0.05)),
+    PolicyCase("ceiling", policies.Ceiling()),
+    PolicyCase("ceiling_with_an_end", policies.Ceiling(total_steps=1000)),
+    PolicyCase("smoothed", policies.Smoothed(policies.LearningRate(1.5)), settles=True),
     PolicyCase(
         "composed",
-        policies.compose(
-            policies.smoothed(policies.learning_rate(1.2), window=4), policies.momentum(0.1), policies.weight_decay(0.1)
+        policies.Compose(
+            policies.Smoothed(policies.LearningRate(1.2), window=4), policies.Momentum(0.1), policies.WeightDecay(0.1)
         ),
+        settles=True,
     ),
 ]
 

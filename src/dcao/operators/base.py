@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,34 +12,58 @@ LossFn = Callable[[], Tensor]
 """Returns the scalar loss with its graph; never calls ``backward`` (torch's *closure* does)."""
 
 
-class LinearOperator(Protocol):
+class LinearOperator(ABC):
     """A symmetric matrix known only through its products with vectors.
 
-    An operator may also have ``gradient_evaluations``: what it has cost so far, in units of one forward and one
-    backward pass of its loss. :func:`gradient_evaluations` reads it.
+    A subclass sets ``size``, ``device`` and ``dtype`` and writes :meth:`matvec`. Everything else has a default.
+
+    Attributes:
+        size: Length of the vectors.
+        device: Where the vectors live.
+        dtype: Their dtype.
+        kind: How products are made: ``"exact"``, or by ``"central"`` or ``"forward"`` differences.
+        reason: Why they are made this way, in words.
+
+    Example:
+        >>> class Diagonal(LinearOperator):
+        ...     def __init__(self, entries: Tensor) -> None:
+        ...         self.entries = entries
+        ...         self.size, self.device, self.dtype = len(entries), entries.device, entries.dtype
+        ...
+        ...     def matvec(self, vector: Tensor) -> Tensor:
+        ...         return self.entries * vector
+        >>> from dcao import lanczos
+        >>> lanczos(Diagonal(torch.tensor([1.0, 4.0]))).ritz_values.round(decimals=4)
+        tensor([4.], dtype=torch.float64)
     """
 
-    @property
-    def size(self) -> int:
-        """Length of the vectors."""
+    size: int
+    device: torch.device
+    dtype: torch.dtype
+    kind: str = "exact"
+    reason: str = ""
 
     @property
-    def device(self) -> torch.device:
-        """Where the vectors live."""
+    def gradient_evaluations(self) -> float | None:
+        """Cost so far, in units of one forward and one backward pass of the loss.
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Their dtype."""
+        Default: None. The operator does not count, and each product is taken to cost one.
+        """
+        return None
 
+    @abstractmethod
     def matvec(self, vector: Tensor) -> Tensor:
         """The product with a vector of shape ``(size,)``; leaves ``vector`` as it is."""
+
+    def close(self) -> None:  # noqa: B027  (an operator that keeps nothing has nothing to free)
+        """Free what is kept between products, such as a graph. Default: nothing is."""
 
 
 class Unsupported(RuntimeError):
     """Torch cannot differentiate this loss twice; the message says why. Finite differences still work."""
 
 
-class MatrixOperator:
+class MatrixOperator(LinearOperator):
     """An explicit symmetric matrix as an operator.
 
     Example:
@@ -51,7 +75,7 @@ class MatrixOperator:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"matrix must be square, got shape {tuple(matrix.shape)}")
         self.matrix = matrix
-        self.size: int = matrix.shape[0]
+        self.size = matrix.shape[0]
         self.device = matrix.device
         self.dtype = matrix.dtype
 
@@ -61,17 +85,30 @@ class MatrixOperator:
 
 
 def gradient_evaluations(operator: LinearOperator, num_matvecs: int) -> float:
-    """What the operator has cost so far; where it does not say, one gradient evaluation a product."""
-    return float(getattr(operator, "gradient_evaluations", num_matvecs))
+    """What the operator has cost so far; if it does not count, one gradient evaluation a product."""
+    if not isinstance(operator, LinearOperator):
+        raise TypeError(
+            f"operator must be a dcao.operators.LinearOperator, got {type(operator).__name__}; "
+            "subclass it and write matvec, or wrap a matrix in MatrixOperator"
+        )
+    counted = operator.gradient_evaluations
+    return float(num_matvecs if counted is None else counted)
+
+
+def require_callable(loss_fn: object) -> None:
+    """Refuse a loss where a function that returns it is wanted."""
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
 
 
 def evaluate_loss(loss_fn: LossFn) -> Tensor:
     """The loss with its graph, refused at once if no curvature can come from it.
 
     Raises:
-        TypeError: ``loss_fn`` returned something other than a real floating-point tensor.
+        TypeError: ``loss_fn`` is no function, or returned something other than a real floating-point tensor.
         ValueError: It returned more than one number, or a number without a graph.
     """
+    require_callable(loss_fn)
     loss = loss_fn()
     if not isinstance(loss, Tensor):
         raise TypeError(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dcao.operators.base import LinearOperator
+from dcao.operators.base import LinearOperator, gradient_evaluations
 
 
-class DiagonalShift:
-    """``A + diag(shift)``.
+class DiagonalShift(LinearOperator):
+    """The operator ``A + diag(shift)``, for example a Hessian with coupled weight decay.
+
+    Args:
+        operator: ``A``.
+        shift: A flat vector; one of a single entry shifts every entry of the diagonal.
 
     Example:
         >>> import torch
@@ -22,7 +26,14 @@ class DiagonalShift:
         self.size = operator.size
         self.device = operator.device
         self.dtype = operator.dtype
+        self._num_matvecs = 0
+
+    @property
+    def gradient_evaluations(self) -> float:
+        """Cost of the inner operator."""
+        return gradient_evaluations(self.operator, self._num_matvecs)
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """The product and the shift; a shift of one entry serves all."""
+        """``A @ vector + shift * vector``."""
+        self._num_matvecs += 1
         return self.operator.matvec(vector).addcmul_(self.shift, vector)

@@ -1,23 +1,22 @@
 """Policies: pure decisions from an observed stability number to hyperparameters."""
 
-from dcao.policies.anchored import momentum, weight_decay
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
-from dcao.policies.ceiling import ceiling
-from dcao.policies.compose import compose, smoothed
-from dcao.policies.fixed import fixed
-from dcao.policies.learning_rate import learning_rate
+from dcao.policies.ceiling import Ceiling
+from dcao.policies.compose import Compose, Smoothed
+from dcao.policies.fixed import Fixed
+from dcao.policies.proposal import LearningRate, Momentum, WeightDecay
 
 __all__ = [
+    "Ceiling",
+    "Compose",
     "Decision",
+    "Fixed",
     "Hyperparameters",
+    "LearningRate",
+    "Momentum",
     "Observation",
     "Policy",
+    "Smoothed",
     "State",
-    "ceiling",
-    "compose",
-    "fixed",
-    "learning_rate",
-    "momentum",
-    "smoothed",
-    "weight_decay",
+    "WeightDecay",
 ]

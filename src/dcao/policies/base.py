@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 State = dict[str, Any]
 """A policy's memory: JSON-plain (numbers, strings, lists, dicts), so that it goes into checkpoints as it is."""
@@ -16,12 +16,12 @@ MIN_TRUST = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """What trains now. With several param groups: of the reference group, which is the one with the largest lr.
+    """The hyperparameters in use. With several param groups: those of the reference group, which has the largest lr.
 
     Attributes:
-        lr: Learning rate that the coming step uses.
-        momentum: SGD's and RMSprop's ``momentum``, the Adam family's ``betas[0]``; None where there is none.
-        weight_decay: Largest of any group (groups exempt from decay stay exempt); None where there is none.
+        lr: Learning rate of the coming step.
+        momentum: SGD's and RMSprop's ``momentum``, the Adam family's ``betas[0]``; None if the optimizer has none.
+        weight_decay: Largest of any group (groups exempt from decay stay exempt); None if the optimizer has none.
     """
 
     lr: float
@@ -38,8 +38,9 @@ class Observation:
         s: Stability number at the present hyperparameters; the edge is at 2. None: it could not be measured.
         trust: How far to trust ``s``: 0 (not at all) to 1.
         hyperparameters: Present values.
-        relative_step: Length of the displacement that one batch's gradient leads to over that of the weights; None:
-            it was not measured.
+        relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
+            of the weights; None if it was not measured.
+        latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 
     step: int
@@ -47,6 +48,7 @@ class Observation:
     trust: float
     hyperparameters: Hyperparameters
     relative_step: float | None = None
+    latest_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,44 +58,64 @@ class Decision:
     Attributes:
         hyperparameters: Values for the coming steps. The controller applies the change of lr and of weight decay as
             a ratio to every group, so ratios between groups are kept.
-        reason: Why, in words; goes to the log as it is.
-        clipped: True while the lr rule would have moved further than its clip lets it.
+        reason: Why, in words; it goes to the log unchanged.
+        probe_again: Whether the policy wants the next step probed too, whatever the schedule says. Before the first
+            update, a decision that cuts lr and wants another probe gets it at once. A schedule that keeps a budget,
+            such as :class:`dcao.schedules.Overhead`, grants none.
     """
 
     hyperparameters: Hyperparameters
     reason: str
-    clipped: bool = False
+    probe_again: bool = False
 
 
-Plan = Callable[[int, Hyperparameters, State], Hyperparameters]
+class Policy(ABC):
+    """A rule that decides on hyperparameters. Pure: the same observation and state give the same decision.
 
+    A subclass has to write :meth:`propose`. Everything else has a default.
 
-class Policy(Protocol):
-    """Pure: the same observation and state give the same decision.
-
-    A policy that moves hyperparameters between probes as well has a third method,
-    ``between(step, hyperparameters, state) -> Hyperparameters``: what trains at a later step, a function of the state
-    that the last decision has left. One that gains nothing from probes before their time, because it finds its own
-    start or moves no lr, has an attribute ``settles = False``. Else it is asked again and again before the first
-    update, then at every step while it changes lr by all it may, and after every s that is five times the edge.
+    Example:
+        >>> class Halve(Policy):
+        ...     def propose(self, observation, state):
+        ...         now = observation.hyperparameters
+        ...         return Decision(hyperparameters=replace(now, lr=now.lr / 2), reason="halved"), state
+        >>> from dataclasses import replace
+        >>> seen = Observation(step=0, s=3.0, trust=1.0, hyperparameters=Hyperparameters(lr=0.1))
+        >>> Halve().propose(seen, {})[0].hyperparameters.lr
+        0.05
     """
 
-    def init(self, hyperparameters: Hyperparameters) -> State:
-        """State before the first decision; ValueError where the present values are out of the policy's bounds."""
+    @property
+    def governor(self) -> bool:
+        """Whether lr stays at or below a learning-rate scheduler's. Default: True.
 
+        A rule that chases a target would otherwise undo the scheduler's decay.
+        """
+        return True
+
+    @property
+    def compensate(self) -> bool:
+        """Whether a change of momentum keeps the length of the step. Default: True.
+
+        That is lr / (1 - momentum) for optimizers whose buffer sums, the bias correction for those whose buffer
+        averages.
+        """
+        return True
+
+    def init(self, hyperparameters: Hyperparameters) -> State:
+        """State before the first decision; ValueError if the present values are outside the policy's bounds."""
+        return {}
+
+    @abstractmethod
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """Decision for the coming steps, and the next state."""
 
+    def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
+        """Hyperparameters for a step without a probe, from the state that the last decision has left.
 
-def between(policy: Policy, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
-    """What ``policy`` has planned for a step without a probe; the present values if it does not plan."""
-    plan: Plan | None = getattr(policy, "between", None)
-    return hyperparameters if plan is None else plan(step, hyperparameters, state)
-
-
-def settles(policy: Policy) -> bool:
-    """Whether probes before their time help ``policy``."""
-    return bool(getattr(policy, "settles", True))
+        Default: the present ones.
+        """
+        return hyperparameters
 
 
 def reason_to_hold(
@@ -101,7 +123,8 @@ def reason_to_hold(
 ) -> str | None:
     """Why an observation should not be acted on, or None.
 
-    Curvature at or below zero sets no limit to chase; a rule that has other limits does without (``needs_curvature``).
+    Curvature at or below zero sets no limit to chase. A rule that has other limits can act without one
+    (``needs_curvature=False``).
     """
     if not observation.hyperparameters.lr > 0.0:
         return "held: lr is 0"

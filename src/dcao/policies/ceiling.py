@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass, replace
 
 from dcao.checks import require_whole
 from dcao.policies.base import (
@@ -13,6 +12,7 @@ from dcao.policies.base import (
     Decision,
     Hyperparameters,
     Observation,
+    Policy,
     State,
     reason_to_hold,
     require_bounds,
@@ -25,7 +25,7 @@ TARGET = 8.0
 without end, so what it stops is what lies clearly above."""
 
 USUAL_MOMENTUM = 0.9
-"""From here on ``max_relative_step`` holds as it is; with less the limit is lower, see :func:`ceiling`."""
+"""From here on ``max_relative_step`` holds as it is; with less the limit is lower, see :class:`Ceiling`."""
 
 NUM_KEPT = 16
 """Values an octave that the first probe's numbers are rounded to: within 3 %, and one batch's estimate is much further
@@ -35,21 +35,8 @@ STEPS_AHEAD = 10
 """The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
 
 
-def ceiling(
-    target: float = TARGET,
-    *,
-    total_steps: int | None = None,
-    max_relative_step: float = 0.1,
-    first_relative_step: float | None = 3e-3,
-    growth: float = 1.1,
-    gamma_down: float = 0.8,
-    gamma_arrival: float = 0.5,
-    decay: float = 0.3,
-    window: int = 3,
-    min_lr: float = 1e-10,
-    max_lr: float = 1e3,
-    min_trust: float = MIN_TRUST,
-) -> Ceiling:
+@dataclass(frozen=True)
+class Ceiling(Policy):
     """Start small, rise until a probe objects, then stay under the ceiling; decay at the end, if it is known.
 
     With ``l = ||d|| / ||w||``, the length of the displacement that one batch's gradient leads to over that of the
@@ -85,49 +72,31 @@ def ceiling(
         min_lr: Bound on lr, so low that only float noise is below it.
         max_lr: Bound on lr.
         min_trust: An estimate trusted less is not acted on.
+        governor: Under a scheduler, never exceed its lr.
 
     Example:
-        >>> rule = ceiling()
+        >>> rule = Ceiling()
         >>> given = Hyperparameters(lr=10.0)
         >>> seen = Observation(step=0, s=500.0, trust=1.0, hyperparameters=given, relative_step=5.0)
         >>> decision, state = rule.propose(seen, rule.init(given))
         >>> decision.hyperparameters.lr, round(rule.between(1, decision.hyperparameters, state).lr, 6)
         (0.006, 0.0066)
     """
-    return Ceiling(
-        target=target,
-        total_steps=total_steps,
-        max_relative_step=max_relative_step,
-        first_relative_step=first_relative_step,
-        growth=growth,
-        gamma_down=gamma_down,
-        gamma_arrival=gamma_arrival,
-        decay=decay,
-        window=window,
-        min_lr=min_lr,
-        max_lr=max_lr,
-        min_trust=min_trust,
-    )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Ceiling:
-    """See :func:`ceiling`. It goes on from the lr that it finds, so that others may scale it in between."""
-
-    settles: ClassVar[bool] = False
-
-    target: float
-    total_steps: int | None
-    max_relative_step: float
-    first_relative_step: float | None
-    growth: float
-    gamma_down: float
-    gamma_arrival: float
-    decay: float
-    window: int
-    min_lr: float
-    max_lr: float
-    min_trust: float
+    target: float = TARGET
+    _: KW_ONLY
+    total_steps: int | None = None
+    max_relative_step: float = 0.1
+    first_relative_step: float | None = 3e-3
+    growth: float = 1.1
+    gamma_down: float = 0.8
+    gamma_arrival: float = 0.5
+    decay: float = 0.3
+    window: int = 3
+    min_lr: float = 1e-10
+    max_lr: float = 1e3
+    min_trust: float = MIN_TRUST
+    governor: bool = True
 
     def __post_init__(self) -> None:
         require_target(self.target)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from dcao.policies.base import Decision, Hyperparameters, Observation, State
+from dcao.policies.base import Decision, Observation, Policy, State
 
 
-def fixed() -> Fixed:
-    """Policy that changes nothing: training is bit for bit the bare optimizer's, probes only watch.
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """Policy that changes nothing: training is bit for bit the bare optimizer's, and probes only watch.
 
     Example:
-        >>> decision, _ = fixed().propose(
+        >>> from dcao import Hyperparameters
+        >>> decision, _ = Fixed().propose(
         ...     Observation(step=0, s=9.0, trust=1.0, hyperparameters=Hyperparameters(lr=0.1)), {}
         ... )
         >>> decision.hyperparameters.lr
         0.1
     """
-    return Fixed()
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """See :func:`fixed`."""
-
-    settles: ClassVar[bool] = False
-
-    def init(self, hyperparameters: Hyperparameters) -> State:
-        """No state."""
-        return {}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The present values."""

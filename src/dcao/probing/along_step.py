@@ -1,7 +1,7 @@
 """Mini-batch curvature along the optimizer's own step: the measures ``batch`` and ``load``.
 
 With ``d_B = eta_eff P^-1 g_B``, the displacement that a batch's gradient leads to in the long run, and ``d_A`` the
-same of an independent batch (the training batch before, or the other batches of the probe),
+displacement of an independent batch (the training batch before, or the other batches of the probe),
 
     batch  = sum_B d_B' H_B d_B / sum_B g_B' d_B
     signal = mean over A of sum_B d_A' H_B d_B / sum_B g_B' d_B        noise = batch - signal
@@ -17,6 +17,59 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from dcao.probing.batch import Batch
+from dcao.probing.estimate import Reading
+from dcao.probing.probed_loss import ProbedLoss
+from dcao.updates.stability import load_number
+from dcao.vectors import flatten, joint_norm
+
+
+def read_along_step(loss: ProbedLoss, past_gradient: Tensor | None) -> Reading:
+    """The measures ``batch`` and ``load``, and the relative step.
+
+    Args:
+        loss: What is probed.
+        past_gradient: Flat gradient of the training batch before; None if it is not known.
+    """
+    along = directional([_step_vectors(loss, batch, past_gradient) for batch in loss.batches])
+    dynamics, stability = loss.step.dynamics, {}
+    if along.trust > 0.0:
+        stability = {"batch": along.total, "load": load_number(along.signal, along.noise, dynamics)}
+    return Reading(
+        stability=stability,
+        trust=along.trust,
+        reason=along.reason,
+        fields={
+            "batch": along.total / dynamics.step_size if dynamics.step_size > 0.0 else None,
+            "load_signal": along.signal,
+            "load_noise": along.noise,
+            "relative_step": _relative_step(along.length, loss.params),
+        },
+    )
+
+
+def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVectors:
+    step = loss.step
+    raw = flatten(batch.gradient or [], dtype=step.dtype)
+    # A group may have been added since, and a checkpoint may come from another device.
+    past = past.to(raw) if past is not None and past.shape == raw.shape else None
+    gradient = step.seen(raw)
+    factors = step.displacement_factors(step.split(gradient))
+    return StepVectors(
+        gradient=gradient,
+        displacement=gradient * factors,
+        past=None if past is None else step.seen(past) * factors,
+        product=lambda vector: loss.product_along_step(batch, raw, vector).addcmul_(step.l2_decay(), vector),
+        weight=batch.weight,
+    )
+
+
+def _relative_step(length: float, params: Sequence[Tensor]) -> float | None:
+    if not 0.0 < length < math.inf:
+        return None
+    weights = joint_norm(params)
+    return length / weights if 0.0 < weights < math.inf else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +137,7 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
 
 
 def dot(left: Tensor, right: Tensor) -> float:
-    """Inner product of two flat vectors."""
+    """Inner product of two flat vectors, as a number."""
     return float(torch.dot(left, right))
 
 

@@ -1,4 +1,4 @@
-"""What a probe evaluates: a batch's loss, by itself or from a closure."""
+"""A batch's loss, by itself or from a closure: what trains, and what a probe evaluates again."""
 
 from __future__ import annotations
 
@@ -9,61 +9,66 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dcao.isolation import RngState, keeping_autocast, leave_no_trace
-from dcao.operators.base import LossFn, evaluate_loss
+from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
+from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
-from dcao.operators.hessian import HessianOperator
-from dcao.operators.hvp import AutoHessianOperator, HvpKind, make_hessian
-from dcao.probing.data_parallel import mean_over_ranks
+from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.probing.ranks import mean_over_ranks
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-HessianLike = HessianOperator | AutoHessianOperator | FiniteDifferenceOperator
 Closure = Callable[[], Any]
 """torch's contract: evaluates the loss, calls ``backward``, returns the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeBatch:
+class Batch:
     """One batch's loss, which can be evaluated again at other weights with the same random numbers.
 
     Attributes:
         loss_fn: Returns the loss with its graph. Exactly one of ``loss_fn`` and ``closure`` is given.
         closure: Returns the loss after calling ``backward``.
         weight: Weight among several batches: its size.
-        rng_state: Random streams as they were before the batch was first evaluated.
+        rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
-        loss: Loss at the present weights if it is known already.
+        loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
+        is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
     """
 
     loss_fn: LossFn | None = None
     closure: Closure | None = None
     weight: float = 1.0
-    rng_state: RngState
+    rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
-    loss: float | None = None
+    loss: Any = None
+    is_training: bool = False
     group: ProcessGroup | None = None
 
-    def keeping_autocast(self) -> ProbeBatch:
-        """The same batch, evaluated under the autocast state of now whenever that is."""
+    def loss_value(self) -> float | None:
+        """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
+        return None if self.loss is None else float(self.loss)
+
+    def keeping_autocast(self) -> Batch:
+        """The same batch, which will be evaluated under the present autocast state whenever that is."""
         if self.loss_fn is not None:
             return replace(self, loss_fn=keeping_autocast(self.loss_fn))
         assert self.closure is not None
         return replace(self, closure=keeping_autocast(self.closure))
 
-    def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> ProbeBatch:
-        """The same batch with its loss and gradient known."""
-        if self.gradient is not None:
-            return self
+    def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The same batch with its loss and gradient known: evaluated, or for the training batch as they are there."""
+        if self.is_training:
+            rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
+            return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
         with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
             loss, gradient = self._evaluate(params)
         return replace(self, loss=loss, gradient=gradient)
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
-    ) -> HessianLike:
+    ) -> LinearOperator:
         """The Hessian of this batch's loss; of a closure, by finite differences whatever ``hvp`` says."""
         if self.loss_fn is not None:
             return make_hessian(
@@ -101,7 +106,25 @@ class ProbeBatch:
             assert self.closure is not None
             value = loss_value(self.closure())
             gradient = closure_gradient(params)
-        return value, [mean_over_ranks(grad, self.group) for grad in gradient]
+        if self.group is not None:
+            gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
+        return value, gradient
+
+
+def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
+    """The loss of a training step, after its backward pass has filled ``.grad``."""
+    with torch.enable_grad():
+        loss = evaluate_loss(loss_fn)
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "a second time" in str(error):
+                raise ValueError(
+                    "loss_fn must not call backward(), which minimize does itself: return the loss alone, "
+                    "or pass a function that calls backward to step(closure)"
+                ) from error
+            raise
+    return loss
 
 
 def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus
 
@@ -75,6 +75,23 @@ class CurvatureEstimate:
         return effective_rank(self.ritz_values) if self.ritz_values else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one kind of measure says about the loss.
+
+    Attributes:
+        stability: Stability number by each of its measures; empty if it means nothing.
+        trust: How far to trust it: 0 to 1.
+        reason: What did not go as planned; empty if nothing.
+        fields: Its other numbers, by their names in :class:`CurvatureEstimate`.
+    """
+
+    stability: dict[str, float]
+    trust: float
+    reason: str
+    fields: dict[str, Any]
+
+
 def effective_rank(eigenvalues: Sequence[float]) -> float:
     """Exponential of the entropy of the positive eigenvalues' shares: 1 if one dominates, k if k are equal.
 
@@ -92,17 +109,9 @@ def effective_rank(eigenvalues: Sequence[float]) -> float:
     return round(math.exp(-math.fsum(share * math.log(share) for share in shares if share > 0.0)), 12)
 
 
-def ritz_trust(result: LanczosResult | None) -> float:
-    """One minus the leading pair's relative residual, at least 0; 0 where there is no result."""
-    if result is None or result.status is LanczosStatus.NONFINITE or not len(result.ritz_values):
+def ritz_trust(result: LanczosResult) -> float:
+    """One minus the leading pair's relative residual, at least 0; 0 if there is no pair or a number is not finite."""
+    if result.status is LanczosStatus.NONFINITE or not len(result.ritz_values):
         return 0.0
     value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
     return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0
-
-
-def require_measure(measure: str) -> Measure:
-    """``measure``, refused if it is not one of the four."""
-    for known in get_args(Measure):
-        if measure == known:
-            return known  # type: ignore[no-any-return]
-    raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcao.isolation import RngState, restore_rng, seeded_rng
-from dcao.probing.batch import ProbeBatch
+from dcao.probing.batch import Batch
 
 
 class ProbeLoader:
@@ -45,12 +45,12 @@ class ProbeLoader:
         self._epoch, self._position = 0, 0
         self._iterator: Iterator[Any] | None = None
 
-    def draw(self, rng_state: RngState) -> list[ProbeBatch]:
+    def draw(self, rng_state: RngState) -> list[Batch]:
         """The next batches; call it inside :func:`leave_no_trace`."""
         drawn = [self._next(rng_state) for _ in range(self.num_batches)]
         batches = []
         for batch in drawn:
-            batches.append(self._as_probe_batch(batch, rng_state))
+            batches.append(self._as_batch(batch, rng_state))
             rng_state = _fresh_streams(rng_state)  # a dropout mask that batches share would count as signal
         return batches
 
@@ -78,10 +78,9 @@ class ProbeLoader:
             self._iterator, self._epoch, self._position = None, self._epoch + 1, 0
         raise ValueError("the probe's loader gave no batch; it must hold at least one")
 
-    def _as_probe_batch(self, batch: Any, rng_state: RngState) -> ProbeBatch:
-        return ProbeBatch(
-            loss_fn=lambda: self.batch_loss(batch), weight=float(self.batch_size(batch)), rng_state=rng_state
-        )
+    def _as_batch(self, batch: Any, rng_state: RngState) -> Batch:
+        weight = float(self.batch_size(batch))
+        return Batch(loss_fn=lambda: self.batch_loss(batch), weight=weight, rng_state=rng_state)
 
 
 def _fresh_streams(state: RngState) -> RngState:

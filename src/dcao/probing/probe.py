@@ -1,40 +1,56 @@
-"""CurvatureProbe: from batches and a live optimizer to a CurvatureEstimate, leaving no trace on either."""
+"""Probe: from batches and a live optimizer to a CurvatureEstimate, leaving no trace on either."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.isolation import model_modules, without_autocast
-from dcao.operators.hessian import vector_dtype
-from dcao.probing.batch import ProbeBatch, gradients_left
-from dcao.probing.data_parallel import without_gradient_sync
-from dcao.probing.estimate import CurvatureEstimate
-from dcao.probing.measurement import Measurement
-from dcao.probing.settings import ProbeMemory, ProbeSettings
-from dcao.vectors import flatten, trainable
+from dcao.isolation import without_autocast
+from dcao.models import Model
+from dcao.probing.along_step import read_along_step
+from dcao.probing.batch import Batch, gradients_left
+from dcao.probing.eigenvalues import read_hessian, read_preconditioned
+from dcao.probing.estimate import CurvatureEstimate, Reading
+from dcao.probing.memory import ProbeMemory
+from dcao.probing.probed_loss import ProbedLoss
+from dcao.probing.ranks import without_gradient_sync
+from dcao.probing.settings import ProbeSettings
+from dcao.updates.model import OptimizerModel
+from dcao.updates.upcoming_step import UpcomingStep
+from dcao.vectors import flatten, trainable, vector_dtype
 
 
-class CurvatureProbe:
+class Probe:
     """Measures the curvature of a loss at the present parameters of an optimizer.
 
     Args:
         optimizer: The base optimizer, live.
+        model: Its model, whose state an evaluation must not change.
+        record: What is known of the optimizer's class; None if nothing is.
         settings: What is measured, and how.
-        seed: Of the random start vectors.
+        seed: Seed of the random start vectors.
     """
 
-    def __init__(self, optimizer: Optimizer, settings: ProbeSettings, *, seed: int = 0) -> None:
-        self.optimizer, self.settings, self.seed = optimizer, settings, seed
-        self._modules: tuple[list[tuple[int, int]], list[nn.Module]] | None = None
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: Model,
+        record: OptimizerModel | None,
+        settings: ProbeSettings,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.optimizer, self.model, self.record = optimizer, model, record
+        self.settings, self.seed = settings, seed
         self.params()  # refuses a model without trainable parameters at once
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """As before the first probe."""
+        """Forget what earlier probes have handed on."""
         self.memory = ProbeMemory.fresh(self.seed)
 
     def params(self) -> list[Tensor]:
@@ -45,24 +61,53 @@ class CurvatureProbe:
         chosen = range(len(param_groups)) if groups is None else groups
         return trainable(p for index in chosen for p in param_groups[index]["params"])
 
-    def modules(self) -> list[nn.Module]:
-        """Modules of the models that the parameters belong to; looked for again only where the groups have changed."""
-        key = [(id(group["params"]), len(group["params"])) for group in self.optimizer.param_groups]
-        if self._modules is None or self._modules[0] != key:
-            self._modules = key, model_modules(self.params())
-        return self._modules[1]
-
-    def measure(self, batches: Sequence[ProbeBatch], *, step: int, spectrum: bool) -> CurvatureEstimate:
+    def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
-        params, modules = self.params(), self.modules()
+        (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [batch.keeping_autocast() for batch in batches]
+        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
         with (
             without_autocast(),
-            without_gradient_sync(modules),
-            Measurement(self.settings, self.memory, self.optimizer, params, modules, batches) as run,
+            without_gradient_sync(modules) if group is not None else nullcontext(),
+            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
-            return run.estimate(step, spectrum=spectrum)
+            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+
+    def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
+        """One reading for each kind of measure that is due, in the order in which they are taken."""
+        measure = self.settings.measure
+        readings: dict[str, Reading] = {}
+        if measure in ("load", "batch"):
+            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+        if spectrum or measure == "hessian":
+            readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
+        if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
+            readings["preconditioned"] = read_preconditioned(loss, self.memory)
+        return readings
+
+    def _estimate(self, loss: ProbedLoss, readings: dict[str, Reading], step: int) -> CurvatureEstimate:
+        measure = self.settings.measure
+        stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
+        # Of two Lanczos runs, the Hessian's status is reported.
+        fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
+        reasons = [readings[measure].reason, loss.why_not_exact]
+        if measure in ("load", "batch") and "hessian" in readings:
+            reasons.append(readings["hessian"].reason)
+        elif measure in ("hessian", "preconditioned"):
+            reasons.reverse()
+        return CurvatureEstimate(
+            step=step,
+            measure=measure,
+            loss=loss.value,
+            s=stability.get(measure),
+            stability=stability,
+            trust=readings[measure].trust,
+            num_matvecs=loss.num_matvecs,
+            cost=loss.cost,
+            hvp=loss.hvp,
+            reason="; ".join(reason for reason in reasons if reason),
+            **fields,
+        )
 
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
@@ -71,8 +116,5 @@ class CurvatureProbe:
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
 
     def forget_gradient(self) -> None:
-        """Free it."""
+        """Free the gradient that was kept for the next probe."""
         self.memory.past_gradient = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_modules": None}  # found again; a copy of the optimizer must not copy the model

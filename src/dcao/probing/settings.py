@@ -1,24 +1,55 @@
-"""What a probe measures and how, and what one probe hands to the next."""
+"""What a probe measures and how."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from dcao.checks import require_whole
 from dcao.operators.hvp import HvpKind
 from dcao.probing.estimate import Measure
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ProbeSettings:
-    """What a probe measures and how; the arguments of the same names of :class:`dcao.DCAO` say more."""
+    """What a probe measures and how. ``DCAO(base, measure=ProbeSettings("hessian", k=10, hvp="central"))``.
+
+    Args:
+        measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
+            step, signal and noise apart; 1 gradient evaluation a probe), ``"batch"`` (the same without momentum),
+            ``"preconditioned"`` (largest eigenvalue of ``P^-1/2 H P^-1/2``) or ``"hessian"`` (the proposal's
+            ``lr * lambda_max``; meaningful for SGD alone).
+        k: Eigenpairs of a spectrum. The measures ``"hessian"`` and ``"preconditioned"`` follow the largest alone.
+        num_lanczos_steps: Products of a Lanczos run at most; each run for the largest eigenvalue of the Hessian is then
+            for all k pairs. Default: as many as :func:`dcao.lanczos` takes.
+        tolerance: Relative residual at which a Lanczos run stops. Default: 0.01 for a spectrum, 0.05 to follow the
+            largest eigenvalue from probe to probe.
+        hvp: ``"auto"``: one-sided differences along the step (the training batch's gradient is there already), and
+            for Lanczos exact products, with central differences where torch refuses them. Or ``"exact"``,
+            ``"central"``, ``"forward"``.
+        step_length: Length of finite differences in parameter space. Default: what suits rounding
+            (:func:`dcao.operators.default_step_length`), so that s is the Hessian's. ``"step"``: along the step, the
+            length of the step itself, so that s is the curvature which such a step meets, kinks included.
+        momentum_aware: Take the measure ``"hessian"`` relative to ``2 (1 + momentum) / lr``.
+        smallest: Also measure the smallest eigenvalue whenever the largest of the Hessian is measured.
+        groups: Indices of the param groups whose curvature is measured; default all.
+        basis_dtype: Dtype of the Lanczos basis, for example ``torch.bfloat16`` for a large model. Default: that of the
+            vectors.
+        basis_device: Device of the Lanczos basis, for example ``"cpu"``. Default: that of the parameters.
+
+    Raises:
+        TypeError, ValueError: On a wrong value, with the rule, the value and the fix.
+
+    Example:
+        >>> ProbeSettings("hessian", k=3).k
+        3
+    """
 
     measure: Measure = "load"
+    _: KW_ONLY
     k: int = 5
     num_lanczos_steps: int | None = None
     tolerance: float | None = None
@@ -31,6 +62,8 @@ class ProbeSettings:
     basis_device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
+        if self.measure not in get_args(Measure):
+            raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {self.measure!r}")
         require_whole("k", self.k, "eigenpair")
         if self.num_lanczos_steps is not None:
             require_whole("num_lanczos_steps", self.num_lanczos_steps, "step")
@@ -48,43 +81,3 @@ class ProbeSettings:
             raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; write ({self.groups!r},)")
         if self.groups is not None and not self.groups:
             raise ValueError("groups must name at least one param group, got none; leave it out to measure all")
-
-
-@dataclass(kw_only=True)
-class ProbeMemory:
-    """What one probe hands to the next.
-
-    Attributes:
-        starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
-        past_gradient: Gradient of the training batch before the coming one, where a probe is going to want it.
-        generator: Of the random start vectors.
-    """
-
-    generator: torch.Generator
-    starts: dict[str, Tensor] = field(default_factory=dict)
-    past_gradient: Tensor | None = None
-
-    @classmethod
-    def fresh(cls, seed: int) -> ProbeMemory:
-        """As before the first probe."""
-        return cls(generator=torch.Generator().manual_seed(seed))
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the next probe starts from."""
-        return {
-            "starts": dict(self.starts),
-            "past_gradient": self.past_gradient,
-            "generator": self.generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
-        self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state_dict()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.generator = torch.Generator()
-        self.load_state_dict(state)

@@ -10,7 +10,7 @@ from rich.table import Table
 from dcao_lab.commands.terminal import DEFAULT_JOBS, clear_errors, open_console
 from dcao_lab.errors import LabError, look_up
 from dcao_lab.execution.executors import Executor, LocalExecutor
-from dcao_lab.runs.runner import Place
+from dcao_lab.runs.runner import RunPlace
 from dcao_lab.study import export
 from dcao_lab.study.conduct import EVERYTHING, Selection, conduct, failures, load_study
 from dcao_lab.study.config import StudyConfig
@@ -53,7 +53,7 @@ def study(
         if dry_run:
             _show_amount(config, selection, jobs, console)
             return
-        place = Place(data_dir=data_dir, device=device)
+        place = RunPlace(data_dir=data_dir, device=device)
         workers = _executor(executor, jobs, place, address, gpus_per_run)
         folder = StudyFolder.of(config, out)
         result = conduct(config, folder, workers, console, selection)
@@ -97,7 +97,7 @@ def demo(
         _finish(result, out, console)
 
 
-def _executor(name: str, jobs: int, place: Place, address: str | None, gpus_per_run: float) -> Executor:
+def _executor(name: str, jobs: int, place: RunPlace, address: str | None, gpus_per_run: float) -> Executor:
     def local() -> Executor:
         if address is not None or gpus_per_run:
             raise LabError("--address and --gpus-per-run are for --executor ray; add it, or leave them out")
@@ -152,7 +152,7 @@ def _finish(result: StudyResult, report_folder: Path | None, console: Console) -
 
 
 def _write_report(result: StudyResult, out: Path, console: Console) -> None:
-    from dcao_lab.report import write_study_report  # plotly takes a second to import
+    from dcao_lab.report.html import write_study_report  # plotly takes a second to import
 
     page, headlines = write_study_report(result, out)
     for line in headlines:  # a terminal breaks them between words, a file keeps one line each
@@ -161,7 +161,7 @@ def _write_report(result: StudyResult, out: Path, console: Console) -> None:
 
 
 def _write_paper(result: StudyResult, out: Path, console: Console) -> None:
-    from dcao_lab.paper import write_paper  # and so does matplotlib
+    from dcao_lab.report.paper import write_paper  # and so does matplotlib
 
     written = write_paper(result, out / PAPER)
     console.print(f"For a paper: {len(written)} files in {out / PAPER}", highlight=False, markup=False, soft_wrap=True)

@@ -1,5 +1,4 @@
-"""The report of a study: one HTML page that works from disk, the JSON with its numbers, and tables."""
+"""The report of a study: what its runs say, as a page (``report/html``) and as files for a paper (``report/paper``).
 
-from dcao_lab.report.build import write_study_report
-
-__all__ = ["write_study_report"]
+Nothing is imported here: plotly and matplotlib take a second each, and a command that spells a number needs neither.
+"""

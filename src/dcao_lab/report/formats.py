@@ -151,6 +151,16 @@ def counted(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
+def joined(*words: str) -> str:
+    """Words with commas between them, empty ones left out.
+
+    Example:
+        >>> joined("Digits MLP", "", "batch size 32")
+        'Digits MLP, batch size 32'
+    """
+    return ", ".join(filter(None, words))
+
+
 def listed(items: list[str]) -> str:
     """Words as a list that reads: ``a, b and c``.
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
 from dcao_lab.report.analysis.costs import Cost, costs
-from dcao_lab.report.analysis.leading import leading
 from dcao_lab.report.analysis.overall import Overall, overall
 from dcao_lab.report.analysis.results import Results, results
 from dcao_lab.report.analysis.robustness import Sweep, sweeps
+from dcao_lab.report.analysis.shown import leading
 from dcao_lab.report.analysis.solutions import Correlation, Solution, correlations, solutions
 from dcao_lab.report.analysis.stability import Smoothness, smoothness
 from dcao_lab.report.analysis.targets import Reaching, reachings
@@ -53,6 +53,10 @@ class Numbers:
     tunings: tuple[Tuned, ...]
     solutions: tuple[Solution, ...]
     correlations: tuple[Correlation, ...]
+
+    def title(self, arm: str) -> str:
+        """What the report calls an arm."""
+        return self.styles[arm].title
 
 
 def analyse(result: StudyResult) -> Numbers:

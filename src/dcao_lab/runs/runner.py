@@ -32,7 +32,7 @@ from dcao_lab.workloads.base import CPU
 __all__ = [
     "HERE",
     "Outcome",
-    "Place",
+    "RunPlace",
     "RunResult",
     "StoredRun",
     "Timing",
@@ -46,7 +46,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RunPlace:
     """Where a run is done: what does not decide its numbers, up to rounding.
 
     Attributes:
@@ -58,7 +58,7 @@ class Place:
     device: str = "cpu"
 
 
-HERE = Place()
+HERE = RunPlace()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class _Job:
 def run(
     config: RunConfig,
     store: RunStore,
-    place: Place = HERE,
+    place: RunPlace = HERE,
     on_point: Callable[[EvaluationPoint], None] = lambda point: None,
 ) -> RunResult:
     """Do the run, store it, and return its result; ``on_point`` hears of each evaluation."""

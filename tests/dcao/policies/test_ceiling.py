@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from dcao import DCAO, MemoryRecorder, policies
+from dcao import DCAO, MemoryRecorder, ProbeSettings, policies
 from dcao.policies import Hyperparameters, Observation
 from dcao.policies.ceiling import STEPS_AHEAD
 
@@ -30,23 +30,23 @@ def started(rule, lr: float = 1.0, s: float = 1.0, relative_step: float = 0.01):
 @pytest.mark.parametrize("lr", [10.0**exponent for exponent in range(-7, 2)])
 def test_the_first_step_has_the_same_length_whatever_lr_is_given(lr):
     # s and the relative step are proportional to lr: curvature 5, length 0.2 per unit of lr, of which 13 / 64 is kept
-    first, state = started(policies.ceiling(first_relative_step=1e-3), lr, 5.0 * lr, 0.2 * lr)
+    first, state = started(policies.Ceiling(first_relative_step=1e-3), lr, 5.0 * lr, 0.2 * lr)
     assert first == 1e-3 / (13 / 64)
     assert (state["curvatures"], state["lengths"]) == ([5.0], [13 / 64])
 
 
 def test_without_a_relative_step_it_starts_from_the_lr_that_is_given():
-    decision, state = (rule := policies.ceiling()).propose(at(0, 0.5, 1.0), rule.init(HERE))
+    decision, state = (rule := policies.Ceiling()).propose(at(0, 0.5, 1.0), rule.init(HERE))
     assert decision.hyperparameters == HERE
     assert rule.between(1, HERE, state).lr == pytest.approx(0.5 * 1.1)
 
 
 def test_told_so_it_starts_from_the_lr_that_is_given():
-    assert started(policies.ceiling(first_relative_step=None), 0.5)[0] == 0.5
+    assert started(policies.Ceiling(first_relative_step=None), 0.5)[0] == 0.5
 
 
 def test_lr_rises_by_its_growth_a_step_for_ten_steps_without_a_probe_and_then_waits():
-    rule = policies.ceiling(target=1e9, max_relative_step=1e9, growth=1.2)
+    rule = policies.Ceiling(target=1e9, max_relative_step=1e9, growth=1.2)
     first, state = started(rule)
     lr = first
     for step in range(1, STEPS_AHEAD + 6):
@@ -68,7 +68,7 @@ ENDS_OF_A_RISE = [
 
 @pytest.mark.parametrize(("name", "s", "length", "lr", "phase"), ENDS_OF_A_RISE, ids=[row[0] for row in ENDS_OF_A_RISE])
 def test_one_probe_ends_the_rise(name, s, length, lr, phase):
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     _, state = started(rule)
     decision, _ = rule.propose(at(5, 1.0, s, length), {**state, "curvatures": [], "lengths": []})
     assert decision.hyperparameters.lr == pytest.approx(lr, rel=1e-12)
@@ -80,7 +80,7 @@ def test_one_probe_ends_the_rise(name, s, length, lr, phase):
 )
 def test_with_less_momentum_the_displacement_has_to_be_shorter(momentum, longest):
     # 0.1 * ((1 + b) / (1 - b) / 19) ** (1 / 4) by hand: (1 / 19) ** 0.25 = 0.479, (3 / 19) ** 0.25 = 0.630
-    rule, here = policies.ceiling(), Hyperparameters(lr=1.0, momentum=momentum)
+    rule, here = policies.Ceiling(), Hyperparameters(lr=1.0, momentum=momentum)
     seen = Observation(step=0, s=1e-9, trust=1.0, hyperparameters=here, relative_step=1.0)
     _, state = rule.propose(seen, rule.init(here))
     assert state["ceiling"] == pytest.approx(longest, abs=5e-5)
@@ -110,7 +110,7 @@ def arrived(rule, lr: float = 1.0, step: int = 10, s: float = 8.0, length: float
 
 
 def test_under_the_ceiling_an_outlier_moves_nothing_and_two_cut_by_gamma_down():
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     once, state = rule.propose(at(30, 1.0, 800.0, 0.01), arrived(rule))
     assert once.hyperparameters.lr == pytest.approx(1.0)
     twice, _ = rule.propose(at(50, 1.0, 800.0, 0.01), state)
@@ -118,7 +118,7 @@ def test_under_the_ceiling_an_outlier_moves_nothing_and_two_cut_by_gamma_down():
 
 
 def test_under_the_ceiling_lr_rises_no_faster_than_the_number_of_steps():
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     state, lr = arrived(rule, step=20, s=1e-6), 1.0
     for step in range(21, 100):
         lr = rule.between(step, Hyperparameters(lr=lr), state).lr
@@ -126,14 +126,14 @@ def test_under_the_ceiling_lr_rises_no_faster_than_the_number_of_steps():
 
 
 def test_lr_stops_at_the_ceiling():
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     lr = rule.between(11, Hyperparameters(lr=0.99), arrived(rule)).lr
     assert lr == 1.0
     assert rule.between(12, Hyperparameters(lr=lr), arrived(rule)).lr == 1.0
 
 
 def test_the_decay_is_a_straight_line_over_the_last_part_and_reaches_0_after_the_last_step():
-    rule = policies.ceiling(total_steps=100, decay=0.4)
+    rule = policies.Ceiling(total_steps=100, decay=0.4)
     state, lr, course = arrived(rule), 1.0, []
     for step in range(11, 130):
         lr = rule.between(step, Hyperparameters(lr=lr), state).lr
@@ -143,7 +143,7 @@ def test_the_decay_is_a_straight_line_over_the_last_part_and_reaches_0_after_the
 
 
 def test_what_others_make_of_lr_in_between_is_what_it_goes_on_from():
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     state = arrived(rule, s=1.0)
     assert rule.between(11, Hyperparameters(lr=0.5), state).lr == pytest.approx(0.5 * 12 / 11)
     decision, _ = rule.propose(at(11, 0.5, 0.5, 0.005), state)
@@ -151,7 +151,7 @@ def test_what_others_make_of_lr_in_between_is_what_it_goes_on_from():
 
 
 def test_a_second_probe_of_the_same_step_does_not_rise_again():
-    rule = policies.ceiling()
+    rule = policies.Ceiling()
     lr, state = started(rule)
     decision, _ = rule.propose(at(0, lr, lr, 0.01 * lr), state)
     assert decision.hyperparameters.lr == pytest.approx(lr)
@@ -175,7 +175,7 @@ WRONG = [
 @pytest.mark.parametrize(("settings", "message"), WRONG, ids=[next(iter(settings)) for settings, _ in WRONG])
 def test_a_wrong_setting_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        policies.ceiling(**settings)
+        policies.Ceiling(**settings)
 
 
 # --- in closed loop
@@ -185,7 +185,9 @@ def quadratic_run(lr: float, num_steps: int, **options):
     """SGD with momentum on curvatures 1 and 100, from (1, 1) to (3, 3)."""
     weight, curvatures = nn.Parameter(torch.ones(2, dtype=torch.float64)), torch.tensor([1.0, 100.0])
     recorder = MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=lr, momentum=0.9), recorder=recorder, hvp="exact", **options)
+    optimizer = DCAO(
+        optim.SGD([weight], lr=lr, momentum=0.9), recorder=recorder, measure=ProbeSettings(hvp="exact"), **options
+    )
     for _ in range(num_steps):
         loss = optimizer.minimize(lambda: 0.5 * (curvatures * (weight - 3.0).square()).sum())
     return float(loss), recorder, optimizer

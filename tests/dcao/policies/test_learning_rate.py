@@ -24,23 +24,23 @@ TABLE = [
 
 @pytest.mark.parametrize(("name", "s", "lr", "clipped"), TABLE, ids=[row[0] for row in TABLE])
 def test_the_rule_is_the_proposals_formula(name, s, lr, clipped):
-    rule = policies.learning_rate(1.5)
+    rule = policies.LearningRate(1.5)
     decision, _ = rule.propose(seen(s), rule.init(HERE))
     assert decision.hyperparameters.lr == pytest.approx(lr, rel=1e-12)
-    assert decision.clipped is clipped
+    assert decision.probe_again is clipped
     assert replace(decision.hyperparameters, lr=HERE.lr) == HERE  # nothing else moves
     assert decision.reason.startswith(f"s {s:.3g} against target 1.5: lr 0.1 -> {lr:.3g}")
 
 
 def test_the_bounds_stop_the_rule():
-    rule = policies.learning_rate(1.5, min_lr=0.09, max_lr=0.105)
+    rule = policies.LearningRate(1.5, min_lr=0.09, max_lr=0.105)
     assert [here.lr for here in run(rule, [0.1, 9.0])] == [0.105, 0.09]
 
 
 @pytest.mark.parametrize("start", [1e-4, 0.03, 0.4, 7.0])
 @pytest.mark.parametrize("target", [1.0, 1.5])
 def test_on_a_fixed_quadratic_the_target_is_met_in_exactly_as_many_updates_as_theory_says(start, target):
-    curvature, rule = 5.0, policies.learning_rate(target)
+    curvature, rule = 5.0, policies.LearningRate(target)
     distance = math.log(target / (start * curvature))
     factor = math.log(1.1) if distance > 0.0 else -math.log(0.8)
     expected = math.ceil(abs(distance) / factor)
@@ -52,21 +52,21 @@ def test_on_a_fixed_quadratic_the_target_is_met_in_exactly_as_many_updates_as_th
         errors.append(abs(here.lr * curvature / target - 1.0))
     assert errors[-1] < 1e-12
     assert all(error > 1e-6 for error in errors[:-1])
-    assert rule.propose(seen(here.lr * curvature, here), state)[0].clipped is False
+    assert rule.propose(seen(here.lr * curvature, here), state)[0].probe_again is False
 
 
 @pytest.mark.parametrize("s", [0.0, -1e-3, -1.4])
 def test_on_the_way_up_a_flat_loss_is_no_reason_to_wait(s):
-    rule = policies.learning_rate(1.5)
+    rule = policies.LearningRate(1.5)
     decision, state = rule.propose(seen(s), rule.init(HERE))
     assert decision.hyperparameters == replace(HERE, lr=HERE.lr * 1.1)
-    assert decision.clipped
-    assert state == {"arrived": False}
+    assert decision.probe_again
+    assert state["arrived"] is False
 
 
 @pytest.mark.parametrize("s", [0.0, -1e-3, -1.4])
 def test_once_the_target_has_been_met_no_curvature_is_held(s):
-    rule = policies.learning_rate(1.5)
+    rule = policies.LearningRate(1.5)
     _, state = rule.propose(seen(1.6), rule.init(HERE))
     decision, state = rule.propose(seen(s), state)
     assert decision.hyperparameters == HERE
@@ -74,7 +74,7 @@ def test_once_the_target_has_been_met_no_curvature_is_held(s):
 
 
 def test_curvature_far_below_zero_is_held_from_the_start():
-    rule = policies.learning_rate(1.5)
+    rule = policies.LearningRate(1.5)
     assert rule.propose(seen(-1.5), rule.init(HERE))[0].hyperparameters == HERE
 
 
@@ -93,9 +93,9 @@ REFUSED = [
 @pytest.mark.parametrize(("options", "message"), REFUSED, ids=[str(row[0]) for row in REFUSED])
 def test_settings_that_make_no_rule_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        policies.learning_rate(**options)
+        policies.LearningRate(**options)
 
 
 def test_bounds_that_exclude_the_present_lr_are_refused():
     with pytest.raises(ValueError, match=r"bounds of lr \[0.2, 1000\] exclude its present value 0.1; widen min_lr"):
-        policies.learning_rate(min_lr=0.2).init(HERE)
+        policies.LearningRate(min_lr=0.2).init(HERE)

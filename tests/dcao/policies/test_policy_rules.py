@@ -78,7 +78,7 @@ def test_what_an_observation_does_not_say_is_not_acted_on(case, name, observatio
         pytest.skip("no positive curvature means no limit to this rule")
     decision, _ = case.policy.propose(observation, case.policy.init(HERE))
     assert decision.hyperparameters == observation.hyperparameters
-    assert not decision.clipped
+    assert decision.probe_again is case.settles  # nothing has been settled yet
     assert re.search(reason, decision.reason)
 
 
@@ -89,8 +89,8 @@ def test_a_trust_of_one_half_is_enough(case):
 
 
 def test_fixed_changes_nothing_at_any_s():
-    policy = policies.fixed()
+    policy = policies.Fixed()
     for s in (None, 0.0, 1.5, math.inf):
         decision, state = policy.propose(seen(s), policy.init(HERE))
-        assert (decision.hyperparameters, decision.clipped, state) == (HERE, False, {})
+        assert (decision.hyperparameters, decision.probe_again, state) == (HERE, False, {})
         assert decision.reason == "fixed: changes nothing"

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn, optim
 
 from dcao.isolation import capture_rng
-from dcao.probing.batch import ProbeBatch
+from dcao.models import Model
+from dcao.options import find_model
+from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
-from dcao.probing.probe import CurvatureProbe
+from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.spectra.lanczos import LanczosStatus
 from helpers.cases import NETWORKS, Problem
@@ -62,11 +64,11 @@ def measure(
     spectrum: bool = False,
     **settings,
 ) -> CurvatureEstimate:
-    probe = CurvatureProbe(optimizer, ProbeSettings(**settings))
+    probe = Probe(optimizer, Model(optimizer), find_model(optimizer, needed=False), ProbeSettings(**settings))
     probe.memory.past_gradient = past
     weights = [1.0] * len(losses) if weights is None else weights
     batches = [
-        ProbeBatch(loss_fn=loss, weight=w, rng_state=capture_rng([])) for loss, w in zip(losses, weights, strict=True)
+        Batch(loss_fn=loss, weight=w, rng_state=capture_rng([])) for loss, w in zip(losses, weights, strict=True)
     ]
     return probe.measure(batches, step=0, spectrum=spectrum)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
-from dcao import DCAO, ProbeLoader, policies
+from dcao import DCAO, ProbeLoader, ProbeSettings, policies
 from dcao.isolation import capture_rng, leave_no_trace
 from dcao.probing.batch import closure_gradient, loss_value
 from dcao.probing.loader import first_length
@@ -98,10 +98,10 @@ def test_dropout_noise_between_batches_of_a_probe_is_noise_and_no_signal():
     weight = nn.Parameter(torch.ones(512, dtype=torch.float64))
     optimizer = DCAO(
         optim.SGD([weight], lr=1.0),
-        policy=policies.fixed(),
+        policy=policies.Fixed(),
         probe_batch=ProbeLoader([torch.ones(1)] * 8, lambda batch: dropped(weight), num_batches=8),
         every=1,
-        hvp="exact",
+        measure=ProbeSettings(hvp="exact"),
     )
     weight.grad = torch.zeros_like(weight)
     optimizer.step()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dcao.operators import HessianOperator, MatrixOperator
+from dcao.operators import HessianOperator, LinearOperator, MatrixOperator
 from dcao.spectra.lanczos import LanczosStatus, lanczos
 from helpers.cases import NETWORK_CASES, NETWORKS, SPECTRUM_CASES, SpectrumCase
 from helpers.reference import dense_hessian, textbook_lanczos
@@ -19,13 +19,18 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-class Identity:
+class Identity(LinearOperator):
     """Returns its very argument, as an operator may."""
 
     size, device, dtype = 6, torch.device("cpu"), torch.float64
 
     def matvec(self, vector):
         return vector
+
+
+def test_what_is_no_operator_is_refused():
+    with pytest.raises(TypeError, match=r"operator must be a dcao.operators.LinearOperator, got Tensor; subclass it"):
+        lanczos(torch.eye(3))
 
 
 def distance_to_spectrum(values, matrix):

@@ -9,7 +9,7 @@ import dcao
 from dcao_lab.baselines import BASELINES, BuildRequest, watch
 from dcao_lab.baselines.dcao.policies import make_policy
 from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, known_settings
-from dcao_lab.baselines.dcao.target_schedule import scheduled_target
+from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
 from dcao_lab.errors import LabError
 from dcao_lab.runs.training import TrainingLog, TrainingPlan, evaluation_mode, minimize, train
 from dcao_lab.workloads import StartRequest, get_workload
@@ -76,7 +76,7 @@ def test_without_settings_it_is_dcao_as_it_comes_and_told_when_the_run_ends(name
         "sgd": lambda params: torch.optim.SGD(params, lr=1e-3, momentum=0.9),
     }[name]
     one = build(f"dcao:{name}", ours)
-    other = dcao.DCAO(make(theirs.model.parameters()), total_steps=NUM_STEPS, k=5, seed=0)
+    other = dcao.DCAO(make(theirs.model.parameters()), total_steps=NUM_STEPS)
     assert one.policy == other.policy
     for _ in range(12):
         batch = next(ours.batches)
@@ -179,19 +179,19 @@ def test_rules_together_decide_as_each_alone():
     ids=str,
 )
 def test_a_setting_of_the_ceiling_reaches_it(changed):
-    assert build(**changed).policy == dcao.policies.ceiling(total_steps=NUM_STEPS, **changed)
+    assert build(**changed).policy == dcao.policies.Ceiling(total_steps=NUM_STEPS, **changed)
 
 
 def test_settings_reach_the_base_and_the_proposals_rule():
     optimizer = build(rule="proposal", beta1=0.8, weight_decay=0.3, target=1.0, gamma_down=0.5, gamma_up=1.5, window=5)
     group = optimizer.base.param_groups[0]
     assert (group["betas"][0], group["weight_decay"]) == (0.8, 0.3)
-    expected = dcao.policies.learning_rate(1.0, gamma_down=0.5, gamma_up=1.5)
-    assert optimizer.policy == dcao.policies.smoothed(expected, window=5)
+    expected = dcao.policies.LearningRate(1.0, gamma_down=0.5, gamma_up=1.5)
+    assert optimizer.policy == dcao.policies.Smoothed(expected, window=5)
 
 
 def test_the_proposals_rule_has_the_proposals_defaults():
-    assert build(rule="proposal").policy == dcao.policies.smoothed(dcao.policies.learning_rate())
+    assert build(rule="proposal").policy == dcao.policies.Smoothed(dcao.policies.LearningRate())
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_one_epoch_is_a_number_of_steps_between_probes(name):
 
 def test_the_literal_form_takes_its_settings():
     optimizer = build("dcao-literal:sgd", every=7, k=3, target=1.2, gamma_up=1.3, alpha_beta=0.2, weight_decay=1e-3)
-    reference = dcao.DCAO.literal(
+    reference = dcao.literal(
         torch.optim.SGD(start().model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3),
         every=7,
         k=3,
@@ -297,7 +297,7 @@ def test_the_literal_form_takes_its_settings():
     ids=str,
 )
 def test_the_target_falls_to_a_twentieth(schedule, expected):
-    policy = scheduled_target(dcao.policies.learning_rate, 1.0, schedule, num_steps=100)
+    policy = ScheduledTarget(dcao.policies.LearningRate, 1.0, schedule, num_steps=100)
     if schedule == "constant":
         assert [policy.target_at(step) for step in (0, 50, 100)] == expected
     else:

@@ -1,6 +1,6 @@
 import pytest
 
-from dcao_lab.report import write_study_report
+from dcao_lab.report.html import write_study_report
 from dcao_lab.runs.store import RunStore
 from helpers.report_studies import real_study
 

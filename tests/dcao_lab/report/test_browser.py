@@ -1,21 +1,22 @@
 """The page in a real browser: light, dark, on a phone, with the keyboard, and with hostile names."""
 
 import csv
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dcao_lab.report import write_study_report
+from dcao_lab.report.html import write_study_report
+from helpers import browser as browsers
 from helpers.crowded_studies import MANY, ablation
 from helpers.lab_runs import HOSTILE
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-CHROMIUM = shutil.which("chromium")
+MISSING = browsers.what_is_missing()
+if MISSING is None:
+    from playwright import sync_api as playwright
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium (apt-get install chromium)")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -30,7 +31,7 @@ VIEWS = {
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=browsers.find_browser(), args=FLAGS)
         yield browser
         browser.close()
 

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcao_lab.errors import LabError
-from dcao_lab.report import write_study_report
-from dcao_lab.report.analysis.leading import MOST_LEADING
+from dcao_lab.report.analysis.shown import MOST_LEADING
+from dcao_lab.report.html import write_study_report
 from dcao_lab.study import StudyResult, Variation
 from helpers.crowded_studies import MANY, RATES, ablation
 from helpers.lab_runs import HOSTILE

@@ -2,13 +2,11 @@
 
 import pytest
 
-from dcao_lab.report.analysis.colors import color_numbers
-from dcao_lab.report.analysis.comparisons import comparisons
-from dcao_lab.report.analysis.gains import MOST_CONDITIONS, gains
-from dcao_lab.report.analysis.groups import families, parts
-from dcao_lab.report.analysis.leading import MOST_LEADING, leading
+from dcao_lab.report.analysis.comparisons import MOST_CONDITIONS, comparisons, gains
 from dcao_lab.report.analysis.results import results
+from dcao_lab.report.analysis.shown import MOST_LEADING, families, leading, parts
 from dcao_lab.report.analysis.view import view
+from dcao_lab.report.figures.styles import color_numbers
 from dcao_lab.study import Variation
 from helpers.crowded_studies import MANY, ablation, families_study
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study

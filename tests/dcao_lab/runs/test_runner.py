@@ -11,7 +11,7 @@ import torch
 
 from dcao_lab.baselines import BASELINES
 from dcao_lab.errors import LabError
-from dcao_lab.runs.runner import Outcome, Place, load, load_steps, run, summarise
+from dcao_lab.runs.runner import Outcome, RunPlace, load, load_steps, run, summarise
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import EvaluationPoint
 from dcao_lab.workloads import WORKLOADS
@@ -227,4 +227,4 @@ def test_a_run_looks_up_its_workload_and_its_optimizer_once(tmp_path, monkeypatc
 
 def test_a_device_that_is_not_here_is_a_sentence(tmp_path):
     with pytest.raises(LabError, match=r"device 'nonsense' cannot be used here: .*; for example --device cpu"):
-        run(small_config(), RunStore(tmp_path), Place(device="nonsense"))
+        run(small_config(), RunStore(tmp_path), RunPlace(device="nonsense"))

@@ -15,7 +15,7 @@ from torch import nn
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
-from dcao_lab.runs.runner import Outcome, Place, load, run
+from dcao_lab.runs.runner import Outcome, RunPlace, load, run
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import TrainingPlan, minimize, probe_cost, train
 from dcao_lab.workloads import WORKLOADS, StartRequest
@@ -582,7 +582,7 @@ def test_a_run_of_a_full_size_workload_is_stored_like_any_other(data_dir, tmp_pa
         batch_size=2,
     )
     store = RunStore(tmp_path)
-    result = run(config, store, Place(data_dir=data_dir))
+    result = run(config, store, RunPlace(data_dir=data_dir))
     assert result.outcome is Outcome.FINISHED
     assert {point.step for point in load(config, store).points} == {0, 2, 4}
     assert result.final["test_perplexity"] == pytest.approx(math.exp(result.final["test_loss"]))

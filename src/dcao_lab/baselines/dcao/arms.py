@@ -1,11 +1,11 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 import dcao
-from dcao.probing.estimate import Measure
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
@@ -16,19 +16,20 @@ from dcao_lab.baselines.dcao.settings import (
     library_defaults,
     moved,
 )
-from dcao_lab.baselines.settings import Settings, Values, complete
+from dcao_lab.baselines.settings import Values, complete
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
 WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
-PROBING = ("measure", "k", "every")  # settings that say what is measured and when, whatever is made of it
+PROBED = ("measure", "k")  # settings that say what is measured
+PROBING = (*PROBED, "every")  # and when, whatever is decided on it
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
 LITERAL_DEFAULTS: Values = {
     "every": LITERAL_EVERY,
     "k": TOP_K,
-    **library_defaults(dcao.DCAO.literal, "target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd"),
+    **library_defaults(dcao.literal, "target", "gamma_down", "gamma_up", "alpha_beta", "alpha_wd"),
 }
 CEILING_SPACE = {
     "target": Continuous(low=2.0, high=32.0, default=CEILING_DEFAULTS["target"]),
@@ -50,7 +51,7 @@ def steered(base: TorchBase) -> Baseline:
         values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
         optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
         options = _options(set(settings) - set(base.defaults) - {"average"}, values, request.num_steps)
-        options = {**probing(request), **options}
+        options = {**probing(request, **_only(values, PROBED)), **options}
         if values["average"]:
             return AveragedDCAO(optimizer, problem.model, values["average"], **options)
         return dcao.DCAO(optimizer, **options)
@@ -78,7 +79,7 @@ def literal(base: TorchBase) -> Baseline:
         values = complete(title, in_numbers(request.settings, problem), {**base.defaults, **LITERAL_DEFAULTS})
         optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
         options = _only(values, LITERAL_DEFAULTS)
-        return dcao.DCAO.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
+        return dcao.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
 
     title = f"literal DCAO({base.title})"
     own = {name: base.space[name] for name in ("lr", "weight_decay")}
@@ -89,11 +90,11 @@ def literal(base: TorchBase) -> Baseline:
         build=build,
         space={**own, "target": LITERAL_TARGET},
         evaluations_per_step=1.2,
-        source="the proposal, section 3.2; dcao.DCAO.literal",
+        source="the proposal, section 3.2; dcao.literal",
     )
 
 
-def watch(optimizer: torch.optim.Optimizer, measure: Measure, seed: int) -> dcao.DCAO:
+def watch(optimizer: torch.optim.Optimizer, measure: dcao.Measure, seed: int) -> dcao.DCAO:
     """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
 
     Raises:
@@ -104,7 +105,7 @@ def watch(optimizer: torch.optim.Optimizer, measure: Measure, seed: int) -> dcao
         raise LabError(
             f"DCAO knows no stability threshold of {type(base).__name__}; choose sgd, adam, adamw or one of DCAO's arms"
         )
-    return dcao.DCAO(base, policy=dcao.policies.fixed(), measure=measure, seed=seed)
+    return dcao.DCAO(base, policy=dcao.policies.Fixed(), measure=measure, seed=seed)
 
 
 def _around(base: TorchBase, **facts: Any) -> Baseline:
@@ -114,7 +115,7 @@ def _around(base: TorchBase, **facts: Any) -> Baseline:
 
 def _options(given: set[str], values: Values, num_steps: int) -> Values:
     """Arguments of DCAO for the settings that are ``given``, so that its own defaults decide wherever none is."""
-    options: Values = {name: values[name] for name in ("measure", "k") if name in given}
+    options: Values = {}
     if values["every"]:
         options["every"] = values["every"]
     if given <= set(PROBING):
@@ -131,5 +132,5 @@ def _refuse_idle_rules(values: Values) -> None:
             raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
 
 
-def _only(values: Values, names: Settings) -> Values:
+def _only(values: Values, names: Iterable[str]) -> Values:
     return {name: values[name] for name in names}

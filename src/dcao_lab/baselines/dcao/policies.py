@@ -5,7 +5,7 @@ from functools import partial
 
 import dcao
 from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, PROPOSAL, moved
-from dcao_lab.baselines.dcao.target_schedule import scheduled_target
+from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
 from dcao_lab.baselines.settings import Values
 
 
@@ -20,27 +20,27 @@ def make_policy(values: Values, num_steps: int) -> dcao.Policy:
         Fixed()
     """
     make: dict[str, Callable[[], dcao.Policy]] = {
-        "momentum": lambda: dcao.policies.smoothed(dcao.policies.momentum(values["alpha_beta"])),
-        "weight_decay": lambda: dcao.policies.smoothed(dcao.policies.weight_decay(values["alpha_wd"])),
+        "momentum": lambda: dcao.policies.Smoothed(dcao.policies.Momentum(values["alpha_beta"])),
+        "weight_decay": lambda: dcao.policies.Smoothed(dcao.policies.WeightDecay(values["alpha_wd"])),
         "lr": lambda: (_proposal if values["rule"] == PROPOSAL else _ceiling)(values, num_steps),
     }
     names = moved(values["rules"])
     policies = [make[name]() for name in make if name in names]
     if not policies:
-        return dcao.policies.fixed()
-    return policies[0] if len(policies) == 1 else dcao.policies.compose(*policies)
+        return dcao.policies.Fixed()
+    return policies[0] if len(policies) == 1 else dcao.policies.Compose(*policies)
 
 
 def _ceiling(values: Values, num_steps: int) -> dcao.Policy:
     arguments = {name: values[name] for name in CEILING_DEFAULTS}
     first = values["first_relative_step"] or None  # 0 stands for the lr that is given
-    return dcao.policies.ceiling(total_steps=num_steps, **{**arguments, "first_relative_step": first})
+    return dcao.policies.Ceiling(total_steps=num_steps, **{**arguments, "first_relative_step": first})
 
 
 def _proposal(values: Values, num_steps: int) -> dcao.Policy:
     make: Callable[[float], dcao.Policy] = partial(
-        dcao.policies.learning_rate, gamma_down=values["gamma_down"], gamma_up=values["gamma_up"]
+        dcao.policies.LearningRate, gamma_down=values["gamma_down"], gamma_up=values["gamma_up"]
     )
     schedule, target = values["target_schedule"], values["target"]
-    rule = make(target) if schedule == "constant" else scheduled_target(make, target, schedule, num_steps)
-    return dcao.policies.smoothed(rule, window=values["window"])
+    rule = make(target) if schedule == "constant" else ScheduledTarget(make, target, schedule, num_steps)
+    return dcao.policies.Smoothed(rule, window=values["window"])

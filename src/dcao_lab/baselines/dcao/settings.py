@@ -23,7 +23,7 @@ def library_defaults(function: Callable[..., object], *names: str) -> Values:
     """The defaults that ``function`` has for its arguments ``names``.
 
     Example:
-        >>> library_defaults(dcao.policies.learning_rate, "gamma_down", "gamma_up")
+        >>> library_defaults(dcao.policies.LearningRate, "gamma_down", "gamma_up")
         {'gamma_down': 0.8, 'gamma_up': 1.1}
     """
     parameters = inspect.signature(function).parameters
@@ -31,7 +31,7 @@ def library_defaults(function: Callable[..., object], *names: str) -> Values:
 
 
 CEILING_DEFAULTS = library_defaults(
-    dcao.policies.ceiling,
+    dcao.policies.Ceiling,
     "target",
     "max_relative_step",
     "first_relative_step",
@@ -42,17 +42,17 @@ CEILING_DEFAULTS = library_defaults(
     "window",
 )
 PROPOSAL_DEFAULTS: dict[str, Setting] = {
-    **library_defaults(dcao.policies.learning_rate, "target", "gamma_down", "gamma_up"),
-    **library_defaults(dcao.policies.smoothed, "window"),
+    **library_defaults(dcao.policies.LearningRate, "target", "gamma_down", "gamma_up"),
+    **library_defaults(dcao.policies.Smoothed, "window"),
     "target_schedule": "constant",
 }
 LR_RULES: dict[str, dict[str, Setting]] = {CEILING: CEILING_DEFAULTS, PROPOSAL: PROPOSAL_DEFAULTS}
 GAINS: dict[str, dict[str, Setting]] = {
-    "momentum": {"alpha_beta": library_defaults(dcao.policies.momentum, "alpha")["alpha"]},
-    "weight_decay": {"alpha_wd": library_defaults(dcao.policies.weight_decay, "alpha")["alpha"]},
+    "momentum": {"alpha_beta": library_defaults(dcao.policies.Momentum, "alpha")["alpha"]},
+    "weight_decay": {"alpha_wd": library_defaults(dcao.policies.WeightDecay, "alpha")["alpha"]},
 }
 PROBE_DEFAULTS: dict[str, dict[str, Setting]] = {
-    rule: {**library_defaults(dcao.DCAO, "measure"), "k": TOP_K, "every": every}
+    rule: {**library_defaults(dcao.ProbeSettings, "measure"), "k": TOP_K, "every": every}
     for rule, every in ((CEILING, OWN_TIMES), (PROPOSAL, PROPOSAL_EVERY))
 }
 

@@ -18,9 +18,8 @@ FALLS: dict[str, Fall] = {
 """How far the target still is from its last value, 1 to 0, once a share of the run is done."""
 
 
-def scheduled_target(
-    rule: Callable[[float], dcao.Policy], target: float, schedule: str, num_steps: int
-) -> "ScheduledTarget":
+@dataclass(frozen=True)
+class ScheduledTarget(dcao.policies.Policy):
     """The policy ``rule(target)`` whose target falls from ``target`` to a twentieth of it over ``num_steps``.
 
     Args:
@@ -30,22 +29,18 @@ def scheduled_target(
         num_steps: Steps of the run; from then on the target stays.
 
     Example:
-        >>> policy = scheduled_target(dcao.policies.learning_rate, 1.5, "linear", 100)
+        >>> policy = ScheduledTarget(dcao.policies.LearningRate, 1.5, "linear", 100)
         >>> [round(policy.target_at(step), 4) for step in (0, 50, 100, 200)]
         [1.5, 0.7875, 0.075, 0.075]
     """
-    look_up(FALLS, schedule, "target_schedule")
-    return ScheduledTarget(rule=rule, target=target, schedule=schedule, num_steps=num_steps)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduledTarget:
-    """See :func:`scheduled_target`."""
 
     rule: Callable[[float], dcao.Policy]
     target: float
     schedule: str
     num_steps: int
+
+    def __post_init__(self) -> None:
+        look_up(FALLS, self.schedule, "target_schedule")
 
     def init(self, hyperparameters: dcao.Hyperparameters) -> "dcao.policies.State":
         """The rule's."""

@@ -1,5 +1,6 @@
 """Arms against each other, paired by seed, corrected for how many comparisons the report makes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,6 +8,8 @@ from dcao_lab.report.analysis.results import Results, scores, worst_score
 from dcao_lab.report.analysis.view import Place, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare, holm
 from dcao_lab.study.config import Variation
+
+MOST_CONDITIONS = 4  # so many stand side by side; of more, the lines of the sweeps are the figure to read
 
 Kind = Literal["reference", "best other", "AdamW"]
 Verdict = Literal["better", "worse", "undecided"]
@@ -52,6 +55,15 @@ def comparisons(view: StudyView, results: Results) -> tuple[ArmComparison, ...]:
         replace(c, found=f, is_certain=f.p_holm is not None and f.p_holm <= 0.05)
         for c, f in zip(found, corrected, strict=True)
     )
+
+
+def gains(found: Sequence[ArmComparison], task: str) -> dict[Variation | None, list[ArmComparison]]:
+    """The comparisons of a task with references, by conditions; empty where these are too many to draw."""
+    by_conditions: dict[Variation | None, list[ArmComparison]] = {}
+    for comparison in found:
+        if comparison.task == task and "reference" in comparison.kinds and comparison.gain is not None:
+            by_conditions.setdefault(comparison.variation, []).append(comparison)
+    return by_conditions if len(by_conditions) <= MOST_CONDITIONS else {}
 
 
 def best_without_dcao(view: StudyView, results: Results, task: str, variation: Variation | None = None) -> str | None:

@@ -1,6 +1,7 @@
 """Arms over all workloads: interquartile mean, performance profiles and ranking."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dcao_lab.report.analysis.results import Results, scores, worst_score
@@ -68,14 +69,15 @@ def _means(view: StudyView, results: Results, arms: tuple[str, ...]) -> dict[str
     return {arm: interquartile_mean(rows) for arm, rows in table.items() if all(rows.values())}
 
 
-def _normaliser(view: StudyView, results: Results, task: str):
+def _normaliser(view: StudyView, results: Results, task: str) -> Callable[[float], float]:
     """Maps the worst score of a task to 0 and the best run's to 1; a perplexity by its logarithm."""
     info, worst = view.infos[task], worst_score(view, task)
     values = [v for p, r in results.items() if p.task == task for v in r.values.values() if v is not None]
-    scale = math.log if info.metric == "perplexity" else float
-    best = max(values, key=ranking(info), default=worst)
-    span = scale(best) - scale(worst) if worst is not None else 0.0
-    return lambda value: 0.0 if span == 0.0 else (scale(value) - scale(worst)) / span
+    scale: Callable[[float], float] = math.log if info.metric == "perplexity" else float
+    if worst is None:
+        return lambda _: 0.0
+    zero, one = scale(worst), scale(max(values, key=ranking(info), default=worst))
+    return lambda value: 0.0 if one == zero else (scale(value) - zero) / (one - zero)
 
 
 def _ranking(view: StudyView, results: Results, arms: tuple[str, ...]) -> Ranking:

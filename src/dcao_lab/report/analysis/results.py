@@ -37,6 +37,11 @@ class Result:
     num_diverged: int
     rank: int = 0
 
+    @property
+    def task(self) -> str:
+        """Name of the workload."""
+        return self.place.task
+
 
 Results = dict[Place, Result]
 
@@ -76,7 +81,8 @@ def median_with_losses(values: Sequence[float | None], info: WorkloadInfo) -> fl
     """The median; of an even number, halfway between the middle two, or None if one of those diverged."""
     ordered = sorted(values, key=ranking(info))
     middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-    return None if any(value is None for value in middle) else median(middle)
+    finite = [value for value in middle if value is not None]
+    return median(finite) if len(finite) == len(middle) else None
 
 
 def worst_score(view: StudyView, task: str) -> float | None:

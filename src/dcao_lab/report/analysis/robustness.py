@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from dcao_lab.report.analysis.results import Results, along, result_of
 from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.runs.runner import StoredRun
 from dcao_lab.workloads import WorkloadInfo
 
 TOLERANCE = 0.05  # of the best median; where a result counts as usable
@@ -52,7 +53,7 @@ def _from_variations(view: StudyView, results: Results, task: str, arm: str, axi
 
 def _from_trials(view: StudyView, task: str, arm: str) -> Sweep:
     place = Place(task=task, arm=arm)
-    by_lr: dict[float, list] = {}
+    by_lr: dict[float, list[StoredRun]] = {}
     for run in view.trials.get(place, ()):
         by_lr.setdefault(run.config.lr, []).append(run)
     points = []

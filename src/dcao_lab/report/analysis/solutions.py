@@ -13,6 +13,8 @@ from dcao_lab.report.analysis.window import Point
 MEASURES = ("sharpness", "preconditioned_sharpness", "trace")
 OUTCOMES = ("generalisation_gap", "test_metric")
 
+Density = dict[str, list[float]]  # nodes and weights
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
@@ -32,7 +34,7 @@ class Solution:
     seed: int
     measures: dict[str, float | None]
     outcomes: dict[str, float | None]
-    density: dict[str, list[float]] | None
+    density: Density | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def smoothed_density(
     """The density on the grid, each node a bell of standard deviation ``width``."""
     offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
     bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
-    return (bells @ np.array(weights)).tolist()
+    return list(map(float, bells @ np.array(weights)))
 
 
 def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -> Correlation:

@@ -42,6 +42,11 @@ class Smoothness:
     share_above_edge: float | None
     median_s: float | None
 
+    @property
+    def task(self) -> str:
+        """Name of the workload."""
+        return self.place.task
+
 
 def smoothness(view: StudyView) -> tuple[Smoothness, ...]:
     """How smoothly every place went that has runs that count or were watched."""

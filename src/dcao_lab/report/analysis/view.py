@@ -54,11 +54,6 @@ class StudyView:
         """Names of the tasks that have runs, in the study's order."""
         return tuple(self.infos)
 
-    @property
-    def has_variations(self) -> bool:
-        """Whether some run that counts has its conditions changed."""
-        return any(place.variation is not None for place in self.finals)
-
     def arms(self, task: str) -> tuple[Arm, ...]:
         """The arms that have runs on the task, in the study's order."""
         present = {

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 Point = tuple[float, float]
+Direction = Literal["up", "down", "left", "right"]
 
 _FAR = 3.0  # lengths of the middle half beyond it: Tukey's outer fence, "far out"
 _READABLE = 1.5  # powers of ten beyond it that a logarithmic axis shows in any case
@@ -56,7 +58,7 @@ class Window:
         """The points that are out of view."""
         return [point for point in points if self.is_outside(point)]
 
-    def direction(self, point: Point) -> str:
+    def direction(self, point: Point) -> Direction:
         """On which side of the view a point outside it is; of a corner, above or below."""
         x, y = point
         if y != self.y.nearest(y):

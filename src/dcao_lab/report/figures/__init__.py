@@ -1,1 +1,1 @@
-"""The report's figures, as plotly's JSON. Colours of text and grid belong to the page, light or dark."""
+"""Every figure, described once as plain data; ``report/html`` and ``report/paper`` draw it."""

@@ -1,81 +1,71 @@
 """The final metric against what a run started from."""
 
-from collections.abc import Sequence
-
-import plotly.graph_objects as go
+import math
+from collections.abc import Collection
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.robustness import Sweep
-from dcao_lab.report.figures.base import Figure, metric_axis, rounded, to_json
-from dcao_lab.report.figures.styles import Style, Styles
-from dcao_lab.workloads import WorkloadInfo
+from dcao_lab.report.figures.axes import metric_axis
+from dcao_lab.report.figures.drawings import Axis, Panel, Series
+from dcao_lab.report.figures.styles import Style
+from dcao_lab.report.numbers import Numbers
+
+MOST_TICKS = 9  # so many values have a number each
 
 
-def sweep(sweeps: Sequence[Sweep], info: WorkloadInfo, styles: Styles) -> Figure:
-    """One axis of one task: a line through the medians, a point a run."""
-    figure, places = go.Figure(), _places(sweeps)
-    for one in sorted(sweeps, key=lambda one: styles[one.arm].is_highlighted):
-        style = styles[one.arm]
-        if one.source == "trials":
-            _add_points(
-                figure,
-                one,
-                style,
-                places,
-                size=7.0 if style.is_highlighted else 5.0,
-                opacity=0.9 if style.is_highlighted else 0.5,
-            )
-        else:
-            _add_points(figure, one, style, places, size=4.0, opacity=0.45)
-            _add_medians(figure, one, style, places)
-    figure.update_xaxes(title=formats.axis_title(sweeps[0].axis), **_scale(sweeps))
-    figure.update_yaxes(title=formats.metric_title(info), **metric_axis(info.metric))
-    return to_json(figure)
+def sweep(
+    numbers: Numbers, task: str, axis: str, arms: Collection[str], *, source: str = "variations", title: str = ""
+) -> list[Panel]:
+    """The final metric of some arms along one axis: medians, ranges and the runs; no panel where none was varied.
+
+    Of trials of the tuning there are the runs alone: they vary other settings too.
+    """
+    found = [s for s in numbers.sweeps if (s.task, s.axis, s.source) == (task, axis, source) and s.arm in arms]
+    if not found:
+        return []
+    info = numbers.view.infos[task]
+    x, places = _varied(axis, source, found)
+    draw = _trials if source == "trials" else _medians
+    return [
+        Panel(
+            title=title,
+            paper_title=info.title,
+            x=x,
+            y=metric_axis(info),
+            series=[draw(one, numbers.styles[one.arm], places) for one in found],
+            worst="bottom" if info.higher_is_better else "top",
+        )
+    ]
 
 
-def _scale(sweeps: Sequence[Sweep]) -> dict[str, object]:
-    """Powers of ten; values side by side where one of them is 0, which has no place among those."""
-    one, values = sweeps[0], _values(sweeps)
-    spelled = [formats.axis_value(one.axis, value) for value in values]
+def _varied(axis: str, source: str, sweeps: list[Sweep]) -> tuple[Axis, dict[float, float]]:
+    """The axis, and where on it each value is: side by side where one is 0, which has no place among powers of ten."""
+    values = sorted({value for sweep in sweeps for value, _, _ in sweep.points})
+    label, spelled = formats.axis_title(axis), [formats.axis_value(axis, value) for value in values]
     if values[0] <= 0.0:
-        return {"type": "linear", "tickvals": list(range(len(values))), "ticktext": spelled}
-    if one.source == "trials" or len(values) > 9:
-        return {"type": "log"}
-    return {"type": "log", "tickvals": values, "ticktext": spelled}
+        places = {value: float(index) for index, value in enumerate(values)}
+        return Axis(label=label, ticks=range(len(values)), tick_labels=spelled), places
+    has_ticks = source == "variations" and len(values) <= MOST_TICKS
+    ticks, names = (values, spelled) if has_ticks else ([], [])
+    return Axis(label=label, scale="log", ticks=ticks, tick_labels=names), {value: value for value in values}
 
 
-def _values(sweeps: Sequence[Sweep]) -> list[float]:
-    return sorted({value for one in sweeps for value, _, _ in one.points})
-
-
-def _places(sweeps: Sequence[Sweep]) -> dict[float, float]:
-    """Where on the axis each value is."""
-    values = _values(sweeps)
-    return {value: value if values[0] > 0.0 else index for index, value in enumerate(values)}
-
-
-def _add_points(
-    figure: go.Figure, one: Sweep, style: Style, places: dict[float, float], *, size: float, opacity: float
-) -> None:
-    pairs = [(value, run) for value, _, runs in one.points for run in runs if run is not None]
-    figure.add_scatter(
-        x=[places[value] for value, _ in pairs],
-        y=rounded(run for _, run in pairs),
-        mode="markers",
-        name=style.title if one.source == "trials" else f"{style.title}, a run",
-        meta={"arm": style.arm},
-        marker=style.marker(size),
-        opacity=opacity,
+def _medians(sweep: Sweep, style: Style, places: dict[float, float]) -> Series:
+    values = [[math.nan] if median is None else [v for v in runs if v is not None] for _, median, runs in sweep.points]
+    return Series(
+        style=style,
+        x=[places[value] for value, _, _ in sweep.points],
+        y=[math.nan if median is None else median for _, median, _ in sweep.points],
+        markers="all",
+        spread="range",
+        low=list(map(min, values)),
+        high=list(map(max, values)),
+        has_bars=True,
+        behind=[_trials(sweep, style, places, label="a run")],
+        lost=[places[value] for value, median, _ in sweep.points if median is None],
     )
 
 
-def _add_medians(figure: go.Figure, one: Sweep, style: Style, places: dict[float, float]) -> None:
-    figure.add_scatter(
-        x=[places[value] for value, _, _ in one.points],
-        y=rounded(median for _, median, _ in one.points),
-        mode="lines+markers",
-        name=style.title,
-        meta={"arm": style.arm},
-        line=style.line(2.5),
-        marker=style.marker(8 if style.is_highlighted else 5),
-    )
+def _trials(sweep: Sweep, style: Style, places: dict[float, float], *, label: str = "") -> Series:
+    pairs = [(places[value], run) for value, _, runs in sweep.points for run in runs if run is not None]
+    return Series(label=label, style=style, x=[x for x, _ in pairs], y=[y for _, y in pairs], shape="points")

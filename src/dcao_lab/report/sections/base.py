@@ -1,53 +1,49 @@
 """What a section is made of."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from dcao_lab.report.figures.base import Figure
+from dcao_lab.report.figures.drawings import BarChart, Panel
+from dcao_lab.report.tables.base import Table
 
-Context = dict[str, Any]
+Drawing = Panel | BarChart
 
 
-def section(
-    key: str,
-    heading: str,
-    caption: str,
-    *,
-    figures: Sequence[Context] = (),
-    tables: Sequence[Context | None] = (),
-    clocks: Sequence[str] = (),
-    columns: int = 4,
-    is_grid: bool = False,
-) -> Context:
-    """A section as the page takes it; figures without a point and tables without a row are left out.
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of the page.
 
-    Of the figures at most ``columns`` stand beside each other; fewer where the page is narrow. A grid keeps its columns
-    on a phone, where it scrolls to the side: they mean something.
+    Attributes:
+        key: Its name, a part of ids of the page, which hold no name that a person gave.
+        heading: What it is about.
+        caption: How to read it.
+        figures: Its figures, by a name for their ids.
+        tables: Its tables.
+        clocks: What its figures can be drawn over, by name.
+        columns: At most so many figures stand beside each other; fewer where the page is narrow.
+        is_grid: Whether the columns mean something, so that a phone scrolls to the side to keep them.
     """
-    return {
-        "key": key,
-        "heading": heading,
-        "caption": caption,
-        "figures": [panel for panel in figures if _has_points(panel["figure"])],
-        "tables": [table for table in tables if table is not None and table["rows"]],
-        "clocks": list(clocks),
-        "columns": columns,
-        "is_grid": is_grid and columns > 1,
-    }
+
+    key: str
+    heading: str
+    caption: str = ""
+    figures: Mapping[str, Drawing] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    clocks: Sequence[str] = ()
+    columns: int = 4
+    is_grid: bool = False
 
 
-def panel(key: str, title: str, figure: Figure) -> Context:
-    """A figure with its title; the key becomes an id of the page, so it holds no name that a person gave."""
-    return {"id": key, "title": title, "figure": figure, "height": figure["layout"].get("height")}
+def numbered(name: str, drawings: Iterable[Drawing]) -> dict[str, Drawing]:
+    """The drawings of one kind, by names for their ids."""
+    return {f"{name}-{number}": drawing for number, drawing in enumerate(drawings)}
 
 
-def filled(sections: Sequence[Context]) -> list[Context]:
+def filled(sections: Iterable[Section]) -> list[Section]:
     """The sections that have something to show."""
-    return [section for section in sections if section["figures"] or section["tables"]]
-
-
-def _has_points(figure: Figure) -> bool:
-    return any(
-        trace.get("x") is not None and any(value is not None for value in trace.get("y", ()))
-        for trace in figure["data"]
-    )
+    return [
+        section
+        for section in sections
+        if any(not figure.is_empty for figure in section.figures.values())
+        or any(table.rows for table in section.tables)
+    ]

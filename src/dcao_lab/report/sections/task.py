@@ -3,144 +3,167 @@
 from collections.abc import Mapping
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.comparisons import ArmComparison
-from dcao_lab.report.analysis.conditions import conditions
-from dcao_lab.report.analysis.gains import gains
-from dcao_lab.report.analysis.groups import parts
-from dcao_lab.report.analysis.robustness import Sweep
+from dcao_lab.report.analysis.comparisons import ArmComparison, gains
+from dcao_lab.report.analysis.shown import parts
+from dcao_lab.report.analysis.solutions import MEASURES, OUTCOMES
 from dcao_lab.report.analysis.spread import spread_words
-from dcao_lab.report.analysis.view import Runs
-from dcao_lab.report.figures import bars, curves, reaching, sweeps
-from dcao_lab.report.figures.base import with_extras
-from dcao_lab.report.figures.styles import grey_first
+from dcao_lab.report.figures import comparisons, curves, solutions, traces
+from dcao_lab.report.figures.drawings import Panel
+from dcao_lab.report.figures.sweeps import sweep
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.sections import watched
-from dcao_lab.report.sections.base import Context, filled, panel, section
-from dcao_lab.report.sections.solutions import solutions
-from dcao_lab.report.tables import results
+from dcao_lab.report.sections.base import Drawing, Section, filled, numbered
+from dcao_lab.report.tables.comparisons import correlations
+from dcao_lab.report.tables.results import sweep_results
 from dcao_lab.report.words import crowding
-from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.config import Variation
 
 MOST_TOGETHER = 12  # arms of a sweep in one figure
+FEW_COLUMNS, MOST_COLUMNS = 3, 4
+ROBUSTNESS = (
+    "A flat line is robust: where it starts from matters little. A line goes through the medians over seeds, small "
+    "points are runs; a run that diverged has no point. Trials of the tuning vary other settings too, so they are "
+    "points without a line. Near the best: within 5 % of the best median of any arm."
+)
+GAINS = (
+    "A bar is the mean paired difference to the reference, the line across its end the 95 % bootstrap interval. "
+    "Right of zero the arm is better than its reference; an interval that contains zero decides nothing. Each "
+    "figure has its own scale."
+)
+REACHING = "The sooner a line is high, the sooner the arm's runs reach the target (Kaplan-Meier estimate)."
+STABILITY = (
+    "Above 2 the steps are too long for the curvature that they meet. s counts in what the optimizer does to the step "
+    "(preconditioner, momentum); the preconditioned s is by the largest eigenvalue of the preconditioned Hessian "
+    "alone, what there is of it in full batch; lr times the largest Ritz value of the loss Hessian is the proposal's "
+    "raw form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
+    "their running median; a value that is not above zero has no point. The largest Ritz value of SGD alone has an "
+    "edge of its own, 2 (1 + momentum) / lr, dotted. A value a hundred times beyond 90 % of the others may be out of "
+    "view; it is in the data."
+)
+TRAINED = "What trained at each step of the watched run of each arm. A level line was left alone."
+SOLUTIONS = (
+    "A point is a trained network. Spearman's rho is over all of them: 1 where the sharper one is always higher, -1 "
+    "where it is always lower. Networks of one arm are alike, so its p is too small. The density is that of one "
+    "network an arm, its quadrature nodes drawn as bells of a hundredth of the range. A triangle at the edge is a "
+    "network out of view, further from the middle half of all than three times its length (on a logarithmic axis at "
+    "least a factor of 30); point at it for its values."
+)
 
 
-def task_sections(numbers: Numbers, task: str, number: int) -> list[Context]:
-    """Everything about one workload; ``number`` tells its figures' ids from the other workloads'."""
-    key = f"t{number}"
-    return filled(
-        [
-            _robustness(numbers, task, key),
-            _ablation(numbers, task, key),
-            _curves(numbers, task, key),
-            _reaching(numbers, task, key),
-            watched.traces(numbers, task, key),
-            watched.trained(numbers, task, key),
-            solutions(numbers, task, key),
-        ]
-    )
+def task_sections(numbers: Numbers, task: str) -> list[Section]:
+    """Everything about one workload."""
+    builds = (_robustness, _gains, _curves, _reaching, _stability, _trained, _solutions)
+    return filled(build(numbers, task) for build in builds)
 
 
-def _robustness(numbers: Numbers, task: str, key: str) -> Context:
-    groups: dict[tuple[str, str], list[Sweep]] = {}
-    for sweep in numbers.sweeps:
-        if sweep.task == task:
-            groups.setdefault((sweep.axis, sweep.source), []).append(sweep)
-    chosen = [
-        (_sweep_title(axis, source) + (f": {name}" if name else ""), part)
-        for (axis, source), found in groups.items()
-        for name, part in _by_group(numbers, found).items()
-    ]
-    panels = [
-        panel(f"{key}-sweep-{i}", title, sweeps.sweep(part, numbers.view.infos[task], numbers.styles))
-        for i, (title, part) in enumerate(chosen)
-    ]
-    tables = [results.sweep_results(numbers, task, axis) for axis, source in groups if source == "variations"]
-    caption = (
-        "A flat line is robust: where it starts from matters little. A line goes through the medians over seeds, small "
-        "points are runs; a run that diverged has no point. Trials of the tuning vary other settings too, so they are "
-        "points without a line. Near the best: within 5 % of the best median of any arm."
-    )
-    return section("sweep", "Where each starting point ends", caption, figures=panels, tables=tables)
-
-
-def _by_group(numbers: Numbers, found: list[Sweep]) -> dict[str, list[Sweep]]:
-    groups = parts(numbers.view.study, {sweep.arm for sweep in found}, MOST_TOGETHER)
-    return {name: [sweep for sweep in found if sweep.arm in arms] for name, arms in groups.items()}
-
-
-def _sweep_title(axis: str, source: str) -> str:
-    title = formats.axis_title(axis)
-    return f"{title} (trials of the tuning)" if source == "trials" else title
-
-
-def _ablation(numbers: Numbers, task: str, key: str) -> Context:
-    info, found = numbers.view.infos[task], gains(numbers.comparisons, task)
+def _robustness(numbers: Numbers, task: str) -> Section:
+    own = [sweep for sweep in numbers.sweeps if sweep.task == task]
+    found = dict.fromkeys((sweep.axis, sweep.source) for sweep in own)
     panels = []
+    for axis, source in found:
+        arms = {sweep.arm for sweep in own if (sweep.axis, sweep.source) == (axis, source)}
+        title = formats.axis_title(axis) + (" (trials of the tuning)" if source == "trials" else "")
+        for name, part in parts(numbers.view.study, arms, MOST_TOGETHER).items():
+            panels += sweep(numbers, task, axis, part, source=source, title=": ".join(filter(None, (title, name))))
+    return Section(
+        key="sweep",
+        heading="Where each starting point ends",
+        caption=ROBUSTNESS,
+        figures=numbered("sweep", panels),
+        tables=[sweep_results(numbers, task, axis) for axis, source in found if source == "variations"],
+    )
+
+
+def _gains(numbers: Numbers, task: str) -> Section:
+    found = gains(numbers.comparisons, task)
+    charts = []
     for group in dict.fromkeys(arm.group for arm in numbers.view.arms(task)):
         for variation, compared in found.items():
             own = [c for c in compared if numbers.view.study.arm(c.arm).group == group]
-            title = _gain_title(numbers, group, variation, own)
-            panels.append(panel(f"{key}-gain-{len(panels)}", title, bars.gains(own, info, numbers.styles)))
-    caption = (
-        "A bar is the mean paired difference to the reference, the line across its end the 95 % bootstrap interval. "
-        "Right of zero the arm is better than its reference; an interval that contains zero decides nothing. Each "
-        "figure has its own scale."
-    )
-    return section(
-        "gain", "What each arm gains over its reference", caption, figures=panels, columns=len(found), is_grid=True
+            if own:
+                labels = comparisons.short_titles(numbers, {c.arm for c in own})
+                title = _gain_title(numbers, group, variation, own)
+                charts.append(comparisons.gains(numbers, task, own, labels, title=title))
+    return Section(
+        key="gain",
+        heading="What each arm gains over its reference",
+        caption=GAINS,
+        figures=numbered("gain", charts),
+        columns=len(found),
+        is_grid=len(found) > 1,
     )
 
 
 def _gain_title(numbers: Numbers, group: str, variation: Variation | None, found: list[ArmComparison]) -> str:
-    others = list(dict.fromkeys(numbers.styles[c.other].title for c in found))
+    others = list(dict.fromkeys(numbers.title(c.other) for c in found))
     against = f"against {others[0]}" if len(others) == 1 else "each against its reference"
-    return (f"{group}: " if group else "") + ", ".join(filter(None, [against, formats.variation(variation)]))
+    return (f"{group}: " if group else "") + formats.joined(against, formats.variation(variation))
 
 
-def _curves(numbers: Numbers, task: str, key: str) -> Context:
-    info = numbers.view.infos[task]
-    panels = []
-    for i, variation in enumerate(conditions(numbers.view, task, numbers.view.finals)):
-        runs = _by_arm(numbers, numbers.view.finals, task, variation)
-        suffix = f", {formats.variation(variation)}" if variation else ""
-        panels += [
-            panel(
-                f"{key}-loss-{i}", f"Training loss{suffix}", curves.train_loss(runs, numbers.styles, numbers.leading)
-            ),
-            panel(
-                f"{key}-metric-{i}",
-                f"{formats.metric_title(info, 'validation').capitalize()}{suffix}",
-                curves.validation_metric(runs, numbers.styles, numbers.leading, info),
-            ),
-        ]
+def _curves(numbers: Numbers, task: str) -> Section:
     spread = spread_words(len(own) for place, own in numbers.view.finals.items() if place.task == task)
     caption = (
         "Thick: the median over seeds, up to where the first of them ended. "
         + (f"Of few arms each seed is a thin line, of many a band shows {spread}. " if spread else "")
-        + "The training loss is the mean of the mini-batch losses since the last evaluation."
-        + crowding.on_the_page(numbers)
+        + "The training loss is the mean of the mini-batch losses since the last evaluation. What is a hundred times "
+        "beyond 90 % of the other values may be out of view; it is in the data." + crowding.on_the_page(numbers)
     )
-    return section("curves", "Learning curves", caption, figures=panels, clocks=list(curves.CLOCKS))
+    losses, metrics = curves.training_loss(numbers, task), curves.validation_metric(numbers, task)
+    return Section(
+        key="curves",
+        heading="Learning curves",
+        caption=caption,
+        figures=numbered("loss", losses) | numbered("metric", metrics),
+        clocks=list(curves.CLOCKS),
+        columns=max(len(losses), 2),
+    )
 
 
-def _reaching(numbers: Numbers, task: str, key: str) -> Context:
-    found = [reached for place, reached in numbers.reachings.items() if place.task == task]
-    info = numbers.view.infos[task]
-    target = f"{formats.metric_title(info, 'validation')} {formats.metric(info, info.target)}"
-    panels = []
-    if any(any(reached.times.reached) for reached in found):
-        figure = with_extras(reaching.reaching(found, numbers.styles), numbers.leading)
-        panels = [panel(f"{key}-target", f"Target: {target}", figure)]
-    caption = "The sooner a line is high, the sooner the arm's runs reach the target (Kaplan-Meier estimate)."
-    caption += crowding.on_the_page(numbers)
-    return section("reaching", "Who reaches the target when", caption, figures=panels)
+def _reaching(numbers: Numbers, task: str) -> Section:
+    figures = numbered("target", comparisons.target_times(numbers, task))
+    caption = REACHING + crowding.on_the_page(numbers)
+    return Section(key="reaching", heading="Who reaches the target when", caption=caption, figures=figures)
 
 
-def _by_arm(
-    numbers: Numbers, runs: Runs, task: str, variation: Variation | None
-) -> Mapping[str, tuple[StoredRun, ...]]:
-    """The runs of each arm; arms that are not highlighted first, so that they are drawn below the others."""
-    places = [place for place in runs if (place.task, place.variation) == (task, variation)]
-    by_arm = {place.arm: runs[place] for place in places}
-    return {arm: by_arm[arm] for arm in grey_first(by_arm, numbers.styles)}
+def _stability(numbers: Numbers, task: str) -> Section:
+    draws = {"s": traces.stability, "preconditioned": traces.preconditioned_stability, "raw": traces.raw_stability,
+             "sharp": traces.sharpness}  # fmt: skip
+    panels = {name: draw(numbers, task) for name, draw in draws.items()}
+    return _watched(numbers, task, "stability", "Stability against the edge", STABILITY, panels)
+
+
+def _trained(numbers: Numbers, task: str) -> Section:
+    panels = {name: traces.hyperparameter(numbers, task, name) for name in traces.HYPERPARAMETERS}
+    return _watched(numbers, task, "hyper", "Learning rate, momentum and weight decay over time", TRAINED, panels)
+
+
+def _watched(
+    numbers: Numbers, task: str, key: str, heading: str, caption: str, panels: Mapping[str, list[Panel]]
+) -> Section:
+    """A row for each quantity; of a single family of arms, as many as fit in a row."""
+    families = traces.watched(numbers, task)
+    is_crowded = any(map(traces.is_crowded, families.values()))
+    return Section(
+        key=key,
+        heading=heading,
+        caption=caption + (crowding.on_the_page(numbers) if is_crowded else ""),
+        figures={name: panel for kind, own in panels.items() for name, panel in numbered(kind, own).items()},
+        columns=len(families) if 1 < len(families) <= MOST_COLUMNS else FEW_COLUMNS,
+    )
+
+
+def _solutions(numbers: Numbers, task: str) -> Section:
+    figures: dict[str, Drawing] = {
+        f"{measure}-{outcome}": panel
+        for outcome in OUTCOMES
+        for measure in MEASURES
+        for panel in solutions.scatter(numbers, task, measure, outcome)
+    }
+    figures |= numbered("density", solutions.densities(numbers, task))
+    return Section(
+        key="solutions",
+        heading="Curvature of the solutions, and generalisation",
+        caption=SOLUTIONS,
+        figures=figures,
+        tables=[correlations(numbers, task)],
+        columns=len(MEASURES),
+    )

@@ -1,1 +1,1 @@
-"""The report's tables, every cell spelled."""
+"""Every table, described once with every cell spelled; ``report/html`` and ``report/paper`` set it."""

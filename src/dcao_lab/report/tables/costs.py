@@ -1,60 +1,95 @@
-"""What training costs, and how smoothly it goes."""
+"""What training and its tuning cost, and how smoothly training goes."""
+
+from collections.abc import Iterable
+from typing import Any
 
 from dcao_lab.report import formats
+from dcao_lab.report.analysis.costs import Cost
+from dcao_lab.report.analysis.stability import Smoothness
+from dcao_lab.report.analysis.tuning import Tuned
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.tables.base import Context, table
+from dcao_lab.report.tables.base import DIVERGED, Columns, Table, by_workload, values, words
+
+COST_NOTE = (
+    "Medians over the runs that count; the watched ones are not among them. One gradient evaluation is one forward and "
+    "one backward pass. Ratios are medians over pairs of one seed and equal conditions. What is held is what the "
+    "optimizer keeps from one step to the next; peak memory is of the whole process."
+)
+SMOOTHNESS_NOTE = (
+    "With l the logarithm of the mini-batch loss of a step and m its running median over 11 steps: oscillation is the "
+    "mean of |l - m|, largest rise the maximum of m minus the smallest m before it. Norms are of the last step before "
+    "the last evaluation. s is the stability number of the watched runs."
+)
+TUNING_NOTE = (
+    "Hyperparameters that tuning chose, by the best validation metric of its trials. The more trials come near the "
+    "best, the less the arm depends on its tuning."
+)
 
 
-def costs(numbers: Numbers) -> Context:
+def costs(numbers: Numbers) -> Table:
     """Time, gradient evaluations and memory of each arm."""
-    columns = ["workload", "arm", "gradient evaluations a step", "against reference", "ms a step", "against reference",
-               "seconds an epoch", "held, copies of the parameters", "peak memory, MB", "reference"]  # fmt: skip
-    rows = [
-        [
-            numbers.view.infos[c.task].title,
-            numbers.styles[c.arm].title,
-            formats.ratio(c.evaluations_per_step),
-            formats.percent_change(c.evaluations_ratio),
-            formats.significant(c.milliseconds),
-            formats.percent_change(c.time_ratio),
-            formats.significant(c.seconds_per_epoch),
-            formats.significant(c.held_copies, 2),
-            formats.count(c.peak_megabytes) if c.peak_megabytes is not None else formats.DASH,
-            numbers.styles[c.reference].title if c.reference else formats.DASH,
-        ]
-        for c in numbers.costs
-    ]
-    note = (
-        "Medians over the runs that count; the watched ones are not among them. One gradient evaluation is one forward "
-        "and one backward pass. Ratios are medians over pairs of one seed and equal conditions. What is held "
-        "is what the optimizer keeps from one step to the next; peak memory is of the whole process."
+    columns: Columns[Cost] = (
+        words("arm", "Arm", lambda c, _: numbers.title(c.arm)),
+        values("gradient evaluations a step", "Evaluations", lambda c, _: formats.ratio(c.evaluations_per_step)),
+        values("against reference", "Change", lambda c, _: formats.percent_change(c.evaluations_ratio)),
+        values("ms a step", "ms", lambda c, _: formats.significant(c.milliseconds)),
+        values("against reference", "Change", lambda c, _: formats.percent_change(c.time_ratio)),
+        values("seconds an epoch", "", lambda c, _: formats.significant(c.seconds_per_epoch)),
+        values("held, copies of the parameters", "Copies", lambda c, _: formats.significant(c.held_copies, 2)),
+        values("peak memory, MB", "MB", lambda c, _: _megabytes(c.peak_megabytes)),
+        words("reference", "", lambda c, _: formats.DASH if c.reference is None else numbers.title(c.reference)),
     )
-    return table("What it costs", columns, rows, note=note)
+    return by_workload(numbers, numbers.costs, columns, name="overhead", label="What it costs", note=COST_NOTE)
 
 
-def smoothness(numbers: Numbers) -> Context:
+def _megabytes(value: float | None) -> str:
+    return formats.DASH if value is None else formats.count(value)
+
+
+def smoothness(numbers: Numbers) -> Table:
     """Oscillation and norms of each arm, under the workloads' own conditions where there are such runs."""
-    own = [s for s in numbers.smoothness if s.place.variation is None] or list(numbers.smoothness)
-    columns = ["workload", "conditions", "arm", "oscillation", "largest rise", "gradient norm", "parameter norm",
-               "update norm", "median s", "probes with s above 2"]  # fmt: skip
-    rows = [
-        [
-            numbers.view.infos[s.place.task].title,
-            formats.variation(s.place.variation) or "its own",
-            numbers.styles[s.place.arm].title,
-            *map(
-                formats.significant,
-                (s.oscillation, s.largest_rise, s.gradient_norm, s.parameter_norm, s.update_norm, s.median_s),
-            ),
-            formats.DASH
-            if s.share_above_edge is None
-            else f"{100 * s.share_above_edge:.0f}{formats.PERCENT} of {s.num_probes}",
-        ]
-        for s in own
-    ]
-    note = (
-        "With l the logarithm of the mini-batch loss of a step and m its running median over 11 steps: oscillation is "
-        "the mean of |l - m|, largest rise the maximum of m minus the smallest m before it. Norms are of the last step "
-        "before the last evaluation. s is the stability number of the watched runs."
+    own = [s for s in numbers.smoothness if s.place.variation is None] or numbers.smoothness
+    columns: Columns[Smoothness] = (
+        words("conditions", "", lambda s, _: formats.variation(s.place.variation) or "its own"),
+        words("arm", "", lambda s, _: numbers.title(s.place.arm)),
+        values("oscillation", "", lambda s, _: formats.significant(s.oscillation)),
+        values("largest rise", "", lambda s, _: formats.significant(s.largest_rise)),
+        values("gradient norm", "", lambda s, _: formats.significant(s.gradient_norm)),
+        values("parameter norm", "", lambda s, _: formats.significant(s.parameter_norm)),
+        values("update norm", "", lambda s, _: formats.significant(s.update_norm)),
+        values("median s", "", lambda s, _: formats.significant(s.median_s)),
+        values("probes with s above 2", "", lambda s, _: _share_above(s)),
     )
-    return table("How smoothly it trains", columns, rows, note=note)
+    label = "How smoothly it trains"
+    return by_workload(numbers, own, columns, name="smoothness", label=label, note=SMOOTHNESS_NOTE)
+
+
+def _share_above(s: Smoothness) -> str:
+    share = s.share_above_edge
+    return formats.DASH if share is None else f"{100 * share:.0f}{formats.PERCENT} of {s.num_probes}"
+
+
+def tunings(numbers: Numbers) -> Table:
+    """What the tuning of each arm chose, and how many trials come near."""
+    columns: Columns[Tuned] = (
+        words("arm", "Arm", lambda t, _: numbers.title(t.arm)),
+        values("chosen lr", "Learning rate", lambda t, _: _learning_rate(t.chosen_lr)),
+        words("other settings", "Other settings", lambda t, _: settings(t.chosen.items()) or formats.DASH),
+        values("trials", "Trials", lambda t, _: str(t.num_trials)),
+        values("diverged", "Diverged", lambda t, _: str(t.num_diverged)),
+        values(
+            "median validation", "", lambda t, info: DIVERGED if t.median is None else formats.metric(info, t.median)
+        ),
+        values(f"within 5{formats.PERCENT} of the best", "", lambda t, _: f"{t.num_near} of {t.num_trials}"),
+        values("best validation", "Best", lambda t, info: formats.metric(info, t.best)),
+    )
+    return by_workload(numbers, numbers.tunings, columns, name="tuned", label="What tuning chose", note=TUNING_NOTE)
+
+
+def _learning_rate(lr: float | None) -> str:
+    return formats.DASH if lr is None else formats.learning_rate(lr)
+
+
+def settings(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Settings in words, for example ``beta2=0.99, momentum=0.9``."""
+    return ", ".join(f"{k}={formats.significant(v) if isinstance(v, float) else v}" for k, v in pairs)

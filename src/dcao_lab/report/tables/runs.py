@@ -1,61 +1,44 @@
-"""Every run, every trial, and what is missing."""
+"""Every run, what is missing, and where the numbers come from."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.view import final_metric
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.tables.base import Context, table
+from dcao_lab.report.tables.base import Column, Table
+from dcao_lab.report.tables.costs import settings
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
 
 MOST_RUNS = 3000  # rows of the page's table; all of them are in the Parquet beside it
 
 
-def tunings(numbers: Numbers) -> Context:
-    """What the tuning of each arm chose, and how many trials come near."""
-    columns = ["workload", "arm", "chosen lr", "other settings", "trials", "best validation", "median validation",
-               f"within 5{formats.PERCENT} of the best", "diverged"]  # fmt: skip
-    rows = []
-    for t in numbers.tunings:
-        info = numbers.view.infos[t.task]
-        rows.append(
-            [
-                info.title,
-                numbers.styles[t.arm].title,
-                formats.DASH if t.chosen_lr is None else formats.learning_rate(t.chosen_lr),
-                settings(t.chosen.items()) or formats.DASH,
-                str(t.num_trials),
-                formats.metric(info, t.best),
-                "diverged" if t.median is None else formats.metric(info, t.median),
-                f"{t.num_near} of {t.num_trials}",
-                str(t.num_diverged),
-            ]
-        )
-    note = "The more trials come near the best, the less the arm depends on its tuning."
-    return table("Tuning", columns, rows, note=note)
-
-
-def all_runs(result: StudyResult, numbers: Numbers) -> Context:
+def all_runs(result: StudyResult, numbers: Numbers) -> Table:
     """Every run with what it came to."""
     columns = ["phase", "workload", "arm", "conditions", "lr", "other settings", "seed", "outcome", "final", "best",
                "steps", "gradient evaluations", "fingerprint"]  # fmt: skip
     rows = [_run(planned, run, numbers) for planned, run in result.runs[:MOST_RUNS]]
     left = len(result.runs) - len(rows)
     note = f"The first {formats.count(MOST_RUNS)}; all are in tables/runs.parquet." if left else ""
-    return table("All runs", columns, rows, note=note, most=0)
+    return _folded("All runs", columns, rows, note)
 
 
-def missing(result: StudyResult) -> Context:
+def missing(result: StudyResult) -> Table:
     """Runs that are planned and not there, those of one reason together."""
     counts = Counter((p.phase, p.task.workload, p.arm.title, _reason(result, p)) for p in result.missing)
     rows = [[*key[:3], formats.count(number), key[3]] for key, number in counts.items()]
     note = (
         "What failed or is not done yet is done when the study is started again; what cannot be trained stays missing."
     )
-    return table("Missing runs", ["phase", "workload", "arm", "runs", "why"], rows, note=note, most=0)
+    return _folded("Missing runs", ["phase", "workload", "arm", "runs", "why"], rows, note)
+
+
+def _folded(label: str, titles: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Table:
+    columns = [Column(title=title) for title in titles]
+    name = label.lower().replace(" ", "_")
+    return Table(name=name, label=label, columns=columns, rows=rows, note=note, most=0)
 
 
 def _reason(result: StudyResult, run: PlannedRun) -> str:
@@ -80,11 +63,6 @@ def _run(planned: PlannedRun, run: StoredRun, numbers: Numbers) -> list[str]:
         formats.count(run.result.gradient_evaluations),
         config.fingerprint(),
     ]
-
-
-def settings(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Settings in words, for example ``beta2=0.99, momentum=0.9``."""
-    return ", ".join(f"{k}={formats.significant(v) if isinstance(v, float) else v}" for k, v in pairs)
 
 
 def origins(result: StudyResult) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Sentences on who won against whom, by how much, and how soon."""
+"""Sentences on who won against whom, by how much, how soon, and from where."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from statistics import median
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison, best_without_dcao
 from dcao_lab.report.analysis.results import Result
+from dcao_lab.report.analysis.untuned import LIMITS, Untuned
 from dcao_lab.report.analysis.view import Place, ranking
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
@@ -19,7 +20,7 @@ def task_sentences(numbers: Numbers, task: str) -> list[str]:
         return []
     info, arm = numbers.view.infos[task], best.place.arm
     opening = (
-        f"Best: {title(numbers, arm)}, {formats.metric(info, best.median)} {formats.metric_title(info)} "
+        f"Best: {numbers.title(arm)}, {formats.metric(info, best.median)} {formats.metric_title(info)} "
         f"(median of {len(best.values)})."
     )
     against = [c for c in numbers.comparisons if c.task == task and c.variation is None and "best other" in c.kinds]
@@ -28,14 +29,13 @@ def task_sentences(numbers: Numbers, task: str) -> list[str]:
 
 def winners(numbers: Numbers) -> str:
     """On how many workloads the best median is DCAO's, and on which it is not."""
-    bests = {task: _best(numbers, task) for task in numbers.view.tasks}
-    bests = {task: best for task, best in bests.items() if best is not None and best.median is not None}
+    bests = {task: best for task in numbers.view.tasks if (best := _best(numbers, task)) and best.median is not None}
     rivals = [task for task in bests if best_without_dcao(numbers.view, numbers.results, task)]
     if not rivals or not any(numbers.view.is_wrapped(place.arm) for place in numbers.results):
         return ""
     won = [task for task in rivals if numbers.view.is_wrapped(bests[task].place.arm)]
     lost = [task for task in rivals if task not in won]
-    spelled = [f"{title(numbers, bests[task].place.arm)}'s on {numbers.view.infos[task].title}" for task in lost]
+    spelled = [f"{numbers.title(bests[task].place.arm)}'s on {numbers.view.infos[task].title}" for task in lost]
     losses = f" It is {formats.listed(spelled)}." if lost else ""
     return f"The best median is a DCAO arm's on {len(won)} of {formats.counted(len(rivals), 'workload')}.{losses}"
 
@@ -62,7 +62,7 @@ def against_the_best(numbers: Numbers) -> str:
     for task in numbers.view.tasks:
         own = [c for c in numbers.comparisons if c.task == task and "best other" in c.kinds and c.gain is not None]
         if own:
-            group.append(max(own, key=lambda c: c.gain))
+            group.append(max(own, key=_gain))
     if not group:
         return ""
     spelled = [
@@ -101,7 +101,7 @@ def _best(numbers: Numbers, task: str) -> Result | None:
 
 
 def _tally(numbers: Numbers, group: Sequence[ArmComparison], name: str) -> str:
-    better, worse = sum(c.gain > 0 for c in group), sum(c.gain < 0 for c in group)
+    better, worse = sum(_gain(c) > 0 for c in group), sum(_gain(c) < 0 for c in group)
     clear = [sum(c.verdict == verdict for c in group) for verdict in ("better", "worse")]
     certain = sum(c.is_certain for c in group)
     return (
@@ -118,16 +118,20 @@ def _extremes(numbers: Numbers, group: Sequence[ArmComparison]) -> str:
     same = [c for c in group if numbers.view.infos[c.task].metric == "accuracy"]
     if not same:
         return ""
-    best, worst = max(same, key=lambda c: c.gain), min(same, key=lambda c: c.gain)
-    gain = f" Largest gain in accuracy: {_named(numbers, best)}" if best.gain > 0 else ""
-    loss = f"{'; largest' if gain else ' Largest'} loss: {_named(numbers, worst)}" if worst.gain < 0 else ""
+    best, worst = max(same, key=_gain), min(same, key=_gain)
+    gain = f" Largest gain in accuracy: {_named(numbers, best)}" if _gain(best) > 0 else ""
+    loss = f"{'; largest' if gain else ' Largest'} loss: {_named(numbers, worst)}" if _gain(worst) < 0 else ""
     return f"{gain}{loss}." if gain or loss else ""
+
+
+def _gain(c: ArmComparison) -> float:
+    return 0.0 if c.gain is None else c.gain
 
 
 def _named(numbers: Numbers, c: ArmComparison) -> str:
     info = numbers.view.infos[c.task]
     changed = f", {formats.variation(c.variation)}" if c.variation else ""
-    return f"{formats.difference(info, c.gain)} points ({title(numbers, c.arm)}, {info.title}{changed})"
+    return f"{formats.difference(info, c.gain)} points ({numbers.title(c.arm)}, {info.title}{changed})"
 
 
 def _unit(info: WorkloadInfo) -> str:
@@ -138,12 +142,34 @@ def _versus(numbers: Numbers, c: ArmComparison) -> str:
     info = numbers.view.infos[c.task]
     interval = formats.interval(info, c.found.interval)
     return (
-        f"{title(numbers, c.arm)} minus {title(numbers, c.other)}, the best without DCAO: "
+        f"{numbers.title(c.arm)} minus {numbers.title(c.other)}, the best without DCAO: "
         f"{formats.difference(info, c.found.difference)} {formats.difference_unit(info)} "
         f"({interval}: {c.verdict})."
     )
 
 
-def title(numbers: Numbers, arm: str) -> str:
-    """What the report calls an arm."""
-    return numbers.styles[arm].title
+def untuned(numbers: Numbers) -> list[str]:
+    """How often each wrapped arm is as good from anywhere as the best of each sweep."""
+    by_arm: dict[str, list[Untuned]] = {}
+    for one in numbers.untuned:
+        by_arm.setdefault(one.arm, []).append(one)
+    return [_untuned(numbers, arm, found) for arm, found in by_arm.items()]
+
+
+def _untuned(numbers: Numbers, arm: str, found: list[Untuned]) -> str:
+    lrs = [lr for one in found for lr, _ in one.starts]
+    against = []
+    for other in dict.fromkeys(one.other for one in found):
+        own = [one for one in found if one.other == other]
+        swept = max(one.num_swept for one in own)
+        against.append(
+            f"the best of {swept} with {numbers.title(other)} on {sum(one.is_within for one in own)} of "
+            f"{formats.counted(len(own), 'workload')}"
+        )
+    cost = median(one.cost_ratio for one in found)
+    first, last = formats.learning_rate(min(lrs)), formats.learning_rate(max(lrs))
+    return (
+        f"Untuned, {numbers.title(arm)} is, from the worst initial learning rate between {first} and {last}, "
+        f"as good as {formats.listed(against)} (to {LIMITS}); such "
+        f"a sweep costs {formats.significant(cost)} times the one run."
+    )

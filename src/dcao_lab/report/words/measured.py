@@ -58,13 +58,14 @@ def cost(numbers: Numbers) -> str:
 
 
 def _paid(numbers: Numbers, arm: str) -> str:
-    own = [c for c in numbers.costs if c.arm == arm and c.time_ratio is not None and c.evaluations_ratio is not None]
-    if not own:
-        return f"{numbers.styles[arm].title} without a pair"
-    evaluations, times = median(c.evaluations_ratio for c in own), median(c.time_ratio for c in own)
+    own = [(c.evaluations_ratio, c.time_ratio) for c in numbers.costs if c.arm == arm]
+    evaluations = [spent for spent, time in own if spent is not None and time is not None]
+    times = [time for spent, time in own if spent is not None and time is not None]
+    if not times:
+        return f"{numbers.title(arm)} without a pair"
     return (
-        f"{numbers.styles[arm].title} ({formats.percent_change(evaluations)} gradient evaluations, "
-        f"{formats.percent_change(times)} time)"
+        f"{numbers.title(arm)} ({formats.percent_change(median(evaluations))} gradient evaluations, "
+        f"{formats.percent_change(median(times))} time)"
     )
 
 
@@ -105,7 +106,7 @@ def _usable(numbers: Numbers, own: list[Sweep]) -> str:
         arm: [s.num_usable / s.num_shared for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
     }
     means = sorted(((sum(v) / len(v), arm) for arm, v in shares.items()), key=lambda pair: -pair[0])[:8]
-    spelled = [f"{numbers.styles[arm].title} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
+    spelled = [f"{numbers.title(arm)} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
     return (
         f"Range of {formats.axis_title(own[0].axis)} that ends within 5{formats.PERCENT} of the best median, "
         f"mean over workloads: {formats.listed(spelled)}."
@@ -115,7 +116,7 @@ def _usable(numbers: Numbers, own: list[Sweep]) -> str:
 def _share_above(numbers: Numbers, is_wrapped: bool) -> float | None:
     own = [s for s in numbers.smoothness if s.num_probes and numbers.view.is_wrapped(s.place.arm) == is_wrapped]
     total = sum(s.num_probes for s in own)
-    return sum(s.share_above_edge * s.num_probes for s in own) / total if total else None
+    return sum((s.share_above_edge or 0.0) * s.num_probes for s in own) / total if total else None
 
 
 def _rho(numbers: Numbers, c: Correlation) -> str:

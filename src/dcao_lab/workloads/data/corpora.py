@@ -22,7 +22,7 @@ PTB = TextSource(
         revision="refs/convert/parquet",
         advice=(
             "put Mikolov's ptb.train.txt, ptb.valid.txt and ptb.test.txt (in simple-examples.tgz of his RNNLM page) "
-            "into a folder and name it with --data-dir, or start once without it where there is a network"
+            "into a folder and name it with --data-dir, or start once without it on a machine with a network"
         ),
     ),
 )
@@ -41,7 +41,7 @@ def _wikitext2(kind: str, ending: str) -> TextSource:
             kind="dataset",
             advice=(
                 f"put {kind}.zip or its files wiki.train.{ending}, wiki.valid.{ending} and wiki.test.{ending} into a "
-                "folder and name it with --data-dir, or start once without it where there is a network"
+                "folder and name it with --data-dir, or start once without it on a machine with a network"
             ),
         ),
     )

@@ -1,0 +1,48 @@
+"""The model behind an optimizer's parameters, found without a reference to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from dcao.isolation import model_modules
+from dcao.probing.ranks import data_parallel_group
+from dcao.vectors import params_of
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class Model:
+    """The modules that hold an optimizer's parameters, looked for again only when its groups have changed.
+
+    Args:
+        optimizer: The base optimizer, live.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> import torch
+        >>> [type(module).__name__ for module in Model(torch.optim.SGD(layer.parameters())).look()[0]]
+        ['Linear']
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._found: tuple[list[tuple[int, int]], list[nn.Module], ProcessGroup | None] | None = None
+
+    def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
+        """Every module of the model, or models, that hold the parameters, and the ranks that train replicas.
+
+        The list is the same object until the groups change. The ranks are those of DistributedDataParallel; None if
+        there is none.
+        """
+        key = [(id(group["params"]), len(group["params"])) for group in self.optimizer.param_groups]
+        if self._found is None or self._found[0] != key:
+            modules = model_modules(params_of(self.optimizer))
+            self._found = key, modules, data_parallel_group(modules)
+        return self._found[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found": None}  # found again; a copy of the optimizer must not copy the model

@@ -1,0 +1,49 @@
+"""What one probe hands to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class ProbeMemory:
+    """What one probe hands to the next.
+
+    Attributes:
+        generator: Source of the random start vectors.
+        starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
+        past_gradient: Gradient of the training batch before the coming one, where a probe is going to want it.
+    """
+
+    generator: torch.Generator
+    starts: dict[str, Tensor] = field(default_factory=dict)
+    past_gradient: Tensor | None = None
+
+    @classmethod
+    def fresh(cls, seed: int) -> ProbeMemory:
+        """The memory before the first probe."""
+        return cls(generator=torch.Generator().manual_seed(seed))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next probe starts from."""
+        return {
+            "starts": dict(self.starts),
+            "past_gradient": self.past_gradient,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.generator = torch.Generator()
+        self.load_state_dict(state)

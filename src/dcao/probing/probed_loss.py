@@ -1,0 +1,122 @@
+"""The loss that one probe measures, at the present weights: its batches, gradients and Hessian, each made once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from dcao.operators.base import LinearOperator
+from dcao.operators.batched import BatchedOperator
+from dcao.operators.finite_difference import default_step_length
+from dcao.probing.batch import Batch
+from dcao.probing.ranks import MeanOverRanksOperator
+from dcao.probing.settings import ProbeSettings
+from dcao.updates.upcoming_step import UpcomingStep
+
+
+class ProbedLoss:
+    """The loss at the present weights, for all measures of one probe. A context: leaving it frees the graphs.
+
+    Args:
+        step: The optimizer's coming step over the parameters that are probed.
+        modules: Modules of the model, whose state an evaluation must not change.
+        batches: At least one; a gradient that is not known yet is evaluated here.
+        settings: How products with the Hessian are made.
+    """
+
+    def __init__(
+        self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
+    ) -> None:
+        self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
+        self._evaluations = float(sum(not batch.is_training for batch in batches))
+        self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
+        self._operators: list[LinearOperator] = []
+        self._hessian: LinearOperator | None = None  # one graph a batch, whatever is asked of it
+        self._of_batch: dict[int, LinearOperator] = {}
+        self.num_matvecs = 0
+
+    def __enter__(self) -> ProbedLoss:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for operator in self._operators:
+            operator.close()
+
+    @property
+    def value(self) -> float:
+        """The weighted mean of the batches' losses; nan if one is not known."""
+        total = sum(batch.weight for batch in self.batches)
+        losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
+        return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
+
+    @property
+    def cost(self) -> float:
+        """Gradient evaluations spent so far, beyond the training step."""
+        return self._evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
+
+    @property
+    def hvp(self) -> str:
+        """How products were made: ``"exact"``, ``"central"`` or ``"forward"``; empty if there was none."""
+        return self._operators[-1].kind if self._operators else ""
+
+    @property
+    def why_not_exact(self) -> str:
+        """What prevented exact products where they were wanted; empty if nothing did."""
+        central = [operator.reason for operator in self._operators if operator.kind == "central"]
+        return central[0] if central and self.settings.hvp == "auto" else ""
+
+    def hessian(self) -> LinearOperator:
+        """The Hessian of the mean loss over all batches."""
+        if self._hessian is None:
+            operators = [self.hessian_of(batch) for batch in self.batches]
+            weights = [batch.weight for batch in self.batches]
+            self._hessian = operators[0] if len(operators) == 1 else BatchedOperator(operators, weights)
+        return self._hessian
+
+    def hessian_of(self, batch: Batch) -> LinearOperator:
+        """The Hessian of one batch's loss."""
+        if id(batch) not in self._of_batch:
+            length = None if self.settings.step_length == "step" else self.settings.step_length
+            operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
+            self._operators.append(operator)
+            if batch.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
+                operator = MeanOverRanksOperator(operator, batch.group)
+            self._of_batch[id(batch)] = operator
+        return self._of_batch[id(batch)]
+
+    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor) -> Tensor:
+        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+        self.num_matvecs += 1
+        if self.settings.hvp in ("exact", "central"):
+            return self.hessian_of(batch).matvec(vector)
+        # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
+        is_fine = all(p.dtype.itemsize >= 4 for p in self.params)
+        operator = batch.difference_operator(
+            self.params,
+            self.modules,
+            kind="forward",
+            step_length=self._step_length(vector),
+            base_gradient=gradient if is_fine else None,
+        )
+        self._operators.append(operator)
+        product = operator.matvec(vector.neg_()).neg_()
+        vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
+        return product
+
+    def _step_length(self, displacement: Tensor) -> float | None:
+        """Length of a one-sided difference along the step; None: the one that suits rounding."""
+        chosen = self.settings.step_length
+        if chosen != "step":
+            return chosen
+        length = float(torch.linalg.vector_norm(displacement))
+        if not math.isfinite(length):
+            return None
+        # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
+        momentum = self.step.dynamics.momentum
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))

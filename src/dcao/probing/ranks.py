@@ -1,0 +1,59 @@
+"""Probing under DistributedDataParallel: every rank must reach the same decision, or the replicas drift apart.
+
+DDP leaves in ``.grad`` the mean over ranks of the gradients of their batches: to DCAO, the batch is all of them. What a
+probe evaluates anew is averaged in the same way, and everything that follows is then the same on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dcao.operators.base import LinearOperator
+
+
+def data_parallel_group(modules: Sequence[nn.Module]) -> dist.ProcessGroup | None:
+    """Process group of the DistributedDataParallel module among ``modules``; None if there is none."""
+    for module in modules:
+        if isinstance(module, DistributedDataParallel):
+            group: dist.ProcessGroup = module.process_group
+            return group
+    return None
+
+
+def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Mean of ``tensor`` over the ranks of ``group``, in place."""
+    dist.all_reduce(tensor, group=group)  # a sum: gloo has no mean
+    return tensor.div_(dist.get_world_size(group))
+
+
+@contextmanager
+def without_gradient_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Context in which DDP modules do not wait for the backward pass of a training step, which a probe never runs."""
+    replicas = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    flags = [module.require_backward_grad_sync for module in replicas]
+    try:
+        for module in replicas:
+            module.require_backward_grad_sync = False
+        yield
+    finally:
+        for module, flag in zip(replicas, flags, strict=True):
+            module.require_backward_grad_sync = flag
+
+
+class MeanOverRanksOperator(LinearOperator):
+    """Mean over ranks of an operator that each rank has for its own batch."""
+
+    def __init__(self, operator: LinearOperator, group: dist.ProcessGroup) -> None:
+        self.operator, self.group = operator, group
+        self.size = operator.size
+        self.device = operator.device
+        self.dtype = operator.dtype
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """The mean of the ranks' products."""
+        return mean_over_ranks(self.operator.matvec(vector), self.group)

@@ -1,0 +1,132 @@
+"""The coming step of an optimizer: its preconditioner, its long-run displacement, and the decay that it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.updates.dynamics import StepDynamics
+from dcao.updates.registry import OptimizerModel, optimizer_model
+from dcao.vectors import flatten, vector_dtype
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+class UpcomingStep:
+    """An optimizer's coming step over some of its parameters, as flat vectors.
+
+    Args:
+        optimizer: The base optimizer, live. Its state is read and never written.
+        record: The record of its class; None if it has none.
+        params: The parameters, in the order in which the flat vectors have them.
+
+    Raises:
+        TypeError: On first use of the dynamics or the preconditioner, if the optimizer's class has no record.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
+        >>> step = UpcomingStep(sgd, optimizer_model(sgd), [w])
+        >>> g = step.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
+        >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
+        tensor([0.4000, 0.6000])
+    """
+
+    def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
+        self.params, self.dtype = params, vector_dtype(params)
+        self.sizes = [p.numel() for p in params]
+        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
+        # With get, because the state is a defaultdict and indexing would write into it.
+        self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
+        self._optimizer, self._record = optimizer, record
+
+    @property
+    def record(self) -> OptimizerModel:
+        """The record of the optimizer's class; raises a TypeError with the reason if it has none."""
+        return optimizer_model(self._optimizer) if self._record is None else self._record
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the optimizer's class has a record, without which only ``lr`` and ``momentum`` are known."""
+        return self._record is not None
+
+    @property
+    def lr(self) -> float:
+        """The lr of the reference group, which is the group with the largest lr."""
+        return float(self._groups[self._reference]["lr"])
+
+    @property
+    def momentum(self) -> float:
+        """The momentum of the reference group (``betas[0]`` of Adam); 0 if it has none."""
+        group = self._groups[self._reference]
+        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
+
+    @cached_property
+    def dynamics(self) -> StepDynamics:
+        """The dynamics of the reference group, from which s is computed."""
+        return self._dynamics[self._reference]
+
+    def l2_decay(self) -> Tensor:
+        """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
+        decays = [own.l2_decay for own in self._dynamics]
+        if len(set(decays)) == 1:
+            return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
+        return torch.cat(
+            [
+                torch.full((p.numel(),), d, dtype=self.dtype, device=self.params[0].device)
+                for p, d in zip(self.params, decays, strict=True)
+            ]
+        )
+
+    def seen(self, gradient: Tensor) -> Tensor:
+        """The gradient that the optimizer sees: ``gradient`` plus that of the coupled weight decay."""
+        if not any(own.l2_decay for own in self._dynamics):
+            return gradient
+        return torch.addcmul(gradient, self.l2_decay(), flatten(self.params, dtype=self.dtype))
+
+    def displacement_factors(self, gradients: Sequence[Tensor]) -> Tensor:
+        """``eta_eff P^-1``; its product with a constant gradient is the displacement a step in the long run.
+
+        P is that of the coming step, if the gradients of that step are ``gradients``. Its first-moment correction is
+        left out, because it makes the first steps, whose average is not full yet, as long as all others.
+        """
+        record, pieces = self.record, []
+        for grad, group, state, own in zip(gradients, self._groups, self._states, self._dynamics, strict=True):
+            denominator = record.denominator(group, state, grad)
+            factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
+            pieces.append(factor * own.step_size)
+        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
+
+    def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
+        """``P^-1/2`` with the P of the coming step; it includes bias corrections and lr ratios between groups."""
+        record, pieces = self.record, []
+        for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
+            preconditioner = record.preconditioner(group, state, grad)
+            inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
+            ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
+            pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
+        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Pieces of a flat vector with the shapes and on the devices of the parameters."""
+        pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
+        return [piece.view(p.shape).to(p.device) for piece, p in pieces]
+
+    @cached_property
+    def _reference(self) -> int:
+        return max(range(len(self._groups)), key=lambda index: float(self._groups[index]["lr"]))
+
+    @cached_property
+    def _dynamics(self) -> list[StepDynamics]:
+        """The dynamics of each parameter's group, computed once: this object serves one probe."""
+        record, by_group = self.record, dict[int, StepDynamics]()
+        for group, state in zip(self._groups, self._states, strict=True):
+            if id(group) not in by_group:
+                by_group[id(group)] = record.dynamics(group, state)
+        return [by_group[id(group)] for group in self._groups]
