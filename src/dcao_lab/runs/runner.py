@@ -15,6 +15,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
 from dcao_lab.runs import store as names
+from dcao_lab.runs.expected import expected_steps
 from dcao_lab.runs.held_memory import held_copies
 from dcao_lab.runs.metrics import first_at_target
 from dcao_lab.runs.peak_memory import PeakMemory
@@ -226,13 +227,6 @@ def _build(job: _Job, problem: Problem, folder: Path) -> torch.optim.Optimizer:
         return baseline.build(problem, request)
     except ValueError as error:
         raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
-
-
-def expected_steps(config: RunConfig, baseline: Baseline) -> int:
-    """Training steps that the run will probably make: what its budget allows, by the rule of its optimizer."""
-    if config.budget is None:
-        return config.num_steps
-    return min(config.num_steps, baseline.steps_within(config.budget))
 
 
 def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:

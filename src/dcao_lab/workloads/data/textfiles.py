@@ -42,37 +42,20 @@ class TextSource:
     """The places where a text corpus may be.
 
     Attributes:
-        title: Name of the corpus in messages.
         needs: The files in words, for the list of workloads.
         folders: Subfolders of the data folder that may hold it; the data folder itself comes last.
         files: The original text file of each split.
         archive: The original zip file with these files inside; None if there is none.
-        repository: Name of the data set on the hub.
-        revision: Branch of the data set that has Parquet files.
+        hub: The data set on the hub, at the branch that has Parquet files.
         parquet: The Parquet file of each split in that branch.
-        advice: How to get the files, for an error message.
     """
 
-    title: str
     needs: str
     folders: tuple[str, ...]
     files: dict[SplitName, str]
     archive: str | None
-    repository: str
-    revision: str
+    hub: HubFiles
     parquet: dict[SplitName, str]
-    advice: str
-
-    @property
-    def hub(self) -> HubFiles:
-        """The data set of this corpus on the hub."""
-        return HubFiles(
-            title=self.title,
-            repository=self.repository,
-            kind="dataset",
-            revision=self.revision,
-            advice=self.advice,
-        )
 
 
 def read_lines(source: TextSource, split: SplitName, data_dir: Path | None) -> list[str]:
@@ -131,8 +114,8 @@ def hub_file(files: HubFiles, name: str) -> Path:
 def _missing(source: TextSource, split: SplitName, data_dir: Path) -> LabError:
     names = [source.files[split], *([source.archive] if source.archive else []), f"{split}*.parquet"]
     return LabError(
-        f"{source.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
-        f"{', '.join(source.folders)}; {source.advice}"
+        f"{source.hub.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
+        f"{', '.join(source.folders)}; {source.hub.advice}"
     )
 
 

@@ -62,7 +62,7 @@ def _numbers(words: list[str], vocabulary: dict[str, int], source: TextSource) -
     strange = next((word for word in words if word not in vocabulary), None)
     if strange is not None and UNKNOWN not in vocabulary:
         raise LabError(
-            f"{source.title} must have {UNKNOWN} for rare words, but its training text has none and no {strange!r} "
+            f"{source.hub.title} must have {UNKNOWN} for rare words, but its training text has none and no {strange!r} "
             f"either; use the preprocessed files ({source.files['train']}), not the raw text"
         )
     unknown = vocabulary.get(UNKNOWN, 0)
