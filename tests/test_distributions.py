@@ -37,7 +37,7 @@ import sys, dcao_lab
 from pathlib import Path
 assert Path(dcao_lab.__file__).is_relative_to({environment!r}), dcao_lab.__file__
 sys.path.append({tests!r})
-from dcao_lab.report import write_study_report
+from dcao_lab.report.html import write_study_report
 from helpers.report_studies import ADAMW, SGD, finals, result_of, study
 page = write_study_report(result_of(study(ADAMW, SGD), finals(ADAMW, [0.5, 0.6]), finals(SGD, [0.4])), Path("page"))[0]
 assert "<style>" in page.read_text() and "</html>" in page.read_text()

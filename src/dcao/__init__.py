@@ -10,7 +10,7 @@ from dcao.guard import Guard
 from dcao.literal import literal
 from dcao.optimizer import DCAO
 from dcao.policies import Decision, Hyperparameters, Observation, Policy
-from dcao.probing.estimate import CurvatureEstimate, effective_rank
+from dcao.probing.estimate import CurvatureEstimate, Measure, effective_rank
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.replay import read_jsonl, replay
@@ -41,6 +41,7 @@ __all__ = [
     "JsonlRecorder",
     "LanczosResult",
     "LanczosStatus",
+    "Measure",
     "MemoryRecorder",
     "Observation",
     "OptimizerModel",

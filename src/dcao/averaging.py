@@ -1,4 +1,4 @@
-"""Weights averaged over a run whose length nobody knows: what to test with where there is no decay at the end."""
+"""An average of the weights, to test with after a run whose length is not known and whose lr does not decay."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def polynomial_average(gamma: float = 8.0) -> MultiAverage:
     """Averaging for :class:`torch.optim.swa_utils.AveragedModel` whose window grows with the run.
 
     The average after step t is ``(1 - c) * average + c * weights`` with ``c = (gamma + 1) / (t + gamma)``, so weights
-    of step i count in proportion to ``i ** gamma`` and the window is always about the last ``1 / (gamma + 1)`` of the
-    run: no decay to choose, and no length to know. (Shamir and Zhang 2013, section 4: polynomial-decay averaging.)
+    of step i count in proportion to ``i ** gamma``, and the window is always about the last ``1 / (gamma + 1)`` of the
+    run, whatever its length. (Shamir and Zhang 2013, section 4: polynomial-decay averaging.)
 
-    Where the length is known, ``DCAO(..., total_steps=)`` does as much without a second copy of the weights.
+    If the length is known, ``DCAO(..., total_steps=)`` does as much without a second copy of the weights.
 
     Args:
-        gamma: 0 is the plain mean of all steps; larger is a shorter window. Default 8: measured
-            (docs/decisions/0004).
+        gamma: 0 is the plain mean of all steps, and a larger gamma makes the window shorter. Default 8, which was
+            measured (docs/decisions/0004).
 
     Returns:
         A function for ``multi_avg_fn``. Give ``use_buffers=True`` as well if the model has BatchNorm.
 
     Raises:
-        ValueError: gamma is negative or not finite.
+        ValueError: ``gamma`` is negative or not finite.
 
     Example:
         >>> from torch.optim.swa_utils import AveragedModel
@@ -48,7 +48,7 @@ def polynomial_average(gamma: float = 8.0) -> MultiAverage:
     @torch.no_grad()
     def update(averaged: Tensors, current: Tensors, num_averaged: Tensor | int) -> None:
         if not (averaged[0].is_floating_point() or averaged[0].is_complex()):
-            torch._foreach_copy_(averaged, current)  # counters, such as BatchNorm's of batches
+            torch._foreach_copy_(averaged, current)  # counters, such as BatchNorm's number of batches
             return
         step = float(num_averaged) + 1.0
         torch._foreach_lerp_(averaged, current, (gamma + 1.0) / (step + gamma))

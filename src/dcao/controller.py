@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dcao.isolation import living
+from dcao.isolation import live_instances
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.policies.fixed import Fixed
 from dcao.updates.registry import OptimizerModel
@@ -251,7 +251,7 @@ def find_scheduler(optimizer: Optimizer) -> bool:
     ``ReduceLROnPlateau`` leaves no mark on the groups. Without this search it would first cut an lr that DCAO wrote.
     """
     groups = optimizer.param_groups
-    schedulers = living(LRScheduler)
+    schedulers = live_instances(LRScheduler)
     return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in schedulers)
 
 

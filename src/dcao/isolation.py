@@ -1,4 +1,4 @@
-"""A probe leaves no trace: what a loss evaluation may change, saved before and put back after, bit for bit."""
+"""What an evaluation of the loss may change is saved before a probe and put back after it, bit for bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def leave_no_trace(
     modules: Sequence[nn.Module] | None = None,
     rng_state: RngState | None = None,
 ) -> Iterator[None]:
-    """Context in which a loss may be evaluated any number of times without a trace.
+    """Context in which a loss can be evaluated any number of times without leaving a trace.
 
     On exit, also after an exception, these are bit for bit what they were: ``.grad`` and ``requires_grad`` of
     ``params`` and of all parameters of ``modules``, the random streams (torch on the CPU and on the devices of
@@ -36,7 +36,7 @@ def leave_no_trace(
     Args:
         params: Parameters of the loss.
         modules: Modules to protect; default: the whole model(s) that ``params`` belong to (:func:`model_modules`).
-            Whoever enters often should find them once.
+            Finding them takes tens of milliseconds, so pass them if you enter the context often.
         rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask.
 
     Example:
@@ -50,7 +50,7 @@ def leave_no_trace(
     modules = model_modules(params) if modules is None else modules
     outer_rng = capture_rng(params)
     outer_autocast = _capture_autocast()
-    # All parameters: a closure fills the gradients also of those that are not probed.
+    # All parameters, because a closure also fills the gradients of those that are not probed.
     parameters = _all_parameters(params, modules)
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
@@ -61,9 +61,9 @@ def leave_no_trace(
             p.grad = None
         if rng_state is not None:
             restore_rng(rng_state)
-        # Autocast caches the low-precision copies of weights: a probe that moves the weights must not read stale ones.
-        # Clearing is enough, since each evaluation has a context of its own; switching the cache off would make
-        # torch.compile, which guards on that, compile again.
+        # Autocast caches low-precision copies of the weights, and a probe that moves the weights must not read stale
+        # ones. Clearing the cache is enough, since each evaluation has a context of its own. Switching it off would
+        # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
         with torch.enable_grad():
             yield
@@ -84,7 +84,7 @@ def leave_no_trace(
 
 @contextmanager
 def without_autocast() -> Iterator[None]:
-    """Context for arithmetic of our own, which autocast would round to half precision.
+    """Context in which autocast is off, for our own arithmetic: autocast would round it to half precision.
 
     Example:
         >>> with torch.autocast("cpu"), without_autocast():
@@ -101,7 +101,7 @@ def without_autocast() -> Iterator[None]:
 
 
 def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
-    """``function``, which runs under the autocast state of now whenever it is called.
+    """A function that calls ``function`` under the present autocast state, whenever it is called.
 
     Example:
         >>> with torch.autocast("cpu"):
@@ -122,22 +122,22 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
-def living(kind: type[T]) -> list[T]:
-    """Every instance of ``kind`` among the garbage collector's objects; each type is asked once.
+def live_instances(kind: type[T]) -> list[T]:
+    """Every live instance of ``kind``, found among the objects of the garbage collector.
 
-    By type(), not isinstance(): an isinstance check may run code of proxies (mocks, lazy modules).
+    The check uses ``type()`` and not ``isinstance()``, which may run code of proxies such as mocks and lazy modules.
 
     Example:
         >>> layer = nn.Linear(2, 2)
-        >>> any(each is layer for each in living(nn.Linear))
+        >>> any(each is layer for each in live_instances(nn.Linear))
         True
     """
-    is_kind = _IsKind(kind)
+    is_kind = _SubclassCache(kind)
     return [each for each in gc.get_objects() if is_kind[type(each)]]
 
 
-class _IsKind(dict[type, bool]):
-    """Answers that are worked out once: ``issubclass`` takes longer than finding an answer again."""
+class _SubclassCache(dict[type, bool]):
+    """Whether a type is a subclass of ``kind``; looking an answer up is faster than ``issubclass``."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -150,8 +150,8 @@ class _IsKind(dict[type, bool]):
 def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
     """Every module of the model or models that hold ``params``, found without a reference to the model.
 
-    One pass over the garbage collector's objects (tens of milliseconds). Forward hooks would do it without that, but
-    a global hook makes ``torch.compile`` compile again, and does not fire inside a compiled function (both measured).
+    This takes one pass over the garbage collector's objects (tens of milliseconds). A global forward hook would be
+    faster, but it makes ``torch.compile`` compile again, and does not fire inside a compiled function (both measured).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False))
@@ -159,7 +159,7 @@ def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
         ['BatchNorm1d', 'Linear', 'Sequential']
     """
     wanted = {id(p) for p in params}
-    alive = [module for module in living(nn.Module) if "_modules" in module.__dict__]
+    alive = [module for module in live_instances(nn.Module) if "_modules" in module.__dict__]
     parents: dict[int, list[nn.Module]] = {}
     for module in alive:
         for child in module._modules.values():
@@ -177,7 +177,14 @@ def model_modules(params: Iterable[Tensor]) -> list[nn.Module]:
 
 @dataclass(frozen=True, kw_only=True)
 class RngState:
-    """The random streams that a loss may draw from."""
+    """The states of the random streams that a loss may draw from.
+
+    Attributes:
+        cpu: State of torch's CPU generator.
+        devices: State of the default generator of each device that holds parameters.
+        python: State of the module ``random``.
+        numpy: State of NumPy's global generator; None if NumPy is not loaded.
+    """
 
     cpu: Tensor
     devices: tuple[tuple[torch.device, Tensor], ...]
@@ -186,7 +193,7 @@ class RngState:
 
 
 def capture_rng(params: Iterable[Tensor]) -> RngState:
-    """Present state of the random streams: CPU, the devices of ``params``, Python's, and NumPy's if it is loaded."""
+    """The present states of torch's streams (CPU and the devices of ``params``), Python's, and NumPy's if loaded."""
     devices = sorted({p.device for p in params if p.device.type not in ("cpu", "meta")}, key=str)
     numpy = sys.modules.get("numpy")
     return RngState(
@@ -208,10 +215,10 @@ def restore_rng(state: RngState) -> None:
 
 
 def seeded_rng(seed: int, like: RngState) -> RngState:
-    """Torch's and Python's streams started from ``seed``, on the devices of ``like``; NumPy's is that of ``like``.
+    """States of torch's and Python's streams seeded with ``seed``, on the devices of ``like``.
 
-    Made from generators of its own: ``torch.manual_seed`` would seed every device of the machine, and a probe puts
-    back those of the parameters alone.
+    The state of NumPy is that of ``like``. The states come from new generators, because ``torch.manual_seed`` would
+    seed every device of the machine, while a probe puts back only those that hold parameters.
     """
     return RngState(
         cpu=torch.Generator("cpu").manual_seed(seed).get_state(),
@@ -227,7 +234,7 @@ def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> l
 
 
 def _swap_buffers(modules: Sequence[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
-    """Let each module work on copies of its buffers; the originals, to put back. A shared buffer gets one copy."""
+    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back."""
     copies: dict[int, Tensor] = {}
     swapped = []
     for module in modules:

@@ -68,6 +68,7 @@ class DCAO(Optimizer):
         TypeError, ValueError: On a wrong argument, with the rule, the value and the fix.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=1e-4))
         >>> x, y = torch.randn(64, 4), torch.randn(64, 1)

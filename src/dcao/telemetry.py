@@ -106,7 +106,7 @@ class JsonlRecorder(Recorder):
 
 
 class TensorBoardRecorder(Recorder):
-    """Recorder that writes scalars for TensorBoard; needs the extra ``dcao[tensorboard]``.
+    """Recorder that writes scalars for TensorBoard; needs the package ``tensorboard``.
 
     Args:
         log_dir: Folder of the event files.
@@ -116,7 +116,7 @@ class TensorBoardRecorder(Recorder):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            message = 'TensorBoardRecorder needs the tensorboard extra: pip install "dcao[tensorboard]"'
+            message = "TensorBoardRecorder needs the package tensorboard: pip install tensorboard"
             raise ImportError(message) from error
         self.log_dir = os.fspath(log_dir)
         self._writer = SummaryWriter(self.log_dir)

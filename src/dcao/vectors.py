@@ -1,4 +1,4 @@
-"""Lists of tensors as one flat vector, and random draws that never touch the global generators."""
+"""Lists of tensors as one flat vector, and random vectors that never use the global generators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ DEFAULT_SEED = 0
 def flatten(
     tensors: Sequence[Tensor], *, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """One detached dense vector of the entries of all ``tensors`` in order, always in new memory.
+    """The entries of all ``tensors`` in order as one detached dense vector, always in new memory.
+
+    ``dtype`` and ``device`` default to those of the first tensor.
 
     Example:
         >>> flatten([torch.ones(2, 2), torch.zeros(1)])
@@ -34,7 +36,7 @@ def flatten(
 
 
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The pieces of ``vector`` with the shapes, dtypes and devices of ``like``; views where no cast is needed.
+    """The pieces of ``vector`` with the shapes, dtypes and devices of ``like``, as views if no cast is needed.
 
     Example:
         >>> [piece.shape for piece in unflatten(torch.arange(5.0), [torch.ones(2, 2), torch.zeros(1)])]
@@ -48,7 +50,7 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
-    """Dtype of the flat vectors for these parameters: the widest among them, and no narrower than float32.
+    """Dtype of flat vectors for these parameters: the widest of theirs, and at least float32.
 
     Example:
         >>> vector_dtype([torch.ones(1, dtype=torch.bfloat16)])
@@ -61,7 +63,7 @@ def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
 
 
 def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, at least in float32 and without a copy of them.
+    """Euclidean length of all entries together, computed in float32 or wider, and without copying them.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
@@ -82,8 +84,8 @@ def random_vector(
 ) -> Tensor:
     """A random vector with independent entries of mean 0 and variance 1, drawn from ``generator``.
 
-    It is drawn on the generator's own device, so that one seed means one vector wherever the model lives.
-    Without a generator the draw is that of a fresh CPU generator with seed 0: the same at every call.
+    It is drawn on the generator's device, so a seed gives the same vector for a model on any device. Without a
+    generator a fresh CPU generator with seed 0 is used, which gives the same vector at every call.
 
     Example:
         >>> random_vector(4, kind="rademacher", generator=torch.Generator().manual_seed(1)).abs()
@@ -99,12 +101,12 @@ def random_vector(
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A fresh CPU generator with this seed."""
+    """A new CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)
 
 
 def unique(params: Iterable[Tensor]) -> list[Tensor]:
-    """``params`` in order, each tensor once (tied weights appear once).
+    """``params`` in order, each tensor once, so that tied weights appear once.
 
     Example:
         >>> w = torch.ones(1)
@@ -125,7 +127,11 @@ def params_of(optimizer: Optimizer) -> list[Tensor]:
 
 
 def trainable(params: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors of ``params`` that curvature is measured for: each once, those that require grad.
+    """The tensors of ``params`` that require grad, each once: those for which curvature is measured.
+
+    Raises:
+        TypeError: ``params`` is a single tensor, or a parameter is complex.
+        ValueError: No parameter requires grad.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)

@@ -1,6 +1,6 @@
 """The experiments of DCAO: workloads, optimizers to compare, runs that resume, and the report.
 
-Needs the extra ``lab`` (``pip install "dcao[lab]"``); the library ``dcao`` itself needs torch alone.
+Needs the extra ``lab`` (``pip install '.[lab]'`` in a clone); the library ``dcao`` itself needs torch alone.
 """
 
 from importlib.util import find_spec
@@ -9,4 +9,4 @@ _NEEDED = ("jinja2", "numpy", "plotly", "rich", "scipy", "sklearn", "statsmodels
 
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
-    raise ImportError(f'dcao_lab needs the lab extra: pip install "dcao[lab]" (missing: {", ".join(_missing)})')
+    raise ImportError(f"dcao_lab needs the lab extra: pip install '.[lab]' in a clone (missing: {', '.join(_missing)})")

@@ -12,7 +12,7 @@ from dcao_lab.files import jsontext
 FORMAT = 4  # raise it when the same config would train differently: old runs are then done again
 
 Setting = float | int | str | bool
-Settings = tuple[tuple[str, Setting], ...]
+SettingItems = tuple[tuple[str, Setting], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class RunConfig:
     seed: int
     num_steps: int
     eval_every: int
-    settings: Settings = ()
+    settings: SettingItems = ()
     schedule: str = "constant"
     budget: float | None = None
     batch_size: int | None = None
@@ -105,7 +105,7 @@ _CHANGES = ("schedule", "batch_size", "init_scale", "label_noise")
 _DEFAULTS = {field.name: field.default for field in fields(RunConfig)}
 
 
-def sorted_settings(settings: Settings | Mapping[str, Setting]) -> Settings:
+def sorted_settings(settings: SettingItems | Mapping[str, Setting]) -> SettingItems:
     """Settings by name, each once, as a tuple that can be a key.
 
     Example:

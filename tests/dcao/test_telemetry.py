@@ -259,5 +259,5 @@ def test_without_tensorboard_the_recorder_says_what_to_install(tmp_path, monkeyp
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'needs the tensorboard extra: pip install "dcao\[tensorboard\]"'):
+    with pytest.raises(ImportError, match=r"needs the package tensorboard: pip install tensorboard"):
         TensorBoardRecorder(tmp_path)

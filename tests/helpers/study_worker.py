@@ -40,14 +40,14 @@ class LoggingExecutor(HereExecutor):
 
 
 def prepare():
-    """Import what a run needs, torch's compiler among it, which takes a second."""
+    """Import what a run needs, torch's compiler among it, which takes a second; without threads, which no fork has."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run(small_config(optimizer="dcao:adamw"), RunStore(Path(folder)))
 
 
 def main(out):
     """Do the longer study alone."""
-    torch.set_num_threads(1)
     conduct(LONGER_STUDY, StudyFolder.of(LONGER_STUDY, out), LoggingExecutor(out), silent())
 
 

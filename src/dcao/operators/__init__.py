@@ -1,4 +1,4 @@
-"""Curvature matrices known through their products with vectors."""
+"""Curvature matrices as linear operators: each is known only by its products with vectors."""
 
 from dcao.operators.base import LinearOperator, LossFn, MatrixOperator, Unsupported, evaluate_loss
 from dcao.operators.batched import BatchedOperator, batched_hessian

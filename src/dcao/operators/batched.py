@@ -1,4 +1,4 @@
-"""The curvature of a mean loss over several batches."""
+"""The curvature of the mean loss over several batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from dcao.vectors import trainable
 class BatchedOperator(LinearOperator):
     """Weighted mean of operators, ``sum_i w_i A_i / sum_i w_i``.
 
-    With mean losses and batch sizes as weights this is the curvature of all batches as one, however ragged they are.
+    If each operator is of a mean loss and its weight is the batch size, this is the curvature of the mean loss over all
+    batches together, whatever their sizes are.
+
+    Raises:
+        ValueError: There is no operator, a weight is missing or not positive, or the operators differ in size.
 
     Example:
         >>> import torch
@@ -33,7 +37,7 @@ class BatchedOperator(LinearOperator):
         if not all(0.0 < w < math.inf for w in weights):
             raise ValueError(f"weights must be positive and finite (batch sizes), got {list(weights)}")
         if len({operator.size for operator in operators}) > 1:
-            raise ValueError(f"operators must have one size, got {[operator.size for operator in operators]}")
+            raise ValueError(f"operators must be of equal size, got {[operator.size for operator in operators]}")
         self.operators = list(operators)
         total = sum(weights)
         self.shares = [w / total for w in weights]
@@ -44,12 +48,12 @@ class BatchedOperator(LinearOperator):
 
     @property
     def gradient_evaluations(self) -> float:
-        """Cost in gradient evaluations of the whole: each operator's cost counts by its share of the data."""
+        """Cost in evaluations of the gradient on all batches: each operator counts by its share of the data."""
         costs = (gradient_evaluations(operator, self._num_matvecs) for operator in self.operators)
         return sum(share * cost for share, cost in zip(self.shares, costs, strict=True))
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """The weighted mean of the products."""
+        """The weighted mean of the products with ``vector``."""
         self._num_matvecs += 1
         product = self.operators[0].matvec(vector) * self.shares[0]
         for operator, share in zip(self.operators[1:], self.shares[1:], strict=True):
@@ -60,9 +64,12 @@ class BatchedOperator(LinearOperator):
 def batched_hessian(
     batches: Sequence[tuple[LossFn, int]], params: Iterable[Tensor], *, keep_graph: bool = True
 ) -> BatchedOperator:
-    """Hessian of the mean loss over ragged batches, given as ``(loss_fn, batch size)`` pairs with mean losses.
+    """Hessian of the mean loss over several batches, which may differ in size.
 
-    ``keep_graph=False`` holds one batch's activations at a time.
+    Args:
+        batches: Pairs of a ``loss_fn``, which returns the mean loss of a batch, and the size of that batch.
+        params: Parameters to differentiate by; those that require grad are used.
+        keep_graph: ``False`` holds the activations of one batch at a time, instead of all.
 
     Example:
         >>> import torch

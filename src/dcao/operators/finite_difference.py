@@ -1,4 +1,4 @@
-"""The Hessian of a loss by finite differences of its gradient."""
+"""Products with the Hessian of a loss, by finite differences of its gradient."""
 
 from __future__ import annotations
 
@@ -18,33 +18,42 @@ GradientFn = Callable[[], Sequence[Tensor]]
 
 
 class FiniteDifferenceOperator(LinearOperator):
-    """Hessian of the loss by differences of gradients at parameters moved along the vector.
+    """Hessian of the loss by differences of gradients at parameters that are moved along the vector.
 
-    ``central``: ``(g(w + e v) - g(w - e v)) / 2e``, 2 gradients a product; ``forward``: ``(g(w + e v) - g(w)) / e``, 1
-    gradient a product and 1 for the base, which may be given. Needs first derivatives only, so it works for compiled
-    models, fused attention and closures. Every evaluation sees the same random streams (dropout mask), starts
-    from the same buffers and leaves no trace; parameters are restored bit for bit, also after an exception.
+    ``"central"`` is ``(g(w + e v) - g(w - e v)) / 2e``, with 2 gradients for each product. ``"forward"`` is
+    ``(g(w + e v) - g(w)) / e``, with 1 gradient for each product and 1 for the base, unless you give that one. Both
+    need first derivatives only, so they work for compiled models, fused attention and closures. Every evaluation sees
+    the same random streams (dropout mask), starts from the same buffers and leaves no trace. Parameters are restored
+    bit for bit, also after an exception.
 
     The step length ``||e v||`` decides what is measured. On a smooth loss it trades rounding (``~1/e``) against the
-    third derivative (``~e^2`` central, ``~e`` forward). Across the kinks of a ReLU network it *is* the scale of the
-    answer: the average curvature that a step of this length meets; too short a step turns to noise. See
-    :func:`default_step_length`; the length of the step the optimizer takes is the other natural choice.
+    third derivative (``~e^2`` central, ``~e`` forward). For a ReLU network the result is the average curvature over
+    this length, kinks included, and a step that is too short measures noise. :func:`default_step_length` is one natural
+    choice, and the length of the optimizer's step is the other.
 
-    Half-precision parameters are evaluated in float32 copies. Under autocast gradients are rounded to 8 or 11 bits:
-    use a longer step.
+    Half-precision parameters are evaluated in float32 copies. Under autocast gradients are rounded to 8 or 11 bits, so
+    use a longer step there.
 
     Args:
-        loss_fn: Returns the scalar loss, evaluated under the autocast state of now; or give ``gradient_fn``.
+        loss_fn: Returns the scalar loss; evaluated under the autocast state at construction. Give it or
+            ``gradient_fn``.
         params: Parameters to differentiate by; those that require grad are used, each once.
         gradient_fn: Returns the gradients at the present values of ``params``, one for each of them that requires grad
-            (what a training closure leaves in ``.grad``). It may write ``.grad``: that is undone. It runs under the
-            autocast state at the time of each product.
+            (what a training closure leaves in ``.grad``). Any change that it makes to ``.grad`` is undone. It runs
+            under the autocast state at the time of each product.
         kind: ``"central"`` or ``"forward"``.
         step_length: Euclidean length of the displacement; default :func:`default_step_length`.
-        base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only). Give the
-            ``rng_state`` it was evaluated from too if the loss is random.
+        base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only). If the loss is
+            random, also give the ``rng_state`` from which it was evaluated.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which every evaluation starts; default: the present ones.
+
+    Attributes:
+        gradient_evaluations: Number of gradients evaluated so far.
+
+    Raises:
+        ValueError: An argument is wrong; or, in a product, ``gradient_fn`` returns the wrong number of gradients, or
+            the loss cannot run in float32 copies of half-precision parameters.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
@@ -91,7 +100,7 @@ class FiniteDifferenceOperator(LinearOperator):
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """Hessian times ``vector``, to the accuracy of the difference."""
+        """The Hessian times ``vector``, a flat vector of length ``size``, up to the error of the difference."""
         norm = float(torch.linalg.vector_norm(vector))
         if norm == 0.0:
             return torch.zeros_like(vector)
@@ -104,7 +113,7 @@ class FiniteDifferenceOperator(LinearOperator):
 
     @property
     def gradient(self) -> Tensor:
-        """Flat gradient at the present parameters, evaluated at the first need and kept."""
+        """The gradient at the present parameters as one flat vector; evaluated once, then kept."""
         if self._base_gradient is None:
             self._base_gradient = self._gradient_at(None, 0.0)
         return self._base_gradient
@@ -121,23 +130,24 @@ class FiniteDifferenceOperator(LinearOperator):
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
                 f"grad, got {len(gradients)}"
             )
-        # Outside: the copy of the parameters is gone by now, and the flat gradient may take its place in memory.
+        # Here and not above, because the copy of the parameters is freed by now, and this can take its memory.
         return flatten(gradients, dtype=self.dtype, device=self.device)
 
 
 def _differentiating(loss_fn: LossFn, params: Sequence[Tensor]) -> GradientFn:
-    # Not a method: a bound one would make a cycle, and the batch in loss_fn would live until it is collected.
+    # Not a method: a bound one makes a reference cycle, which holds the batch in loss_fn until it is collected.
     return lambda: torch.autograd.grad(evaluate_loss(loss_fn), params, allow_unused=True, materialize_grads=True)
 
 
 def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "central") -> float:
     """Step length for a smooth loss: ``max(1, ||w||)**(1/2)`` times ``u**(1/3)`` central or ``u**(1/2)`` forward.
 
-    ``u`` is the unit roundoff of the precision the loss is evaluated in (float32 for narrower parameters) and ``||w||``
-    the length of all parameters. Balancing rounding ``~u/e`` against truncation ``~e^2`` (or ``~e``) gives the
-    powers of ``u``; the factor is the geometric mean of 1 and ``||w||``, between which the best lengths were measured.
+    ``u`` is the unit roundoff of the precision in which the loss is evaluated (float32 for narrower parameters), and
+    ``||w||`` the length of all parameters. The powers of ``u`` balance rounding ``~u/e`` against truncation ``~e^2``
+    (or ``~e``). The factor is the geometric mean of 1 and ``||w||``, between which the best lengths were measured.
+
     In float32 that is 6e-3..1e-2 (central, relative error 2e-5..4e-5) and 4e-4..7e-4 (forward, 6e-4..1.4e-3) on the
-    networks of ``benchmarks/step_length.py``: within a factor of 3 of the best error of any length there.
+    networks of ``benchmarks/step_length.py``, where no length has an error that is smaller by more than a factor of 3.
 
     Example:
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
@@ -149,11 +159,11 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
 
 @contextmanager
 def _moved(params: Sequence[Tensor], direction: Tensor | None, scale: float) -> Iterator[None]:
-    """Parameters at ``w + scale * direction``, put back bit for bit.
+    """Context in which the parameters are at ``w + scale * direction``; they are put back bit for bit.
 
-    Written through ``.data``: the version counters stay, so graphs that hold the parameters stay valid. Float32 and
-    float64 parameters are moved in place (views and compiled code that hold their memory see the move); narrower ones,
-    in which the step would be lost to rounding, are swapped for moved float32 copies.
+    They are written through ``.data``, which leaves the version counters alone, so graphs that hold the parameters stay
+    valid. Float32 and float64 parameters are moved in place, so that views and compiled code that hold their memory see
+    the move. Narrower ones, in which the step would be lost to rounding, are replaced by moved float32 copies.
     """
     originals = [p.data for p in params]
     narrow = [p.dtype.itemsize < 4 for p in params]

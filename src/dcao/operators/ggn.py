@@ -15,16 +15,20 @@ from dcao.vectors import flatten, trainable, unflatten, vector_dtype
 
 
 class GGNOperator(LinearOperator):
-    """``J' H_L J``: the Hessian without the curvature of the model, positive semidefinite for a convex loss.
+    """Gauss-Newton matrix ``J' H_L J``: the Hessian without the curvature of the model.
 
-    ``J`` is the Jacobian of the outputs and ``H_L`` the Hessian of the loss in the outputs. ``J v`` is taken as the
-    derivative of ``J' u`` in ``u``, so reverse mode is all it needs. The graph is kept as in ``HessianOperator``.
+    ``J`` is the Jacobian of the outputs in the parameters and ``H_L`` the Hessian of the loss in the outputs, so the
+    matrix is positive semidefinite for a convex loss. ``J v`` is the derivative of ``J' u`` in ``u``, so reverse mode
+    is enough. The graph is kept as in :class:`dcao.operators.HessianOperator`.
 
     Args:
         model_fn: Returns the outputs of the model on the batch.
-        loss_fn: Scalar loss of these outputs.
+        loss_fn: Returns the scalar loss of these outputs.
         params: Parameters to differentiate by; those that require grad are used, each once.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
+
+    Raises:
+        ValueError: At the first product, if the outputs have no graph.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -52,7 +56,7 @@ class GGNOperator(LinearOperator):
         self._graph: _Graph | None = None
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """Gauss-Newton matrix times ``vector``."""
+        """The Gauss-Newton matrix times ``vector``, a flat vector of length ``size``."""
         self._graph = self._graph or self._build()
         graph, pieces = self._graph, unflatten(vector, self.params)
         with explaining_unsupported():
@@ -97,7 +101,7 @@ class GGNOperator(LinearOperator):
 
 
 class _Graph:
-    """The differentiable pieces, in the order a product passes them: J' u, u, dL/doutputs, outputs."""
+    """The graph of a product, in the order in which it is used: ``J' u``, ``u``, dL/doutputs, outputs."""
 
     def __init__(self, outputs: Tensor, loss_fn: Callable[[Tensor], Tensor], params: Sequence[Tensor]) -> None:
         if not isinstance(outputs, Tensor) or not outputs.requires_grad:

@@ -1,4 +1,4 @@
-"""The Hessian of a loss by double backward."""
+"""Products with the exact Hessian of a loss, by double backward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
 from dcao.vectors import flatten, trainable, unflatten, vector_dtype
 
-# How torch (2.8 to 2.13) says that a second derivative does not exist. Anything else is the caller's own error.
+# Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
+# the caller's own.
 _NO_SECOND_DERIVATIVE = (
     "derivative for",  # "... aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented"
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
@@ -23,27 +24,30 @@ _NO_SECOND_DERIVATIVE = (
 
 
 class HessianOperator(LinearOperator):
-    """Exact Hessian of the loss, one double backward a product.
+    """Exact Hessian of the loss, with one double backward for each product.
 
-    The graph of the gradient is built at the first need, with scaled-dot-product attention on its math backend (the
-    fused kernels have no second derivative), and kept, so every product sees the same batch, dropout mask and
-    parameters. While it is kept it holds the activations: ``close()`` or leaving the ``with`` block frees them.
-    Building the graph leaves no trace on the model. Parameters must not change while the graph is in use.
+    The first product builds the graph of the gradient, with scaled-dot-product attention on its math backend, because
+    the fused kernels have no second derivative. The graph is kept, so every product sees the same batch, dropout mask
+    and parameters. It holds the activations until ``close()`` or the end of the ``with`` block. Building it leaves no
+    trace on the model. Parameters must not change while it is in use.
 
-    At a kink (ReLU) this is the second derivative of the pieces: finite differences also see the kinks.
+    At a kink (ReLU) this is the second derivative of the smooth pieces; finite differences also see the kinks.
 
     Args:
-        loss_fn: Returns the scalar loss; evaluated under the autocast state of now.
-        params: Parameters to differentiate by; those that require grad are used, each once. Parameters the loss does
-            not use give zero rows.
-        keep_graph: ``False`` builds the graph anew for every product: less memory between products, 1 more
-            gradient evaluation each.
+        loss_fn: Returns the scalar loss; evaluated under the autocast state at construction.
+        params: Parameters to differentiate by; those that require grad are used, each once. Parameters that the loss
+            does not use give zero rows.
+        keep_graph: ``False`` builds the graph again for every product, which takes less memory between products and 1
+            more gradient evaluation for each.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which the loss is evaluated; default: the present ones.
 
+    Attributes:
+        gradient_evaluations: Cost so far: 1 for the graph and 2 for each product.
+
     Raises:
-        Unsupported: At the first product, if the loss has no second derivative in torch; at once for half-precision
-            parameters.
+        Unsupported: At the first product, if the loss has no second derivative in torch; at construction, for
+            half-precision parameters.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -82,18 +86,18 @@ class HessianOperator(LinearOperator):
 
     @property
     def loss(self) -> Tensor:
-        """The loss at the present parameters, detached."""
+        """The loss at the present parameters, detached; builds the graph if there is none."""
         return self._build()[0].detach()
 
     @property
     def gradient(self) -> Tensor:
-        """Its gradient, flat."""
+        """The gradient of the loss as one flat vector; builds the graph if there is none."""
         return flatten(self._build()[1], dtype=self.dtype)
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """Hessian times ``vector``."""
+        """The Hessian times ``vector``, a flat vector of length ``size``."""
         _, gradient = self._build()
-        # A gradient that is constant in the parameters has no graph, and contributes nothing.
+        # A gradient that does not depend on the parameters has no graph, and contributes nothing.
         curved = [g.requires_grad for g in gradient]
         outputs = [g for g, keep in zip(gradient, curved, strict=True) if keep]
         if not outputs:
@@ -144,7 +148,10 @@ class HessianOperator(LinearOperator):
 
 
 def _differentiable_once(gradient: Sequence[Tensor]) -> bool:
-    """Whether the gradient's graph holds torch's mark for that. ``autograd.grad`` walks past it and takes zero."""
+    """Whether the graph has a function that is marked ``@once_differentiable``.
+
+    ``torch.autograd.grad`` does not raise there: it would treat the second derivative as zero.
+    """
     queue = [g.grad_fn for g in gradient]
     seen = set()
     while queue:
@@ -159,7 +166,7 @@ def _differentiable_once(gradient: Sequence[Tensor]) -> bool:
 
 
 class explaining_unsupported:
-    """Turns torch's "no second derivative" errors into :class:`Unsupported`; lets all others pass."""
+    """Context that turns torch's errors about a missing second derivative into :class:`Unsupported`."""
 
     def __enter__(self) -> None:
         return None

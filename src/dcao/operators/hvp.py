@@ -1,4 +1,4 @@
-"""Which way to multiply by the Hessian: exact where torch can, finite differences elsewhere."""
+"""Chooses how to multiply by a Hessian: exactly if torch can, by finite differences otherwise."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ def make_hessian(
     modules: Sequence[nn.Module] | None = None,
     rng_state: RngState | None = None,
 ) -> HessianOperator | FiniteDifferenceOperator | AutoHessianOperator:
-    """Hessian operator of the chosen kind; its ``kind`` and ``reason`` say which products it makes and why.
+    """Hessian operator of the chosen kind; its ``kind`` and ``reason`` say how it makes products, and why.
 
     Args:
         loss_fn: Returns the scalar loss.
-        params: Parameters to differentiate by.
+        params: Parameters to differentiate by; those that require grad are used.
         hvp: ``"exact"`` (double backward), ``"central"`` or ``"forward"`` differences, or ``"auto"``: exact if torch
             can differentiate this loss twice, else central differences.
-        step_length: Of the finite differences; default :func:`dcao.operators.default_step_length`.
+        step_length: Length of the finite differences; default :func:`dcao.operators.default_step_length`.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which the loss is evaluated; default: the present ones.
+
+    Raises:
+        ValueError: ``hvp`` is none of these, or no parameter requires grad.
+        Unsupported: With ``"exact"``, as for :class:`dcao.operators.HessianOperator`.
 
     Example:
         >>> import torch
@@ -57,9 +61,9 @@ def make_hessian(
 
 
 class AutoHessianOperator(LinearOperator):
-    """Exact products until torch refuses one; central finite differences from then on.
+    """Exact products until torch raises for one; central finite differences from then on.
 
-    Torch refuses only when the second derivative runs, so ``kind`` and ``reason`` are final after the first product.
+    Torch raises only when the second derivative runs, so ``kind`` and ``reason`` are final after the first product.
     """
 
     def __init__(
@@ -88,17 +92,17 @@ class AutoHessianOperator(LinearOperator):
 
     @property
     def gradient_evaluations(self) -> float:
-        """Cost so far, with that of the attempt."""
+        """Cost so far, including that of a failed attempt at an exact product."""
         exact = self._exact.gradient_evaluations if self._exact is not None else self._spent
         return exact + self._difference.gradient_evaluations
 
     @property
     def gradient(self) -> Tensor:
-        """Flat gradient at the present parameters."""
+        """The gradient at the present parameters as one flat vector."""
         return self._exact.gradient if self._exact is not None else self._difference.gradient
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """Hessian times ``vector``."""
+        """The Hessian times ``vector``, a flat vector of length ``size``."""
         if self._exact is not None:
             try:
                 return self._exact.matvec(vector)
@@ -107,7 +111,7 @@ class AutoHessianOperator(LinearOperator):
         return self._difference.matvec(vector)
 
     def close(self) -> None:
-        """Free the graph of exact products."""
+        """Free the graph of the exact products, which the next one builds again."""
         if self._exact is not None:
             self._exact.close()
 

@@ -1,4 +1,4 @@
-"""A curvature matrix in the coordinates of a diagonal preconditioner."""
+"""A curvature matrix in the coordinates in which a diagonal preconditioner is the identity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from dcao.operators.base import LinearOperator, gradient_evaluations
 class PreconditionedOperator(LinearOperator):
     """``P^(-1/2) A P^(-1/2)`` for a diagonal ``P``: symmetric, with the eigenvalues of ``P^-1 A``.
 
-    ``inverse_sqrt`` is the vector ``P^(-1/2)``.
+    Args:
+        operator: ``A``.
+        inverse_sqrt: The diagonal of ``P^(-1/2)`` as a flat vector.
+
+    Raises:
+        ValueError: ``inverse_sqrt`` has the wrong length, or an entry that is not positive and finite.
 
     Example:
         >>> from dcao.operators import MatrixOperator

@@ -8,7 +8,11 @@ from dcao.operators.base import LinearOperator, gradient_evaluations
 
 
 class DiagonalShift(LinearOperator):
-    """``A + diag(shift)``.
+    """The operator ``A + diag(shift)``, for example a Hessian with coupled weight decay.
+
+    Args:
+        operator: ``A``.
+        shift: A flat vector; one of a single entry shifts every entry of the diagonal.
 
     Example:
         >>> import torch
@@ -30,6 +34,6 @@ class DiagonalShift(LinearOperator):
         return gradient_evaluations(self.operator, self._num_matvecs)
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """The product and the shift; a shift of one entry serves all."""
+        """``A @ vector + shift * vector``."""
         self._num_matvecs += 1
         return self.operator.matvec(vector).addcmul_(self.shift, vector)

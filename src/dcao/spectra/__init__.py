@@ -1,1 +1,1 @@
-"""Eigenvalues, trace and density of a curvature matrix, each with how far to trust it."""
+"""Eigenvalues, trace and density of a curvature matrix, each with what says how far to trust it."""

@@ -21,12 +21,12 @@ class SpectralDensity:
 
     Attributes:
         nodes: ``(points,)`` Ritz values of all samples, float64, ascending.
-        weights: ``(points,)`` shares of the eigenvalues they stand for; they sum to 1.
-        num_samples: Random starts.
-        num_matvecs: Products with the operator.
-        cost: What they cost, in gradient evaluations.
-        status: ``NONFINITE`` if any sample met nan or inf (it counts with the steps before), else ``INVARIANT`` if all
-            exhausted their Krylov space, else ``MAX_STEPS``.
+        weights: ``(points,)`` the share of all eigenvalues that each node represents, float64; they sum to 1.
+        num_samples: Number of random start vectors.
+        num_matvecs: Number of products with the operator.
+        cost: Cost of these products, in gradient evaluations.
+        status: ``NONFINITE`` if a sample met nan or inf (its steps before that are used), else ``INVARIANT`` if all
+            samples exhausted their Krylov space, else ``MAX_STEPS``.
     """
 
     nodes: Tensor
@@ -39,7 +39,8 @@ class SpectralDensity:
     def density(self, grid: Tensor, sigma: float | None = None) -> Tensor:
         """Density at the points of ``grid``, each node widened to a Gaussian of standard deviation ``sigma``.
 
-        ``sigma`` defaults to 1 % of the range of the nodes: no finer detail than that is real at the default effort.
+        ``sigma`` defaults to 1 % of the range of the nodes: the default numbers of steps and samples resolve nothing
+        finer. The result has the shape of ``grid``; its integral is 1.
         """
         if sigma is None:
             sigma = max(float(self.nodes.max() - self.nodes.min()), 1e-12 * float(self.nodes.abs().max()), 1e-300) / 100
@@ -50,7 +51,7 @@ class SpectralDensity:
         return (bumps @ self.weights).reshape(grid.shape)
 
     def moment(self, power: int) -> float:
-        """Mean of ``eigenvalue**power``; times the number of parameters, the trace of the operator's power."""
+        """Mean of ``eigenvalue**power``: the trace of that power of the operator over the number of parameters."""
         return float(self.weights @ self.nodes**power)
 
 
@@ -63,7 +64,15 @@ def spectral_density(
     hvp: HvpKind = "auto",
     generator: torch.Generator | None = None,
 ) -> SpectralDensity:
-    """Spectral density of the loss Hessian; arguments as for :func:`operator_density`.
+    """Spectral density of the loss Hessian. Leaves no trace on the model.
+
+    Args:
+        loss_fn: Returns the scalar loss; never calls ``backward``.
+        params: Parameters to differentiate by; those that require grad are used.
+        num_steps: As for :func:`operator_density`.
+        num_samples: As for :func:`operator_density`.
+        hvp: How to multiply by the Hessian (:func:`dcao.operators.make_hessian`).
+        generator: For the random starts; default: seed 0.
 
     Example:
         >>> w = torch.ones(50, requires_grad=True)
@@ -83,14 +92,17 @@ def operator_density(
 ) -> SpectralDensity:
     """Spectral density from ``num_samples`` Lanczos runs with random starts (Golub and Welsch; Ubaru et al. 2017).
 
-    A run of ``num_steps`` gets the first ``2 * num_steps - 1`` moments of its start's own measure right; averaging over
-    starts brings that to the density of the operator.
+    A run of ``num_steps`` reproduces the first ``2 * num_steps - 1`` moments of the spectral measure of its start
+    vector exactly. The mean over random starts estimates the density of the operator.
 
     Args:
         operator: Symmetric operator.
-        num_steps: Lanczos steps a sample: how fine the density is.
-        num_samples: Random starts: how little it scatters.
-        generator: For the starts; default: seed 0.
+        num_steps: Lanczos steps of each sample; more of them resolve finer detail.
+        num_samples: Number of random starts; more of them scatter less.
+        generator: For the random starts; default: seed 0.
+
+    Raises:
+        ValueError: ``num_samples`` or ``num_steps`` is below 1. nan and inf are a status, not an error.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")

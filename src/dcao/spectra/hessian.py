@@ -1,4 +1,4 @@
-"""The Hessian's extreme eigenvalues in one call."""
+"""The extreme eigenvalues of a loss Hessian in one call."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dcao.spectra.ritz import Which
 
 @dataclass(frozen=True, kw_only=True)
 class HessianSpectrum(LanczosResult):
-    """A :class:`dcao.spectra.lanczos.LanczosResult`, and how its products were made.
+    """A :class:`dcao.spectra.lanczos.LanczosResult` that also says how its products were made.
 
     Attributes:
-        hvp: ``"exact"``, ``"central"`` or ``"forward"``; ``reason`` says why.
+        hvp: How products with the Hessian were made: ``"exact"``, ``"central"`` or ``"forward"``; ``reason`` has why.
     """
 
     hvp: str
@@ -50,16 +50,19 @@ def hessian_spectrum(
         params: Parameters to differentiate by; those that require grad are used.
         k: Number of pairs.
         which: ``"largest"``, ``"smallest"`` or ``"both"`` ends.
-        tolerance: Relative residual at which to stop. The error of the value is about its square over the relative gap
-            to the next one.
-        num_steps: Products at most; default ``10 * (k + 1)``, enough for 1e-3 on every network of our tests.
+        tolerance: Relative residual at which to stop. The relative error of the value is about the square of its
+            residual over the relative gap to the next eigenvalue.
+        num_steps: Largest number of products; default ``10 * (k + 1)``, enough for 1e-3 on every network of our tests.
         hvp: How to multiply by the Hessian (:func:`dcao.operators.make_hessian`).
-        step_length: Of finite differences.
+        step_length: Length of finite differences; default :func:`dcao.operators.default_step_length`.
         vectors: Also return Ritz vectors.
         basis_dtype: As for :func:`dcao.spectra.lanczos.lanczos`, for models whose basis is too large.
-        basis_device: The same.
+        basis_device: As for :func:`dcao.spectra.lanczos.lanczos`.
         start: As for :func:`dcao.spectra.lanczos.lanczos`.
         generator: For the random start; default: seed 0.
+
+    Raises:
+        ValueError: An argument is wrong, or no parameter requires grad. What the numbers do is a status.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -95,8 +98,9 @@ def sharpness(
 ) -> float:
     """Largest eigenvalue of the loss Hessian (not the loss rise in a ball that SAM calls sharpness).
 
-    Warns if ``num_steps`` (default 40) did not bring the relative residual to ``tolerance``: the value is then a lower
-    estimate. A loss with nan or inf gives ``nan`` and a warning. For bounds and costs use :func:`hessian_spectrum`.
+    Warns if ``num_steps`` products (default 40) did not bring the relative residual to ``tolerance``: the value may
+    then be too small. A loss with nan or inf gives ``nan`` and a warning. For bounds and costs use
+    :func:`hessian_spectrum`, which also explains the arguments.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -114,5 +118,5 @@ def sharpness(
         generator=generator,
     )
     if result.status in (LanczosStatus.MAX_STEPS, LanczosStatus.NONFINITE):
-        warnings.warn(f"sharpness is not settled: {result.reason}", UserWarning, stacklevel=2)
+        warnings.warn(f"sharpness is not reliable: {result.reason}", UserWarning, stacklevel=2)
     return float(result.ritz_values[0]) if len(result.ritz_values) else math.nan

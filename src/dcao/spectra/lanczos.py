@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of a symmetric operator by Lanczos, with bounds that say how far to trust them."""
+"""Extreme eigenvalues of a symmetric operator by Lanczos, with bounds on their residuals."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from dcao.spectra.recurrences import FullRecurrence, LightRecurrence
 from dcao.spectra.ritz import RitzPairs, Which, ritz_pairs
 from dcao.vectors import random_vector
 
-# Share of a fresh random direction in a start made of previous Ritz vectors. Without it a start inside an invariant
-# subspace never sees an eigenvector that has risen outside of it; its cost is 0.1**2 = 1 % of the first Rayleigh
-# quotient.
+# Weight of a fresh random direction in a start made of previous Ritz vectors. Without it a start inside an invariant
+# subspace never sees an eigenvector that has grown outside of it. It lowers the first Rayleigh quotient by
+# 0.1**2 = 1 %.
 REFRESH = 0.1
 
-# Weight of previous Ritz vectors beyond the k wanted now. With equal weights tracking the top pair in 4 products went
-# from 3 % to 17 % of error at worst (digits MLP); with 0.1 it stays at 3 % and still holds a pair about to overtake.
+# Weight of previous Ritz vectors beyond the k wanted now. With equal weights the worst error of tracking the top pair
+# in 4 products rose from 3 % to 17 % (digits MLP). With 0.1 it stays at 3 %, and a pair about to overtake is still
+# found.
 UNWANTED = 0.1
 
 
@@ -42,16 +43,16 @@ class LanczosResult:
     Attributes:
         ritz_values: ``(k,)`` float64 on the CPU, descending (``which="smallest"``: ascending). A Ritz value never
             exceeds the largest eigenvalue, and may lie far under it after few steps.
-        residuals: ``(k,)`` bounds of ``||A y - theta y||``: some eigenvalue lies this close to each Ritz value (not
-            necessarily the one of the same rank).
+        residuals: ``(k,)`` upper bounds on ``||A y - theta y||``, float64: some eigenvalue lies this close to each Ritz
+            value (not necessarily the one of the same rank).
         ritz_vectors: ``(k, size)`` orthonormal rows in the basis dtype and on the basis device; ``None`` unless
             asked for.
         status: How the run ended.
-        num_matvecs: Products with the operator.
-        cost: What they cost, in gradient evaluations (one forward and one backward of the loss).
+        num_matvecs: Number of products with the operator.
+        cost: Cost of these products, in gradient evaluations (one forward and one backward pass of the loss each).
         reason: The status in words, with its numbers.
         alphas: Diagonal of the tridiagonal matrix, ``(steps,)`` float64.
-        betas: Its off-diagonal, and last the norm of the remainder, ``(steps,)`` float64.
+        betas: Off-diagonal of the tridiagonal matrix, followed by the norm of the last remainder, ``(steps,)`` float64.
     """
 
     ritz_values: Tensor
@@ -80,7 +81,7 @@ def lanczos(
     basis_device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> LanczosResult:
-    """The ``k`` extreme Ritz pairs of ``operator`` after at most ``num_steps`` products, made outside of autocast.
+    """The ``k`` extreme Ritz pairs of ``operator`` after at most ``num_steps`` products; autocast is off meanwhile.
 
     One Krylov space sees one copy of a multiple eigenvalue: ``2 * I`` gives ``[2.]`` and ``INVARIANT`` whatever
     ``k`` is.
@@ -88,23 +89,25 @@ def lanczos(
     Args:
         operator: Symmetric operator.
         k: Number of pairs wanted (fewer come back where the Krylov space is smaller).
-        num_steps: Dimension of the Krylov space at most; default ``5 * (k + 1)``. Ten steps bring the top pair of a
-            network's Hessian to 1e-2 or better from a random start, five more settle each further pair (docs: cost).
+        num_steps: Largest dimension of the Krylov space; default ``5 * (k + 1)``. From a random start ten steps bring
+            the top pair of a network's Hessian to 1e-2 or better, and each further pair takes five more.
         which: ``"largest"``, ``"smallest"``, or ``"both"`` (``k`` of each end).
-        start: A start vector ``(size,)``, used as it is; or previous Ritz vectors ``(j, size)``: their sum (the first
-            ``k`` with weight 1, others 0.1), normalised, and a 10 % share of a random direction, so that what has newly
-            grown is found. Default: random.
-        tolerance: Stop as soon as each wanted pair has ``residual <= tolerance * |ritz value|``. Default: never early.
-        reorthogonalize: ``"full"`` keeps the basis (``num_steps + 3`` vectors at most, the Ritz vectors included).
-            ``"none"`` keeps 4 vectors; copies of converged values are recognised and left out, no Ritz vectors.
+        start: A start vector ``(size,)``, used as it is. Or previous Ritz vectors ``(j, size)``: the start is then
+            their normalised sum (the first ``k`` with weight 1, others 0.1) plus 10 % of a random direction, in which
+            an eigenvector that has newly grown is found. Default: random.
+        tolerance: Stop as soon as each wanted pair has ``residual <= tolerance * |ritz value|``. Default: make all
+            ``num_steps`` steps.
+        reorthogonalize: ``"full"`` keeps the whole basis (``num_steps + 3`` vectors at most, Ritz vectors included).
+            ``"none"`` keeps 4 vectors, recognises copies of converged values and leaves them out; it has no Ritz
+            vectors.
         vectors: Also return Ritz vectors.
-        basis_dtype: Dtype of the stored basis; default the operator's. bfloat16 halves it, at the price that the
-            residuals show.
+        basis_dtype: Dtype of the stored basis; default the operator's. bfloat16 halves its memory; the residuals
+            include the accuracy that this costs.
         basis_device: Device of the stored basis, for example ``"cpu"`` for a model on a GPU.
         generator: For the random directions; default: seed 0. The global generators are never used.
 
     Raises:
-        ValueError: On a wrong argument. What the numbers do is a status, never an exception.
+        ValueError: An argument is wrong. nan, inf or a lack of convergence are a status, not an error.
 
     Example:
         >>> from dcao.operators import MatrixOperator
@@ -149,7 +152,13 @@ def start_vector(
     *,
     k: int = 1,
 ) -> Tensor:
-    """Unit start vector in the operator's dtype and on its device (see ``start`` of :func:`lanczos`)."""
+    """Unit start vector in the operator's dtype and on its device.
+
+    ``start`` is explained at :func:`lanczos`; its first ``k`` rows have full weight.
+
+    Raises:
+        ValueError: ``start`` has the wrong shape, is zero or is not finite.
+    """
     if start is None:
         return _unit(_random(operator, generator))
     if start.ndim not in (1, 2) or start.shape[-1] != operator.size or start.shape[0] == 0:
@@ -188,7 +197,7 @@ def _iterate(
     for step in range(1, max_steps + 1):
         if not recurrence.advance():
             return ritz_pairs(recurrence.projection, k, which, distinct=distinct), LanczosStatus.NONFINITE
-        # Without reorthogonalisation a full number of steps does not mean the whole space.
+        # Without reorthogonalisation ``size`` steps need not span the whole space.
         if recurrence.exhausted or (step == operator.size and not distinct):
             return ritz_pairs(recurrence.projection, k, which, distinct=distinct), LanczosStatus.INVARIANT
         wanted = 2 * k if which == "both" else k
@@ -218,5 +227,5 @@ def _reason(status: LanczosStatus, pairs: RitzPairs, num_matvecs: int, tolerance
     if not len(pairs.values):
         return f"{status.value} ({num_matvecs} products)"
     worst = float((pairs.residuals / pairs.values.abs().clamp(min=1e-300)).max())
-    wanted = "none asked for" if tolerance is None else f"{tolerance:.2g}"
-    return f"{status.value} ({num_matvecs} products, relative residual {worst:.2g}, tolerance {wanted})"
+    wanted = "no tolerance given" if tolerance is None else f"tolerance {tolerance:.2g}"
+    return f"{status.value} ({num_matvecs} products, relative residual {worst:.2g}, {wanted})"

@@ -1,4 +1,4 @@
-"""The two recurrences of Lanczos: with the whole basis kept orthogonal, and with three vectors."""
+"""The two recurrences of Lanczos: one keeps the whole basis orthogonal, the other keeps two vectors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dcao.spectra.ritz import Projection
 
 
 class FullRecurrence:
-    """Lanczos with every new vector orthogonalised twice against all before ("twice is enough", Giraud et al. 2005).
+    """Lanczos with every new vector orthogonalised twice against all earlier ones.
 
-    The coefficients are kept as measured, not as the theory says they are: their asymmetry, and the rounding of a
-    narrow basis, then show in the residual bounds.
+    Twice is enough (Giraud et al. 2005). The projected matrix holds the coefficients as measured, not the tridiagonal
+    ones of exact arithmetic, so the residual bounds include their asymmetry and the rounding of a narrow basis.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class FullRecurrence:
         self._store(0, start)
 
     def advance(self) -> bool:
-        """One step; ``False`` if the product was not finite (the step is then not counted in)."""
+        """Make one step. Returns ``False``, and does not count the step, if the product was not finite."""
         j = self._steps
         w = product(self.operator, self._basis.row(j).to(device=self.operator.device, dtype=self.operator.dtype))
         self.num_matvecs += 1
@@ -64,7 +64,7 @@ class FullRecurrence:
 
     @property
     def projection(self) -> Projection:
-        """The projected matrix so far."""
+        """The projected matrix after the steps made so far."""
         m = self._steps
         return Projection(
             matrix=self._matrix[:m, :m],
@@ -82,17 +82,20 @@ class FullRecurrence:
 
     @property
     def betas(self) -> Tensor:
-        """Norms of the remainders."""
+        """Norm of the remainder after each step."""
         m = self._steps
         last = torch.tensor([self._beta][:m], dtype=torch.float64, device="cpu")
         return torch.cat([self._matrix[:m, :m].diagonal(-1), last]) if m else last
 
     def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Ritz vectors (rows) formed in place, and the norm of the rounding of each; the recurrence ends here."""
+        """Ritz vectors as rows, and the norm of the rounding of each.
+
+        They overwrite the basis, so the recurrence cannot be advanced afterwards.
+        """
         return self._basis.rotate(coefficients)
 
     def _store(self, row: int, vector: Tensor) -> float:
-        """Keep a vector (and spoil it); norm of what storing it changed."""
+        """Store a vector in a row of the basis, and return the norm of the rounding; ``vector`` is overwritten."""
         stored = self._basis.row(row)
         stored.copy_(vector)
         if stored.dtype == vector.dtype:
@@ -104,7 +107,7 @@ class FullRecurrence:
 
 
 class LightRecurrence:
-    """Lanczos with the last two vectors only: four at most are alive, while the product is copied."""
+    """Lanczos that keeps only the last two vectors; at most four exist at a time, while a product is copied."""
 
     def __init__(self, operator: LinearOperator, start: Tensor) -> None:
         self.operator = operator
@@ -119,7 +122,7 @@ class LightRecurrence:
         self._betas: list[float] = []
 
     def advance(self) -> bool:
-        """One step; ``False`` if the product was not finite (the step is then not counted in)."""
+        """Make one step. Returns ``False``, and does not count the step, if the product was not finite."""
         q = self._current
         w = product(self.operator, q)
         self.num_matvecs += 1
@@ -144,7 +147,7 @@ class LightRecurrence:
 
     @property
     def projection(self) -> Projection:
-        """The tridiagonal matrix so far."""
+        """The tridiagonal matrix after the steps made so far."""
         m = len(self._alphas)
         off = torch.diag(self.betas[:-1], 1) if m > 1 else torch.zeros(m, m, dtype=torch.float64, device="cpu")
         rounding = (m + 10) * self._eps * self._scale
@@ -164,12 +167,12 @@ class LightRecurrence:
 
     @property
     def betas(self) -> Tensor:
-        """Norms of the remainders."""
+        """Norm of the remainder after each step."""
         return torch.tensor(self._betas, dtype=torch.float64, device="cpu")
 
 
 def product(operator: LinearOperator, vector: Tensor) -> Tensor:
-    """The operator's product in memory of our own (an operator may return its argument or a buffer it reuses)."""
+    """The operator's product in new memory, because an operator may return its argument or a buffer it reuses."""
     w = operator.matvec(vector)
     if w.shape != (operator.size,):
         raise ValueError(f"operator.matvec must return shape ({operator.size},), got {tuple(w.shape)}")
@@ -177,12 +180,12 @@ def product(operator: LinearOperator, vector: Tensor) -> Tensor:
 
 
 def breakdown_threshold(eps: float, scale: float) -> float:
-    """Norm, relative to the operator's scale, below which a remainder is the rounding of one product."""
+    """Largest norm of a remainder that is nothing but the rounding of one product; ``scale`` is the operator's norm."""
     return 16.0 * eps * scale
 
 
 class _Basis:
-    """Rows in two blocks: the head becomes the Ritz vectors in place, and the tail can then be freed."""
+    """The rows of the basis in two blocks: the Ritz vectors overwrite the head, and the tail can then be freed."""
 
     def __init__(self, size: int, num_rows: int, num_head: int, dtype: torch.dtype, device: torch.device | str) -> None:
         self.size = size
@@ -193,12 +196,12 @@ class _Basis:
         return self.head[i] if i < len(self.head) else self.tail[i - len(self.head)]
 
     def blocks(self, count: int) -> list[Tensor]:
-        """The first ``count`` rows."""
+        """Views of the first ``count`` rows."""
         blocks = [self.head[:count], self.tail[: max(0, count - len(self.head))]]
         return [block for block in blocks if len(block)]
 
     def project_out(self, w: Tensor, count: int) -> Tensor:
-        """Subtract from ``w``, in place, its components along the first ``count`` rows; the coefficients."""
+        """Subtract from ``w``, in place, its components along the first ``count`` rows; returns the coefficients."""
         if self.head.dtype != w.dtype or self.head.device != w.device:
             return torch.stack([_subtract(w, self.row(i).to(w)) for i in range(count)])
         coefficients = []
@@ -209,7 +212,7 @@ class _Basis:
         return torch.cat(coefficients)
 
     def rotate(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """``coefficients' @ rows`` written over the head, some columns at a time: no second basis is ever alive."""
+        """Write ``coefficients' @ rows`` over the head, some columns at a time, so that no second basis is needed."""
         steps, num_wanted = coefficients.shape
         if steps == 0:  # the first product was not finite: there is no pair
             return self.head[:0], torch.zeros(0, dtype=torch.float64, device="cpu")

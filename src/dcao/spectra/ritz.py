@@ -13,15 +13,15 @@ Which = Literal["largest", "smallest", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """What ``m`` Lanczos steps know: ``A V = V H + beta * q e_m' + F``, with stored rows ``V``.
+    """The operator projected on the Krylov space: ``A V = V H + beta * q e_m' + F`` after ``m`` steps.
 
     Attributes:
-        matrix: ``H``, ``(m, m)``, as measured: symmetric tridiagonal up to rounding and to what the operator lacks
-            of symmetry.
+        matrix: ``H``, ``(m, m)``, as measured: symmetric and tridiagonal up to rounding and to the asymmetry of the
+            operator.
         beta: Norm of the remainder.
-        defects: ``(m,)`` norms of the columns of ``F``: rounding of the arithmetic and of the stored basis.
-        nonorthogonality: Bound of ``||V V' - I||``.
-        scale: Largest ``||A q||`` seen: a lower estimate of the norm of ``A``.
+        defects: ``(m,)`` norms of the columns of ``F``: rounding of the arithmetic and of the stored basis ``V``.
+        nonorthogonality: Upper bound on ``||V V' - I||``.
+        scale: Largest ``||A q||`` of all steps: a lower bound on the norm of ``A``.
         eps: Machine epsilon of the arithmetic.
     """
 
@@ -35,7 +35,15 @@ class Projection:
 
 @dataclass(frozen=True, kw_only=True)
 class RitzPairs:
-    """Wanted Ritz pairs: ``values`` and ``residuals`` ``(k,)``, ``coefficients`` ``(m, k)`` in the Lanczos basis."""
+    """The wanted Ritz pairs.
+
+    Attributes:
+        values: ``(k,)`` Ritz values.
+        residuals: ``(k,)`` upper bounds on ``||A y - theta y|| / ||y||``.
+        coefficients: ``(m, k)`` Ritz vectors in the Lanczos basis, as columns.
+        norm: Lower bound on the norm of the operator.
+        eps: Machine epsilon of the arithmetic.
+    """
 
     values: Tensor
     residuals: Tensor
@@ -44,24 +52,25 @@ class RitzPairs:
     eps: float
 
     def converged(self, tolerance: float) -> bool:
-        """Whether each residual is under ``tolerance`` times its value.
+        """Whether each residual is at most ``tolerance`` times the absolute value of its Ritz value.
 
-        Values that are zero to within the square root of the machine epsilon are measured against that, not against
-        themselves.
+        A value below ``sqrt(eps)`` times the operator's norm counts as that large: relative to a value of zero no
+        residual is small.
         """
         floor = self.eps**0.5 * self.norm
         return bool((self.residuals <= tolerance * self.values.abs().clamp(min=floor)).all())
 
     def with_vector_rounding(self, rounding: Tensor) -> RitzPairs:
-        """The residuals of the vectors as stored, which are ``rounding`` away from the exact ones."""
+        """These pairs with residuals that hold for the stored vectors, which differ by ``rounding`` from exact ones."""
         return replace(self, residuals=self.residuals + 2.0 * self.norm * rounding)
 
 
 def ritz_pairs(projection: Projection, k: int, which: Which, *, distinct: bool) -> RitzPairs:
-    """The wanted eigenpairs of the symmetric part of ``H``, each with a bound of ``||A y - theta y|| / ||y||``.
+    """The wanted eigenpairs of the symmetric part of ``H``, each with an upper bound on its residual.
 
     With ``A V s = V H s + beta s_m q + F s`` the residual is at most
-    ``||(H - T) s|| + beta |s_m| + sum_j |s_j| ||F_j||``, corrected for ``V`` not being orthonormal.
+    ``||(H - T) s|| + beta |s_m| + sum_j |s_j| ||F_j||``, corrected for ``V`` not being orthonormal. ``distinct`` leaves
+    out the copies of converged values that arise without reorthogonalisation.
     """
     H = projection.matrix  # (m, m)
     T = (H + H.T) / 2.0
@@ -85,7 +94,7 @@ def ritz_pairs(projection: Projection, k: int, which: Which, *, distinct: bool) 
 
 
 def _choose(count: int, k: int, which: Which) -> list[int]:
-    """Positions in ascending order of the wanted values, in the order they are reported."""
+    """Indices of the wanted values among ``count`` ascending ones, in the order in which they are reported."""
     descending = list(range(count))[::-1]
     if which == "largest":
         return descending[:k]
@@ -95,10 +104,11 @@ def _choose(count: int, k: int, which: Which) -> list[int]:
 
 
 def _originals(values: Tensor, residuals: Tensor, S: Tensor, projection: Projection) -> list[int]:
-    """Positions of the values that are no copies (after Cullum and Willoughby, 1985).
+    """Indices of the values that are not copies of another one (after Cullum and Willoughby, 1985).
 
-    Without reorthogonalisation rounding brings converged eigenvectors back. A copy on its way has next to no weight in
-    the start vector; one that has arrived equals its original. Of two equals the better converged one stays.
+    Without reorthogonalisation rounding brings converged eigenvectors back. A copy that has not converged yet has
+    almost no weight in the start vector, and one that has converged equals its original. Of two equal values the one
+    with the smaller residual is kept.
     """
     weights = S[:1].abs().sum(dim=0).tolist()
     theta, residual = values.tolist(), residuals.tolist()

@@ -1,4 +1,4 @@
-"""Trace of an operator by random probing, with a standard error."""
+"""Trace of an operator from products with random vectors, with a standard error."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TraceResult:
 
     Attributes:
         trace: The estimate; ``nan`` if a product was not finite.
-        standard_error: Its standard error, estimated from the same samples. For ``"hutch++"`` it is that of the random
-            part.
-        num_matvecs: Products with the operator.
-        cost: What they cost, in gradient evaluations.
+        standard_error: Standard error of ``trace``, estimated from the same samples. For ``"hutch++"`` it is that of
+            the random part.
+        num_matvecs: Number of products with the operator.
+        cost: Cost of these products, in gradient evaluations.
     """
 
     trace: float
@@ -46,7 +46,15 @@ def hessian_trace(
     hvp: HvpKind = "auto",
     generator: torch.Generator | None = None,
 ) -> TraceResult:
-    """Trace of the loss Hessian; arguments as for :func:`operator_trace` and :func:`dcao.operators.make_hessian`.
+    """Trace of the loss Hessian. Leaves no trace on the model.
+
+    Args:
+        loss_fn: Returns the scalar loss; never calls ``backward``.
+        params: Parameters to differentiate by; those that require grad are used.
+        num_samples: As for :func:`operator_trace`.
+        method: As for :func:`operator_trace`.
+        hvp: How to multiply by the Hessian (:func:`dcao.operators.make_hessian`).
+        generator: For the random vectors; default: seed 0.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -70,12 +78,16 @@ def operator_trace(
 
     Args:
         operator: Symmetric operator.
-        num_samples: Products to spend. The standard error falls as its square root (``"hutchinson"``), or faster where
+        num_samples: Number of products. The standard error falls with its square root (``"hutchinson"``), or faster if
             few eigenvalues dominate (``"hutch++"``). Default 30: the standard error is then itself known to 13 %.
-        method: ``"hutchinson"``: mean of ``z'Az`` over Rademacher ``z``; holds two vectors. ``"hutch++"`` (Meyer et al.
-            2021): a third of the products find a subspace whose trace is taken exactly, and another third probes the
-            rest; holds ``2/3 * num_samples`` vectors.
+        method: ``"hutchinson"``: the mean of ``z'Az`` over Rademacher ``z``; it holds two vectors. ``"hutch++"`` (Meyer
+            et al. 2021): a third of the products find a subspace, another third takes its trace exactly, and the last
+            third samples the rest; it holds ``2/3 * num_samples`` vectors.
         generator: For the random vectors; default: seed 0.
+
+    Raises:
+        ValueError: ``num_samples`` is too small for a standard error (2, or 6 for ``"hutch++"``), or ``method``
+            unknown.
     """
     generator = generator if generator is not None else seeded(DEFAULT_SEED)
     cost_before = gradient_evaluations(operator, 0)
@@ -107,7 +119,7 @@ def _check_samples(num_samples: int, least: int) -> None:
 def _hutchinson(
     operator: LinearOperator, Q: Tensor | None, num_samples: int, generator: torch.Generator
 ) -> list[float]:
-    """Samples of ``z'Az`` with ``z`` kept off the columns of ``Q``."""
+    """Samples of ``z'Az`` with ``z`` projected orthogonal to the columns of ``Q``."""
     samples = []
     for _ in range(num_samples):
         z = _rademacher(operator, generator)
@@ -121,7 +133,7 @@ def _range(operator: LinearOperator, rank: int, generator: torch.Generator) -> T
     columns = [product(operator, _rademacher(operator, generator)) for _ in range(rank)]
     Q, R = torch.linalg.qr(torch.stack(columns, dim=1))
     diagonal = R.diagonal().abs()
-    # A dependent column is all rounding: as a direction it is harmless, as a wasted product it is not.
+    # A linearly dependent column is nothing but rounding. It would do no harm as a direction, but cost a product.
     kept: Tensor = Q[:, diagonal > 16 * torch.finfo(operator.dtype).eps * diagonal.max()]
     return kept
 

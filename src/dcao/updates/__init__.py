@@ -1,1 +1,1 @@
-"""What each optimizer makes of a gradient, and where that stops being stable."""
+"""How each optimizer turns a gradient into a step, and at which curvature that stops being stable."""

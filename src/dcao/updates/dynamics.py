@@ -1,7 +1,7 @@
-"""What an optimizer does to one curvature direction, in four numbers.
+"""How an optimizer moves along one direction of curvature, as a few numbers.
 
 With its preconditioner P held fixed, every optimizer that we support is the same two-line recursion on a
-quadratic (``g = A w``, coefficients of one group at its present hyperparameters):
+quadratic (``g = A w``, with the coefficients of one param group at its present hyperparameters):
 
     m <- b * m + a * P^-1 g
     w <- (1 - d) * w - lr * (c1 * P^-1 g + c2 * m)
@@ -27,13 +27,16 @@ class StepDynamics:
     """How one param group moves along a direction of fixed curvature.
 
     Attributes:
-        step_size: Long-run displacement per unit of a constant P^-1 g; ``lr / (1 - momentum)`` for heavy
+        step_size: Long-run displacement a step per unit of a constant P^-1 g: ``lr / (1 - momentum)`` for heavy
             ball, whose buffer sums, and ``lr`` for Adam, whose buffer averages.
         momentum: Decay b of the gradient average, in [0, 1).
-        lookahead: How far the step reacts to the newest gradient beyond its share in the average: 0 for heavy
-            ball and Adam, ``momentum`` for Nesterov's form.
-        l2_decay: Coefficient of coupled weight decay; the curvature that counts is ``A = H + l2_decay * I``.
+        lookahead: Weight of the newest gradient in the step beyond its share in the average: 0 for heavy ball and
+            Adam, ``momentum`` for Nesterov's form.
+        l2_decay: Coefficient of coupled weight decay, which makes the curvature ``A = H + l2_decay * I``.
         decoupled_decay: Share of the weights removed at every step, ``lr * weight_decay`` for AdamW.
+
+    Raises:
+        ValueError: ``step_size`` is negative or not finite, or ``momentum`` is outside [0, 1).
 
     Example:
         >>> gradient_descent = StepDynamics(step_size=0.1)
@@ -50,7 +53,7 @@ class StepDynamics:
     decoupled_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse coefficients for which no curvature is stable or nothing is defined."""
+        """Check that the coefficients are defined, and that some curvature is stable with them."""
         if not 0.0 <= self.step_size < math.inf:  # "not a <= b" also catches nan
             raise ValueError(f"step_size must be finite and not negative, got {self.step_size}; check lr and dampening")
         if not 0.0 <= self.momentum < 1.0:
@@ -61,12 +64,12 @@ class StepDynamics:
 
     @property
     def nesterov(self) -> bool:
-        """Whether the step reacts to the newest gradient beyond its share in the average."""
+        """Whether the newest gradient weighs more in the step than its share in the average."""
         return self.lookahead > 0.0
 
     @property
     def signal_weight(self) -> float:
-        """What momentum leaves of a curvature that every batch shares; 1 without momentum.
+        """Factor by which momentum reduces a curvature that all batches share; 1 without momentum.
 
         ``(1 - b) / (1 + b)`` for heavy ball and Adam, ``(1 - b) * (1 + 2 b) / (1 + b)`` for Nesterov.
         """
@@ -76,7 +79,7 @@ class StepDynamics:
     def curvature_limit(self) -> float:
         """Largest stable eigenvalue of P^-1/2 A P^-1/2: ``(2 - d) / (step_size * signal_weight)``.
 
-        Exact while P and the hyperparameters stay put. Infinite at step size 0. Zero when decoupled decay
+        Exact while P and the hyperparameters do not change. Infinite at step size 0. Zero if decoupled decay
         alone (``lr * weight_decay >= 2``) makes the weights grow.
         """
         if self.step_size == 0.0:

@@ -1,4 +1,4 @@
-"""What DCAO has to know of an optimizer class, as data: `OptimizerModel`."""
+"""`OptimizerModel`: what DCAO has to know about a class of optimizers, as data."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from torch import Tensor
 from dcao.updates.dynamics import StepDynamics
 
 Group = Mapping[str, Any]
-State = Mapping[str, Any]  # of one parameter; empty before its first step
-MutableState = MutableMapping[str, Any]
+ParamState = Mapping[str, Any]  # of one parameter; empty before its first step
+MutableParamState = MutableMapping[str, Any]
 
 
 class NoPreconditionerYet(ValueError):
     """The optimizer has taken no step, so its state holds no preconditioner."""
 
 
-# A function, not a lambda: a record is pickled with the optimizer that it describes.
-def _no_correction(group: Group, state: State, coming: bool) -> float:
+# A function and not a lambda, because a record is pickled with the optimizer that it describes.
+def _no_correction(group: Group, state: ParamState, coming: bool) -> float:
     return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerModel:
-    """What DCAO needs to know of one optimizer class.
+    """What DCAO needs to know about one class of optimizers.
 
-    Every callable gets a param group and the state of one of its parameters (empty before the first step).
+    Every callable gets a param group and the state of one of its parameters, which is empty before the first step.
 
     Attributes:
-        dynamics: The group's `StepDynamics` at the coming step.
-        denominator: ``(group, state, grad)`` to the elementwise P without its first-moment correction; None
-            is the identity. With the gradient as the optimizer sees it (coupled decay added): as the coming
-            step would have it. With ``grad=None``: from the state as it is; `NoPreconditionerYet` before
-            the first step. At least float32.
+        dynamics: ``(group, state)`` to the group's `StepDynamics` at the coming step.
+        denominator: ``(group, state, grad)`` to the elementwise P without its first-moment correction, in float32
+            or wider; None stands for the identity. ``grad`` is the gradient that the optimizer sees, coupled
+            decay added, and P is that of the coming step. With ``grad=None`` P comes from the state as it is,
+            and before the first step the function raises `NoPreconditionerYet`.
         first_moment_correction: ``(group, state, coming)`` to the factor of P that undoes the bias of the
-            gradient average, at the coming step or at the last one; 1 where there is none.
-        momentum_key: Entry of the group that holds the momentum (of ``betas`` the first), None without one.
+            gradient average, at the coming step (``coming=True``) or at the last one; 1 if there is none.
+        momentum_key: Entry of the group that holds the momentum (of ``betas`` the first); None without momentum.
         rescale_momentum: ``(group, state, old, new)``: changes the gradient average in place so that, at
             equal step size, a constant gradient gives steps of equal length before and after a change of
-            momentum. Where the buffer sums, equal step size means that ``lr / (1 - momentum)`` is kept: the
-            caller changes lr. None where there is no momentum.
+            momentum. If the buffer sums, equal step size means that ``lr / (1 - momentum)`` is kept, and the
+            caller changes lr. None without momentum.
     """
 
-    dynamics: Callable[[Group, State], StepDynamics]
-    denominator: Callable[[Group, State, Tensor | None], Tensor | None]
-    first_moment_correction: Callable[[Group, State, bool], float] = _no_correction
+    dynamics: Callable[[Group, ParamState], StepDynamics]
+    denominator: Callable[[Group, ParamState, Tensor | None], Tensor | None]
+    first_moment_correction: Callable[[Group, ParamState, bool], float] = _no_correction
     momentum_key: Literal["momentum", "betas"] | None = None
-    rescale_momentum: Callable[[Group, MutableState, float, float], None] | None = None
+    rescale_momentum: Callable[[Group, MutableParamState, float, float], None] | None = None
 
-    def preconditioner(self, group: Group, state: State, grad: Tensor | None = None) -> Tensor | None:
-        """P with its first-moment correction, elementwise; None is the identity.
+    def preconditioner(self, group: Group, state: ParamState, grad: Tensor | None = None) -> Tensor | None:
+        """P with its first-moment correction, elementwise; None stands for the identity.
 
         Example:
             >>> import torch

@@ -1,4 +1,4 @@
-"""Which record describes which optimizer class.
+"""The record that describes each class of optimizers.
 
 Supported: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad. `register_optimizer` adds others.
 """
@@ -34,11 +34,12 @@ OPTIMIZER_MODELS: dict[type[Optimizer], OptimizerModel] = {
 def optimizer_model(optimizer: Optimizer) -> OptimizerModel:
     """The record of an optimizer's class, or of its nearest registered parent.
 
-    An optimizer of an unregistered class with an optimizer in its attribute ``base`` is looked through.
+    An optimizer of an unregistered class that has another optimizer in its attribute ``base`` gets the record of that
+    one.
 
     Raises:
-        TypeError: No record fits; the message says why there can be none where we know it.
-        ValueError: A param group maximizes.
+        TypeError: No record fits. For Lion and others that have no stability threshold the message gives the reason.
+        ValueError: A param group has ``maximize=True``.
 
     Example:
         >>> import torch
@@ -57,9 +58,16 @@ def optimizer_model(optimizer: Optimizer) -> OptimizerModel:
 
 
 def register_optimizer(optimizer_class: type[Optimizer], model: OptimizerModel) -> None:
-    """Teach DCAO an optimizer class; subclasses share the record of their nearest registered parent.
+    """Make DCAO know a class of optimizers; subclasses share the record of their nearest registered parent.
 
-    A later record replaces an earlier one.
+    A later record of the same class replaces an earlier one.
+
+    Args:
+        optimizer_class: A subclass of ``torch.optim.Optimizer``.
+        model: Its step dynamics, preconditioner and momentum (:class:`OptimizerModel`).
+
+    Raises:
+        TypeError: ``optimizer_class`` is not such a class.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Where an optimizer stops being stable, and how close a measured curvature is to that.
+"""The curvature at which an optimizer stops being stable, and how close a measured curvature comes to it.
 
 The derivations, for every optimizer, are in ``docs/theory/stability-thresholds.md``.
 """
@@ -20,22 +20,22 @@ def stability_threshold(optimizer: Optimizer, *, group: int = 0) -> float:
 
     The curvature is the largest Hessian eigenvalue for SGD. For Adam, AdamW, NAdam, RMSprop and Adagrad it is
     that of P^-1/2 H P^-1/2, with P (first-moment correction included) from ``OptimizerModel.preconditioner``.
-    Exact for a quadratic loss while P and the hyperparameters stay put. Just below it every direction
-    contracts, just above it the sharpest one oscillates with growing amplitude; Adam's P then grows too, so
-    that it settles into a cycle instead of blowing up.
+    Exact for a quadratic loss while P and the hyperparameters do not change. Just below the threshold every
+    direction contracts. Just above it the sharpest one oscillates with growing amplitude; Adam's P then grows
+    too, so that Adam settles into a cycle instead of blowing up.
 
-    SGD's weight decay adds to the curvature and is subtracted here. Coupled decay under a preconditioner is
-    not a number on this scale: compare the threshold with the curvature of
-    P^-1/2 (H + weight_decay * I) P^-1/2. Infinite at lr 0. Not positive if weight decay alone makes the
-    weights grow.
+    SGD's weight decay adds to the curvature and is subtracted here. Coupled decay under a preconditioner has no
+    equivalent on this scale: compare the threshold with the curvature of
+    P^-1/2 (H + weight_decay * I) P^-1/2. The threshold is infinite at lr 0, and not positive if weight decay
+    alone makes the weights grow.
 
     Args:
         optimizer: A supported torch optimizer, or one that wraps it in its attribute ``base``.
         group: Index of the param group.
 
     Raises:
-        TypeError: The optimizer has no such threshold or is not known.
-        ValueError: The group does not exist, maximizes, or has a momentum outside [0, 1).
+        TypeError: The optimizer has no such threshold, or its class is not known.
+        ValueError: The group does not exist, has ``maximize=True``, or has a momentum outside [0, 1).
 
     Example:
         >>> import torch
@@ -56,7 +56,7 @@ def stability_threshold(optimizer: Optimizer, *, group: int = 0) -> float:
     settings = optimizer.param_groups[group]
     if (training := getattr(optimizer, "effective_lrs", None)) is not None:
         settings = {**settings, "lr": training[group]}  # under a scheduler DCAO's groups hold the nominal lr
-    # the state matters through the step number, which differs between parameters where one got no gradient
+    # The state matters only through the step number, which differs between parameters if one got no gradient.
     dynamics = [model.dynamics(settings, optimizer.state.get(p, {})) for p in settings["params"]]
     threshold = min(each.curvature_limit for each in dynamics)
     return threshold - dynamics[0].l2_decay if _is_unpreconditioned(model, settings) else threshold
@@ -79,7 +79,7 @@ def stability_number(curvature: float, threshold: float) -> float:
 
 
 def load_number(signal: float, noise: float, dynamics: StepDynamics) -> float:
-    """Stability number under mini-batch noise: below 2 the mean square of the weights contracts.
+    """Stability number s under mini-batch noise: below 2 the mean square of the weights contracts.
 
     For batch curvatures lambda_B along one direction, independent from step to step, the two parts are
 
@@ -87,9 +87,9 @@ def load_number(signal: float, noise: float, dynamics: StepDynamics) -> float:
 
     Heavy ball, Adam and RMSprop: ``noise + signal_weight * signal``. For Nesterov and NAdam the two parts do
     not add up: s is 2 over the factor by which signal and noise (both proportional to lr) can grow together
-    before the mean square does. Both are exact in one dimension with P and hyperparameters held and without
-    decoupled decay, whose effect is of relative size ``lr * weight_decay / (1 - momentum)``. Where a part
-    comes out negative, as estimates may, the two are added up in all cases.
+    until the mean square does. Both forms are exact in one dimension, with P and the hyperparameters fixed and
+    without decoupled decay, whose effect is of relative size ``lr * weight_decay / (1 - momentum)``. If an
+    estimate of a part is negative, the two are added up in all cases.
 
     Example:
         >>> load_number(1.0, 0.5, StepDynamics(step_size=0.1))

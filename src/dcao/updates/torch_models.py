@@ -1,7 +1,7 @@
-"""What torch's own optimizers do: their step dynamics, preconditioners and gradient averages.
+"""The records of torch's own optimizers: their step dynamics, preconditioners and gradient averages.
 
-Checked against the optimizers themselves, one real step at a time (``tests/dcao/test_optimizer_models.py``).
-Hyperparameters may be tensors (capturable optimizers); foreach and fused variants keep the same state.
+``tests/dcao/updates/test_optimizer_models.py`` compares them with the optimizers themselves, one real step at a time.
+Hyperparameters may be tensors (capturable optimizers). Foreach and fused variants keep the same state.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dcao.updates.dynamics import StepDynamics
-from dcao.updates.model import Group, MutableState, NoPreconditionerYet, OptimizerModel, State
+from dcao.updates.model import Group, MutableParamState, NoPreconditionerYet, OptimizerModel, ParamState
 
 # --- facts shared by several optimizers
 
 
-def _step_number(state: State, coming: bool) -> int:
-    """Number of the coming step, or of the last one; the first is 1."""
+def _step_number(state: ParamState, coming: bool) -> int:
+    """Number of the coming step, or of the last one; the first step has number 1."""
     step = int(state.get("step", 0)) + coming
     if step == 0:
         raise NoPreconditionerYet(_NO_STATE)
@@ -26,8 +26,8 @@ def _step_number(state: State, coming: bool) -> int:
 _NO_STATE = "no state yet: the preconditioner exists after the first step; take a step or pass the gradient"
 
 
-def _second_moment(state: State, key: str, grad: Tensor | None, keep: float, take: float) -> Tensor:
-    """``state[key]``, or what the coming step turns it into; at least float32."""
+def _second_moment(state: ParamState, key: str, grad: Tensor | None, keep: float, take: float) -> Tensor:
+    """``state[key]``, or with ``grad`` its value after the coming step; in float32 or wider."""
     if grad is None:
         if not state:
             raise NoPreconditionerYet(_NO_STATE)
@@ -38,7 +38,7 @@ def _second_moment(state: State, key: str, grad: Tensor | None, keep: float, tak
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    # A decay of 0.999 is lost in bfloat16 (8 bits): compute as fused kernels do.
+    # A decay of 0.999 is lost in bfloat16 (8 bits), so this computes in float32, as fused kernels do.
     return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -51,8 +51,8 @@ def _decoupled_decay(group: Group) -> float:
     return float(group["lr"]) * float(group["weight_decay"]) if decoupled else 0.0
 
 
-def _rescale_summing_buffer(group: Group, state: MutableState, old: float, new: float) -> None:
-    """A constant gradient g fills the buffer to g / (1 - momentum); momentum 0 leaves nothing to remember."""
+def _rescale_summing_buffer(group: Group, state: MutableParamState, old: float, new: float) -> None:
+    """Rescale a buffer that a constant gradient g fills to g / (1 - momentum); with momentum 0 it becomes zero."""
     buffer = state.get("momentum_buffer")
     if buffer is not None:
         buffer.mul_((1.0 - old) / (1.0 - new) if new else 0.0)
@@ -61,7 +61,7 @@ def _rescale_summing_buffer(group: Group, state: MutableState, old: float, new: 
 # --- SGD
 
 
-def _sgd_dynamics(group: Group, state: State) -> StepDynamics:
+def _sgd_dynamics(group: Group, state: ParamState) -> StepDynamics:
     lr, momentum = float(group["lr"]), float(group["momentum"])
     intake = 1.0 - float(group["dampening"]) if momentum else 1.0  # torch ignores dampening without momentum
     return StepDynamics(
@@ -73,11 +73,11 @@ def _sgd_dynamics(group: Group, state: State) -> StepDynamics:
 
 
 def _summed(lr: float, momentum: float) -> float:
-    # momentum 1 gives no step size; StepDynamics then refuses the momentum, with the reason
+    # Momentum 1 gives no step size; StepDynamics then raises an error about the momentum.
     return lr / (1.0 - momentum) if momentum < 1.0 else 0.0
 
 
-def _identity(group: Group, state: State, grad: Tensor | None) -> None:
+def _identity(group: Group, state: ParamState, grad: Tensor | None) -> None:
     return None
 
 
@@ -91,7 +91,7 @@ SGD = OptimizerModel(
 # --- Adam, AdamW
 
 
-def _adam_dynamics(group: Group, state: State) -> StepDynamics:
+def _adam_dynamics(group: Group, state: ParamState) -> StepDynamics:
     return StepDynamics(
         step_size=float(group["lr"]),
         momentum=float(group["betas"][0]),
@@ -100,7 +100,7 @@ def _adam_dynamics(group: Group, state: State) -> StepDynamics:
     )
 
 
-def _adam_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
+def _adam_denominator(group: Group, state: ParamState, grad: Tensor | None) -> Tensor:
     beta2 = float(group["betas"][1])
     second_moment = _second_moment(state, "exp_avg_sq", grad, beta2, 1.0 - beta2)
     if group.get("amsgrad", False) and state:
@@ -109,12 +109,12 @@ def _adam_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor
     return (second_moment / (1.0 - beta2**step)).sqrt() + float(group["eps"])
 
 
-def _adam_correction(group: Group, state: State, coming: bool) -> float:
+def _adam_correction(group: Group, state: ParamState, coming: bool) -> float:
     return 1.0 - float(group["betas"][0]) ** _step_number(state, coming)
 
 
-def _rescale_adam(group: Group, state: MutableState, old: float, new: float) -> None:
-    """Torch divides by 1 - b**t with the present b: a constant gradient g must have left (1 - b**t) * g."""
+def _rescale_adam(group: Group, state: MutableParamState, old: float, new: float) -> None:
+    """Rescale the average to ``(1 - b**t) * g`` with the new b, because torch divides it by ``1 - b**t``."""
     if state:
         step = _step_number(state, False)
         state["exp_avg"].mul_((1.0 - new**step) / (1.0 - old**step))
@@ -131,7 +131,7 @@ ADAM = OptimizerModel(
 # --- NAdam
 
 
-def _nadam_weights(group: Group, state: State, coming: bool) -> tuple[float, float]:
+def _nadam_weights(group: Group, state: ParamState, coming: bool) -> tuple[float, float]:
     """Weights of the newest gradient and of the average in the step, bias corrections included."""
     step = _step_number(state, coming)
     now, after = _nadam_momentum(group, step), _nadam_momentum(group, step + 1)
@@ -144,7 +144,7 @@ def _nadam_momentum(group: Group, step: int) -> float:
     return float(group["betas"][0]) * (1.0 - 0.5 * float(warmup))
 
 
-def _nadam_dynamics(group: Group, state: State) -> StepDynamics:
+def _nadam_dynamics(group: Group, state: ParamState) -> StepDynamics:
     newest, average = _nadam_weights(group, state, True)
     beta1 = float(group["betas"][0])
     return StepDynamics(
@@ -156,13 +156,13 @@ def _nadam_dynamics(group: Group, state: State) -> StepDynamics:
     )
 
 
-def _nadam_correction(group: Group, state: State, coming: bool) -> float:
-    """The step is lr times (newest + average) times what a constant gradient would give."""
+def _nadam_correction(group: Group, state: ParamState, coming: bool) -> float:
+    """The factor of P that makes ``step_size`` lr: a constant gradient moves by lr times (newest + average)."""
     return 1.0 / sum(_nadam_weights(group, state, coming))
 
 
-def _nothing_to_rescale(group: Group, state: MutableState, old: float, new: float) -> None:
-    """NAdam corrects by the product of the momenta that were really used: nothing is out of scale."""
+def _nothing_to_rescale(group: Group, state: MutableParamState, old: float, new: float) -> None:
+    """NAdam corrects by the product of the momenta that were really used, so its average is in scale already."""
 
 
 NADAM = OptimizerModel(
@@ -176,7 +176,7 @@ NADAM = OptimizerModel(
 # --- RMSprop
 
 
-def _rmsprop_dynamics(group: Group, state: State) -> StepDynamics:
+def _rmsprop_dynamics(group: Group, state: ParamState) -> StepDynamics:
     momentum = float(group["momentum"])
     return StepDynamics(
         step_size=_summed(float(group["lr"]), momentum),
@@ -185,26 +185,26 @@ def _rmsprop_dynamics(group: Group, state: State) -> StepDynamics:
     )
 
 
-def _rmsprop_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
+def _rmsprop_denominator(group: Group, state: ParamState, grad: Tensor | None) -> Tensor:
     alpha = float(group["alpha"])
     second_moment = _second_moment(state, "square_avg", grad, alpha, 1.0 - alpha)
     if group["centered"]:
         mean = _rmsprop_mean(state, grad, alpha)
-        # roundoff can make the variance of a constant gradient negative, and torch's own step NaN
+        # Rounding can make the variance of a constant gradient negative, with which torch's own step is nan.
         second_moment = (second_moment - mean * mean).clamp_min(0.0)
     return second_moment.sqrt() + float(group["eps"])
 
 
-def _rmsprop_mean(state: State, grad: Tensor | None, alpha: float) -> Tensor:
+def _rmsprop_mean(state: ParamState, grad: Tensor | None, alpha: float) -> Tensor:
     if grad is None:
         return _wide(state["grad_avg"])
     fresh = (1.0 - alpha) * _wide(grad)
     return fresh + alpha * _wide(state["grad_avg"]) if state else fresh
 
 
-def _rescale_rmsprop(group: Group, state: MutableState, old: float, new: float) -> None:
+def _rescale_rmsprop(group: Group, state: MutableParamState, old: float, new: float) -> None:
     if state and new and state.get("momentum_buffer") is None:
-        # torch makes it at the first step only, and then fails with KeyError when momentum is raised from 0
+        # torch creates it at the first step only, and raises KeyError after momentum was raised from 0 later.
         state["momentum_buffer"] = torch.zeros_like(state["square_avg"])
     _rescale_summing_buffer(group, state, old, new)
 
@@ -219,7 +219,7 @@ RMSPROP = OptimizerModel(
 # --- Adagrad
 
 
-def _adagrad_dynamics(group: Group, state: State) -> StepDynamics:
+def _adagrad_dynamics(group: Group, state: ParamState) -> StepDynamics:
     coming = _step_number(state, True)
     return StepDynamics(
         step_size=float(group["lr"]) / (1.0 + (coming - 1) * float(group["lr_decay"])),
@@ -227,8 +227,8 @@ def _adagrad_dynamics(group: Group, state: State) -> StepDynamics:
     )
 
 
-def _adagrad_denominator(group: Group, state: State, grad: Tensor | None) -> Tensor:
-    """The state exists from construction; at step 0 it is the initial accumulator value, often 0."""
+def _adagrad_denominator(group: Group, state: ParamState, grad: Tensor | None) -> Tensor:
+    """P of Adagrad, whose state exists from construction: at step 0 it is the initial value, which is often 0."""
     initial = float(group["initial_accumulator_value"])
     if grad is None and initial == 0.0:
         _step_number(state, False)

@@ -1,4 +1,4 @@
-"""What an optimizer makes of a gradient: its preconditioner, its long-run displacement, the decay it adds to a loss."""
+"""The coming step of an optimizer: its preconditioner, its long-run displacement, and the decay that it adds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ class UpcomingStep:
 
     Args:
         optimizer: The base optimizer, live. Its state is read and never written.
-        record: What is known of its class; None if nothing is.
-        params: The parameters, in the order of the flat vectors.
+        record: The record of its class; None if it has none.
+        params: The parameters, in the order in which the flat vectors have them.
+
+    Raises:
+        TypeError: On first use of the dynamics or the preconditioner, if the optimizer's class has no record.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
@@ -39,38 +42,38 @@ class UpcomingStep:
         self.sizes = [p.numel() for p in params]
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
-        # get: the state is a defaultdict, and indexing would write into it
+        # With get, because the state is a defaultdict and indexing would write into it.
         self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
         self._optimizer, self._record = optimizer, record
 
     @property
     def record(self) -> OptimizerModel:
-        """What is known of the optimizer's class; a TypeError that says why nothing is."""
+        """The record of the optimizer's class; raises a TypeError with the reason if it has none."""
         return optimizer_model(self._optimizer) if self._record is None else self._record
 
     @property
     def has_record(self) -> bool:
-        """Whether anything is known of the optimizer's class."""
+        """Whether the optimizer's class has a record, without which only ``lr`` and ``momentum`` are known."""
         return self._record is not None
 
     @property
     def lr(self) -> float:
-        """Lr of the reference group, which is the one with the largest."""
+        """The lr of the reference group, which is the group with the largest lr."""
         return float(self._groups[self._reference]["lr"])
 
     @property
     def momentum(self) -> float:
-        """Momentum of the reference group; 0 where there is none."""
+        """The momentum of the reference group (``betas[0]`` of Adam); 0 if it has none."""
         group = self._groups[self._reference]
         return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
     @cached_property
     def dynamics(self) -> StepDynamics:
-        """Dynamics of the reference group."""
+        """The dynamics of the reference group, from which s is computed."""
         return self._dynamics[self._reference]
 
     def l2_decay(self) -> Tensor:
-        """Coupled weight decay of each entry; of shape ``(1,)`` where it is the same for all."""
+        """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
         decays = [own.l2_decay for own in self._dynamics]
         if len(set(decays)) == 1:
             return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
@@ -82,16 +85,16 @@ class UpcomingStep:
         )
 
     def seen(self, gradient: Tensor) -> Tensor:
-        """A gradient as the optimizer sees it: coupled weight decay belongs to the loss."""
+        """The gradient that the optimizer sees: ``gradient`` plus that of the coupled weight decay."""
         if not any(own.l2_decay for own in self._dynamics):
             return gradient
         return torch.addcmul(gradient, self.l2_decay(), flatten(self.params, dtype=self.dtype))
 
     def displacement_factors(self, gradients: Sequence[Tensor]) -> Tensor:
-        """``eta_eff P^-1``: times a gradient, where it leads to in the long run, a step, if it stays constant.
+        """``eta_eff P^-1``; its product with a constant gradient is the displacement a step in the long run.
 
-        P is the one that the coming step has if its gradients are ``gradients``; its first-moment correction is left
-        out, because the first steps, short of an average, are as long as all others.
+        P is that of the coming step, if the gradients of that step are ``gradients``. Its first-moment correction is
+        left out, because it makes the first steps, whose average is not full yet, as long as all others.
         """
         record, pieces = self.record, []
         for grad, group, state, own in zip(gradients, self._groups, self._states, self._dynamics, strict=True):
@@ -101,7 +104,7 @@ class UpcomingStep:
         return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
-        """``P^-1/2`` as the coming step has P, bias corrections included; lr ratios between groups are part of it."""
+        """``P^-1/2`` with the P of the coming step; it includes bias corrections and lr ratios between groups."""
         record, pieces = self.record, []
         for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
             preconditioner = record.preconditioner(group, state, grad)
@@ -111,7 +114,7 @@ class UpcomingStep:
         return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """Pieces of a flat vector, shaped like the parameters and on their devices, where the optimizer's state is."""
+        """Pieces of a flat vector with the shapes and on the devices of the parameters."""
         pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
         return [piece.view(p.shape).to(p.device) for piece, p in pieces]
 
@@ -121,7 +124,7 @@ class UpcomingStep:
 
     @cached_property
     def _dynamics(self) -> list[StepDynamics]:
-        """For each parameter; worked out once a group, and once for the one probe that it serves."""
+        """The dynamics of each parameter's group, computed once: this object serves one probe."""
         record, by_group = self.record, dict[int, StepDynamics]()
         for group, state in zip(self._groups, self._states, strict=True):
             if id(group) not in by_group:

@@ -1,4 +1,4 @@
-"""The optimizers to compare, by name. The only place where the lab builds a ``dcao.DCAO``."""
+"""The optimizers that a study compares, by name. The lab builds a ``dcao.DCAO`` in this folder alone."""
 
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao.arms import watch
@@ -9,7 +9,10 @@ __all__ = ["BASELINES", "Baseline", "BuildRequest", "get_baseline", "watch"]
 
 
 def get_baseline(name: str) -> Baseline:
-    """The optimizer called ``name``.
+    """The optimizer called ``name``, such as ``adamw`` or ``dcao:sgd``.
+
+    Raises:
+        LabError: There is none of this name; the message lists those there are.
 
     Example:
         >>> get_baseline("dcao:adamw").title

@@ -1,15 +1,18 @@
 """A learning rate from the local quadratic model, in the style of ADLER (Balboni and Bacciu 2023, arXiv 2305.16396).
 
-A reimplementation in its style: we had its abstract and not its full text, and found no code. The abstract says: SGD
-whose learning rate minimises the local quadratic approximation with a positive semidefinite surrogate of the Hessian,
-for twice the computation of an SGD run. Inferred: along ``-g`` that learning rate is::
+This is a reimplementation in its style: we had the abstract and not the full text, and found no code. The abstract
+describes SGD whose learning rate minimises the local quadratic approximation with a positive semidefinite surrogate of
+the Hessian, at twice the computation of an SGD run. We infer that along ``-g`` this learning rate is::
 
     eta = g'g / (g' G g)
 
-Ours, not known from the paper: the surrogate is the Gauss-Newton matrix of the mini-batch (which they compare theirs
-with); ``lr`` multiplies eta (default 1); numerator and denominator are averaged over steps (``smoothing``, default 0.9
-as in our CDAT: single batches give eta that scatter over a factor of 30 and blow up the documentation GPT in 6 steps);
-eta is at most ``max_step`` (default 10, for batches that are all but flat along g).
+These choices are ours, and not known from the paper:
+
+- The surrogate is the Gauss-Newton matrix of the mini-batch, with which they compare theirs.
+- ``lr`` multiplies eta (default 1).
+- Numerator and denominator are averaged over steps (``smoothing``, default 0.9 as in our CDAT). With single batches eta
+  scatters over a factor of 30, and the documentation GPT blows up in 6 steps.
+- eta is at most ``max_step`` (default 10), for batches whose loss is almost flat along g.
 """
 
 import torch
@@ -25,7 +28,7 @@ from dcao_lab.baselines.space import Continuous
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
-TINY = 1e-30  # instead of 0, or of less than 0, which rounding makes of a curvature that cannot be
+TINY = 1e-30  # replaces a curvature that rounding has made 0 or negative, which in exact arithmetic it cannot be
 
 
 class Adler(torch.optim.Optimizer):
@@ -33,9 +36,15 @@ class Adler(torch.optim.Optimizer):
 
     Args:
         model: The network; all of its trainable parameters are trained.
-        lr: Factor of eta.
-        smoothing: Decay of the averages of ``g'g`` and ``g' G g``; 0 takes those of the step alone.
+        lr: Factor of eta; 1 steps to the minimum.
+        smoothing: Decay a step of the averages of ``g'g`` and ``g' G g``, in [0, 1); 0 uses those of the step alone.
         max_step: Largest eta.
+
+    Attributes:
+        probe_cost: Gradient evaluations spent beyond one a step.
+
+    Raises:
+        ValueError: ``smoothing`` is outside [0, 1), or ``max_step`` is not positive and finite.
     """
 
     def __init__(self, model: nn.Module, lr: float = 1.0, *, smoothing: float = 0.9, max_step: float = 10.0) -> None:
@@ -50,11 +59,11 @@ class Adler(torch.optim.Optimizer):
 
     @property
     def effective_lrs(self) -> list[float]:
-        """Learning rate of the last step; ``lr`` before the first."""
+        """The learning rate of the last step, in a list as for several groups; ``lr`` before the first step."""
         return [self.param_groups[0]["lr"] if self.step_size is None else self.step_size]
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step; the loss before it."""
+        """Make one training step, and return the loss before it."""
         params = self.param_groups[0]["params"]
         loss, gradient, curvature = gauss_newton_along_gradient(self.model, loss_fn, params)
         self.probe_cost += JACOBIAN_PRODUCT_COST

@@ -1,4 +1,4 @@
-"""What an optimizer has to be to take part in a comparison."""
+"""The record by which an optimizer takes part in a comparison, and what a run asks of it."""
 
 import math
 from collections.abc import Callable
@@ -19,12 +19,12 @@ class BuildRequest:
 
     Attributes:
         lr: Initial learning rate.
-        settings: Other hyperparameters by name; an optimizer refuses those that it does not know.
-        num_steps: Training steps of the run, for what changes over its course.
+        settings: Other hyperparameters by name; an optimizer raises an error for those that it does not know.
+        num_steps: Number of training steps of the run, for hyperparameters that change over its course.
         seed: Seed of the probes, and of other random numbers that an optimizer draws.
-        watch: Measure a bare optimizer too, without changing anything.
-        spectrum_every: Steps between measurements of the top Ritz values; None measures none.
-        recorder: Where the probes' records go; None keeps none.
+        watch: Wrap a bare optimizer too, in a DCAO that measures s and changes nothing.
+        spectrum_every: Steps between measurements of the top Ritz values; None for no measurement.
+        recorder: Receives the records of the probes; None keeps none.
     """
 
     lr: float
@@ -41,25 +41,25 @@ Build = Callable[[Problem, BuildRequest], torch.optim.Optimizer]
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """An optimizer by name.
+    """An optimizer that runs can be compared with.
 
-    What it builds is a ``torch.optim.Optimizer``. One that needs more than gradients offers ``minimize(loss_fn)``, or
-    ``minimize(loss_fn, batch)`` and ``needs_batch = True``; what it spends beyond a forward and a backward a step it
-    counts in ``probe_cost``, in gradient evaluations.
+    ``build`` returns a ``torch.optim.Optimizer``. One that needs more than gradients has ``minimize(loss_fn)``, or
+    ``minimize(loss_fn, batch)`` and ``needs_batch = True``. In ``probe_cost`` it counts the gradient evaluations that
+    it spends beyond one forward and one backward pass a step.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the report calls it.
-        family: The bare optimizer underneath; its members share a colour in the report.
-        is_wrapped: Whether DCAO steers it.
-        build: Makes it for a problem.
-        space: What a search may vary.
-        lr: Initial learning rate where none is given and none is searched.
-        evaluations_per_step: Gradient evaluations a step, as a rule; a run counts its own.
-        source: Paper and code that it is taken from.
-        probes: When one evaluation more is due in a run of so many steps, where that is not the same at every step;
-            None: it is.
-        can_be_watched: Whether DCAO can measure it: s needs a stability threshold of the update.
+        name: Its name on the command line.
+        title: Its name in the report.
+        family: Name of the bare optimizer in it; optimizers of one family share a colour in the report.
+        is_wrapped: Whether DCAO sets its hyperparameters.
+        build: Builds it for a problem and a request.
+        space: The hyperparameters that a search may vary.
+        lr: Initial learning rate if none is given and none is searched.
+        evaluations_per_step: Typical number of gradient evaluations a step; a run counts its own.
+        source: The paper and the code that it is taken from.
+        probes: Takes the number of steps of a run, and returns a schedule of the steps that cost one evaluation more;
+            None if all steps cost the same.
+        can_be_watched: Whether DCAO can measure s for it, which takes a stability threshold of its update.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Baseline:
     can_be_watched: bool = True
 
     def steps_within(self, budget: float) -> int:
-        """Training steps that spend ``budget`` gradient evaluations, as a rule; the last may exceed it."""
+        """The number of training steps that typically spend ``budget`` gradient evaluations; the last may exceed it."""
         if self.probes is None:
             return max(1, round(budget / self.evaluations_per_step))
         at_most = math.ceil(budget / self.evaluations_per_step)
@@ -85,7 +85,7 @@ class Baseline:
 
 @cache
 def _steps_between_probes(probes: dcao.schedules.Schedule, evaluations_per_step: float, budget: float) -> int:
-    """The same step by step; the runs of a study share a few budgets, of up to millions of steps."""
+    """The number of steps within ``budget``, counted step by step; cached, because studies repeat a few budgets."""
     step, probed = 0, 0.0
     while step * evaluations_per_step + probed < budget:
         probed += probes(step, probed + 1.0)

@@ -4,10 +4,12 @@ The paper's rule for ``w <- w + eta u``::
 
     n = max(-g'u, 0)    d = |u' H u| + eps    eta = sigma * n / d
 
-``sigma = 1`` minimises the quadratic model, ``sigma = 2`` goes to the edge of stability. With mini-batches it averages
-n and d over steps. No code of the authors' was found. Of what we have read, these are not known and are ours: the
-averages forget 0.9 a step (as Adam's first), and eps is 1e-8 (as Adam's). The direction is Adam's with momentum, one of
-those the paper studies: ``u = -m / (sqrt(v) + eps)``, bias-corrected.
+``sigma = 1`` minimises the quadratic model, and ``sigma = 2`` goes to the edge of stability. With mini-batches n and d
+are averaged over steps. The direction is Adam's with momentum, one of those that the paper studies:
+``u = -m / (sqrt(v) + eps)``, bias-corrected.
+
+We found no code by the authors. Two constants are ours, because what we have read does not give them: the averages have
+a decay of 0.9 a step (as Adam's first), and eps is 1e-8 (as Adam's).
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,12 +33,18 @@ class CDAT(torch.optim.Optimizer):
 
     Args:
         params: Parameters to train.
-        lr: sigma; 2 is on the edge.
-        beta1: Decay of the mean gradient.
-        beta2: Decay of the mean squared gradient.
+        lr: sigma; 2 goes to the edge of stability.
+        beta1: Decay a step of the mean gradient.
+        beta2: Decay a step of the mean squared gradient.
         eps: Added to the root of the mean squared gradient.
-        smoothing: Decay of the averages of n and d; 0 takes those of the step alone.
+        smoothing: Decay a step of the averages of n and d, in [0, 1); 0 uses those of the step alone.
         curvature_eps: Added to d.
+
+    Attributes:
+        probe_cost: Gradient evaluations spent beyond one a step.
+
+    Raises:
+        ValueError: A decay is outside [0, 1).
     """
 
     def __init__(
@@ -62,11 +70,11 @@ class CDAT(torch.optim.Optimizer):
 
     @property
     def effective_lrs(self) -> list[float]:
-        """Eta of the last step; sigma before the first."""
+        """Value of eta at the last step, in a list as for several groups; sigma before the first step."""
         return [self.param_groups[0]["lr"] if self.step_size is None else self.step_size]
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step; the loss before it."""
+        """Make one training step, and return the loss before it."""
         params = [param for group in self.param_groups for param in group["params"]]
         loss, gradient = differentiable_gradient(loss_fn, params)
         detached = [g.detach() for g in gradient]

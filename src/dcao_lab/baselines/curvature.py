@@ -1,7 +1,7 @@
-"""First and second derivatives on the training step's own graph, and what they cost.
+"""First and second derivatives on the graph of the training step, and their cost.
 
-Costs are in gradient evaluations, one forward and one backward, counted as ``dcao.operators`` counts them: a product
-with the Hessian on a graph that is there already counts 2, one with the Gauss-Newton matrix 2 (``J v`` and ``J' u``).
+Costs are in gradient evaluations (one forward and one backward pass), counted as ``dcao.operators`` counts them: on an
+existing graph a product with the Hessian costs 2, and one with the Gauss-Newton matrix 2 (``J v`` and ``J' u``).
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from dcao.operators import LossFn
 HESSIAN_PRODUCT_COST = 2.0
 JACOBIAN_PRODUCT_COST = 1.0
 
-# How torch says that a second derivative does not exist; HessianOperator knows the same.
+# Parts of torch's messages about a missing second derivative; HessianOperator has the same list.
 _NO_SECOND_DERIVATIVE = ("derivative for", "the derivative of", "donated buffers", "double backward")
 
 
 def differentiable_gradient(loss_fn: LossFn, params: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The loss, detached, and its gradient with a graph; zeros for parameters that it does not use.
+    """The detached loss, and its gradient with a graph; the gradient of unused parameters is zero.
 
-    Not ``backward(create_graph=True)``: that ties each parameter to its gradient's graph, which torch warns of.
-    Fused attention has no second derivative, so it runs on its math backend.
+    ``backward(create_graph=True)`` would tie each parameter to the graph of its gradient, which torch warns about.
+    Fused attention has no second derivative, so attention runs on its math backend.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         loss = loss_fn()
@@ -35,9 +35,10 @@ def differentiable_gradient(loss_fn: LossFn, params: Sequence[Tensor]) -> tuple[
 def hessian_product(
     loss_fn: LossFn, params: Sequence[Tensor], gradient: Sequence[Tensor], vector: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """The Hessian times ``vector``, which frees the graph of ``gradient``.
+    """The Hessian times ``vector``; it frees the graph of ``gradient``.
 
-    By double backward; where torch has no second derivative, by central differences, which cost the same.
+    The product is made by double backward, or by central differences, at the same cost, if torch has no second
+    derivative.
     """
     curved = [(g, v) for g, v in zip(gradient, vector, strict=True) if g.requires_grad]
     if not curved:
@@ -59,11 +60,12 @@ def gauss_newton_along_gradient(
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """The loss, its gradient ``g``, and ``g' G g`` for the Gauss-Newton matrix ``G`` of the batch.
 
-    With ``r`` the gradient in the model's outputs, ``g = J' r``, and ``J g`` is the derivative of ``J' r`` in ``r``
-    along ``g``: one more backward pass. ``g' G g = (J g)' H_L (J g)`` needs no second half of a product with ``G``.
+    Let ``r`` be the gradient in the model's outputs. Then ``g = J' r``, and one more backward pass gives ``J g``, the
+    derivative of ``J' r`` in ``r`` along ``g``. ``g' G g = (J g)' H_L (J g)`` does not need the other half of a product
+    with ``G``.
 
     Raises:
-        ValueError: The loss is not a function of one output of the model, a tensor, alone.
+        ValueError: The loss does not depend on exactly one output of the model that is a tensor.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         outputs, leaf, loss = _cut_at_output(model, loss_fn)
@@ -81,7 +83,7 @@ def gauss_newton_along_gradient(
 
 
 def _cut_at_output(model: nn.Module, loss_fn: LossFn) -> tuple[Tensor, Tensor, Tensor]:
-    """The model's output with its graph, the leaf that the loss got in its place, and the loss of the leaf."""
+    """The model's output with its graph, the detached leaf that replaces it, and the loss of that leaf."""
     outputs: list[object] = []
 
     def cut(module: nn.Module, inputs: object, output: object) -> object:

@@ -1,4 +1,4 @@
-"""What gives estimates of the Hessian's diagonal to the optimizers of ``pytorch_optimizer`` that live on them."""
+"""Hutchinson estimates of the Hessian's diagonal, for the optimizers of ``pytorch_optimizer`` that need them."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from torch import Tensor
 from dcao.operators import LossFn
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, hessian_product
 
-Draw = Callable[[Tensor, torch.Generator], Tensor]
+DrawVector = Callable[[Tensor, torch.Generator], Tensor]
 Average = Callable[[Tensor], Tensor]
 
 
 def rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Signs, each as likely."""
+    """Random signs with the shape of ``like``; +1 and -1 are equally likely."""
     return torch.randint(0, 2, like.shape, generator=generator).to(like) * 2.0 - 1.0
 
 
 def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers."""
+    """Standard normal numbers with the shape of ``like``."""
     return torch.randn(like.shape, generator=generator).to(like)
 
 
 def over_kernels(estimate: Tensor) -> Tensor:
-    """AdaHessian's spatial averaging: the mean absolute value of each convolution kernel; other shapes stay.
+    """AdaHessian's spatial averaging: the mean absolute value of each convolution kernel; other shapes do not change.
 
     Example:
         >>> over_kernels(torch.tensor([[[[1.0, -3.0]]]]))
@@ -35,7 +35,7 @@ def over_kernels(estimate: Tensor) -> Tensor:
 
 
 def as_it_is(estimate: Tensor) -> Tensor:
-    """No averaging."""
+    """The estimate without any averaging."""
     return estimate
 
 
@@ -51,20 +51,25 @@ class TakesHessian(Protocol):
 
 
 class HutchinsonOptimizer(torch.optim.Optimizer):
-    """An optimizer that is given ``z * H z`` every few steps, for its estimate of the Hessian's diagonal.
+    """Gives an optimizer ``z * H z`` every few steps, as an estimate of the Hessian's diagonal.
 
-    ``pytorch_optimizer`` would compute it itself after ``backward(create_graph=True)``, which leaks memory and has
-    torch warn; its ``step(hessian=...)`` takes it from us.
+    ``pytorch_optimizer`` would compute it after ``backward(create_graph=True)``, which leaks memory and makes torch
+    warn, so we pass it to ``step(hessian=...)``.
 
     Args:
-        inner: The optimizer, made with ``update_period=every``.
-        draw: Random vectors z with unit covariance.
+        inner: The optimizer, built with ``update_period=every``.
+        draw: Draws random vectors z with unit covariance.
         every: Steps from one estimate to the next; the first is made at the first step.
-        seed: Of the random vectors.
-        average: What is made of the estimate of each parameter.
+        seed: Seed of the random vectors.
+        average: Applied to the estimate of each parameter.
+
+    Attributes:
+        probe_cost: Gradient evaluations spent beyond one a step.
     """
 
-    def __init__(self, inner: TakesHessian, *, draw: Draw, every: int, seed: int, average: Average = as_it_is) -> None:
+    def __init__(
+        self, inner: TakesHessian, *, draw: DrawVector, every: int, seed: int, average: Average = as_it_is
+    ) -> None:
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups, self.state = inner.param_groups, inner.state
@@ -74,7 +79,7 @@ class HutchinsonOptimizer(torch.optim.Optimizer):
         self.probe_cost = 0.0
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step; the loss before it."""
+        """Make one training step, and return the loss before it."""
         is_due = self.num_steps % self.every == 0
         self.num_steps += 1
         if is_due:

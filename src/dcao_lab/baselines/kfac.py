@@ -1,15 +1,17 @@
 """K-FAC (Martens and Grosse 2015) on curvlinops: SGD with momentum on gradients that K-FAC has preconditioned.
 
-Linear and Conv2d layers are preconditioned, weight and bias together, by ``(A x B + damping I)^-1``, exactly damped in
-the factors' eigenbasis (George et al. 2018 call it damping in the KFE). Labels are drawn from the model, one each.
-All other parameters (embeddings, norms, LSTMs) get plain SGD with momentum. The factors are averages with decay 0.95,
-and the preconditioned step is shortened where its predicted squared length in the Fisher metric exceeds ``kl_clip``
-(Ba et al. 2017): both are the defaults of kfac-pytorch, as are the intervals; damping and momentum are ours. An
-estimate of the factors counts as one gradient evaluation, a forward and a backward, though its CPU time is more.
+Linear and Conv2d layers are preconditioned, weight and bias together, by ``(A x B + damping I)^-1``. The damping is
+exact in the eigenbasis of the factors (George et al. 2018 call it damping in the KFE). Each example gets one label
+drawn from the model. All other parameters (embeddings, norms, LSTMs) are trained by plain SGD with momentum.
 
-curvlinops and not asdfghjkl 0.1a5, because their factors are the same (to 3e-16 in float64, linear and convolution
-layers) and so is what they cost (2.5 to 4 times the CPU time of a plain gradient on three digits networks, within
-10 %), while curvlinops treats weight and bias as one, has the inverse, and leaves the global random stream alone.
+The factors are averages with decay 0.95, and the preconditioned step is shortened if its predicted squared length in
+the Fisher metric exceeds ``kl_clip`` (Ba et al. 2017). These two and the intervals are the defaults of kfac-pytorch;
+damping and momentum are ours. An estimate of the factors is counted as one gradient evaluation (a forward and a
+backward pass), although it takes more CPU time.
+
+We use curvlinops rather than asdfghjkl 0.1a5. Their factors are the same (to 3e-16 in float64, for linear and
+convolution layers), and so is their cost (2.5 to 4 times the CPU time of a plain gradient on three digits networks,
+within 10 %). But curvlinops treats weight and bias as one, has the inverse, and leaves the global random stream alone.
 """
 
 import torch
@@ -36,13 +38,19 @@ class KFAC(torch.optim.SGD):
 
     Args:
         estimator: Estimates and inverts the factors.
-        params: Parameters to train; the estimator's among them.
+        params: Parameters to train, those of the estimator among them.
         lr: Learning rate.
-        momentum: Of SGD, on preconditioned gradients.
-        weight_decay: Coupled, added after preconditioning.
+        momentum: Momentum of SGD on the preconditioned gradients.
+        weight_decay: Coupled weight decay, added after preconditioning.
         factor_every: Steps from one estimate of the factors to the next.
         inverse_every: Steps from one inversion to the next.
         kl_clip: Largest ``lr^2 g' F^-1 g`` of a step.
+
+    Attributes:
+        probe_cost: Gradient evaluations spent beyond one a step.
+
+    Raises:
+        ValueError: An interval or ``kl_clip`` is not positive and finite.
     """
 
     needs_batch = True
@@ -69,11 +77,11 @@ class KFAC(torch.optim.SGD):
         self.probe_cost = 0.0
 
     def minimize(self, loss_fn: LossFn, batch: Batch) -> Tensor:
-        """One training step on ``batch``, whose loss ``loss_fn`` returns; the loss before it."""
+        """Make one training step on ``batch``, whose loss ``loss_fn`` returns, and return the loss before it."""
         self.zero_grad()
         loss = loss_fn()
         torch.autograd.backward(loss)
-        if torch.isfinite(loss):  # a lost network has no distribution to draw labels from
+        if torch.isfinite(loss):  # a network whose loss is nan has no distribution to draw labels from
             self._update(batch)
             if self.estimator.is_ready:
                 self._precondition()
@@ -104,8 +112,8 @@ class KFAC(torch.optim.SGD):
 def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
     if problem.criterion is None:
         raise LabError(
-            "K-FAC needs a loss that is CrossEntropyLoss or MSELoss of the network's output, which this workload has "
-            "not; choose another workload"
+            "K-FAC needs a loss that is CrossEntropyLoss or MSELoss of the network's output, and the loss of this "
+            "workload is neither; choose another workload"
         )
     treated = can_be_treated(problem.model)
     if not treated:

@@ -1,4 +1,4 @@
-"""The Kronecker factors of the Fisher, estimated and inverted by curvlinops."""
+"""The Kronecker factors of the Fisher matrix, estimated and inverted by curvlinops."""
 
 import importlib
 import warnings
@@ -16,12 +16,12 @@ from dcao_lab.workloads.base import Batch
 if TYPE_CHECKING:
     from curvlinops import KFACInverseLinearOperator, KFACLinearOperator
 
-DECAY = 0.95  # of the factors' averages: kfac-pytorch's
+DECAY = 0.95  # decay of the averages of the factors, as in kfac-pytorch
 MAX_SEED = 2**31
 
 
 def curvlinops() -> ModuleType:
-    """The package, imported at the first need.
+    """The module ``curvlinops``, imported on first use because it is optional.
 
     Raises:
         LabError: It is not installed.
@@ -36,7 +36,7 @@ def curvlinops() -> ModuleType:
 
 
 def can_be_treated(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters of Linear and ungrouped Conv2d layers that no other module shares.
+    """Trainable parameters of Linear and ungrouped Conv2d layers that are not shared with another module.
 
     Example:
         >>> [tuple(p.shape) for p in can_be_treated(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))]
@@ -52,21 +52,26 @@ def can_be_treated(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _is_treated(module: nn.Module) -> bool:
-    # Exactly these classes: attention's output projection is a subclass that is never called.
+    # Exactly these classes, because attention's output projection is a subclass whose forward is never called.
     return type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1)
 
 
 class FactorEstimator:
-    """Averages of the Kronecker factors over training, and the inverse of the damped Fisher made of them.
+    """Averages of the Kronecker factors during training, and the inverse of their damped Fisher matrix.
 
     Args:
         model: The network.
-        criterion: Cross-entropy or squared error of its output; the last axis of the output is classes.
-        params: Those to precondition, from :func:`can_be_treated`.
+        criterion: Cross-entropy or squared error of its output, whose last axis is the classes.
+        params: Parameters to precondition, from :func:`can_be_treated`.
         damping: Added to the Kronecker product of each layer's factors.
-        seed: Of the drawn labels.
-        decay: What the averages keep at an update.
-        fisher_type: ``"mc"`` draws a label an example; ``"type-2"`` sums over all of them, one backward pass each.
+        seed: Seed of the drawn labels.
+        decay: Decay of the averages at an update.
+        fisher_type: ``"mc"`` draws one label for each example; ``"type-2"`` sums over all labels, with a backward pass
+            for each.
+
+    Raises:
+        ValueError: ``damping`` is not positive and finite.
+        LabError: curvlinops is not installed.
     """
 
     def __init__(
@@ -93,11 +98,11 @@ class FactorEstimator:
         self._inverse: KFACInverseLinearOperator | None = None
 
     def update(self, batch: Batch) -> None:
-        """Move the averages towards the factors of this batch; the first are taken as they are."""
+        """Move the averages towards the factors of this batch; the first factors become the averages."""
         operator = self._factors_of(batch)
         factors = (operator._input_covariances, operator._gradient_covariances)  # its state_dict copies the model too
         if not all(bool(torch.isfinite(factor).all()) for each in factors for factor in each.values()):
-            return  # no eigendecomposition could be made of them
+            return  # they have no eigendecomposition
         if self._operator is None:
             self._operator = operator
             self.input_covariances, self.gradient_covariances = factors
@@ -107,11 +112,11 @@ class FactorEstimator:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is an inverse to precondition with."""
+        """Whether :meth:`precondition` can be called, because there is an inverse."""
         return self._inverse is not None
 
     def invert(self) -> None:
-        """Invert the averages, if there are any yet; :meth:`precondition` uses them until the next call."""
+        """Invert the averages, if there are any yet; :meth:`precondition` uses this inverse until the next call."""
         if self._operator is None:
             return
         inverse = self._package.KFACInverseLinearOperator
@@ -125,7 +130,7 @@ class FactorEstimator:
 
     def _factors_of(self, batch: Batch) -> "KFACLinearOperator":
         inputs, targets = batch
-        # Flattened as the model's output is; the loss terms an example tell curvlinops of it.
+        # Flattened like the model's output; num_per_example_loss_terms tells curvlinops about it.
         flat = targets.flatten() if targets.ndim > 1 and isinstance(self.criterion, nn.CrossEntropyLoss) else targets
         operator = self._package.KFACLinearOperator(
             self._flat,
@@ -145,7 +150,7 @@ class FactorEstimator:
 
 
 class _Flat(nn.Module):
-    """The model with its output as rows: one an example, or one a position of a sequence."""
+    """The model with its output as rows: one for each example, or one for each position of a sequence."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -163,7 +168,7 @@ def _average(averages: dict[str, Tensor], values: dict[str, Tensor], decay: floa
 
 @contextmanager
 def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Running statistics and random streams are afterwards what they were: the pass is not a training step."""
+    """Context that restores running statistics and random streams: the pass is not a training step."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

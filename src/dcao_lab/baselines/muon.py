@@ -1,4 +1,4 @@
-"""Muon of ``pytorch_optimizer``: hidden weight matrices by Muon, all else by AdamW, as its author wants it."""
+"""Muon of ``pytorch_optimizer``: it trains hidden weight matrices, and AdamW all else, as its author advises."""
 
 import torch
 from torch import nn
@@ -11,11 +11,11 @@ from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-ADAMW_SHARE = 0.015  # 3e-4 of 2e-2: the lrs of its documentation
+ADAMW_SHARE = 0.015  # 3e-4 / 2e-2, the two lrs of its documentation
 
 
 def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Weight matrices and kernels, except embeddings and the output layer, which is the last of them.
+    """Weight matrices and kernels, without embeddings and without the output layer, which is the last of them.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 5))

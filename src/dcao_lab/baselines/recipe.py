@@ -1,4 +1,4 @@
-"""A record of a baseline that DCAO does not wrap, and what makes it."""
+"""The record of a baseline that DCAO does not wrap, with the function that builds it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,33 +11,33 @@ from dcao_lab.baselines.space import SearchSpace
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-Make = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
+MakeOptimizer = Callable[[Problem, BuildRequest, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A baseline that is not wrapped.
+    """A baseline that DCAO does not wrap and cannot watch.
 
     Attributes:
         name: As in :class:`Baseline`; also its family.
         title: As in :class:`Baseline`.
-        make: Builds the optimizer from the problem, the request and every setting.
+        make: Builds the optimizer from the problem, the request and all settings.
         space: As in :class:`Baseline`.
         source: As in :class:`Baseline`.
-        defaults: Every setting that it knows, with the value where none is given.
-        evaluations_per_step: As in :class:`Baseline`, at the defaults.
+        defaults: All settings that it knows, with their default values.
+        evaluations_per_step: As in :class:`Baseline`, at the default settings.
     """
 
     name: str
     title: str
-    make: Make
+    make: MakeOptimizer
     space: SearchSpace
     source: str
     defaults: Settings = field(default_factory=dict)
     evaluations_per_step: float = 1.0
 
     def baseline(self) -> Baseline:
-        """The record as the registry has it."""
+        """The record for the registry."""
         return Baseline(
             name=self.name,
             title=self.title,

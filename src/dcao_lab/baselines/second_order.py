@@ -1,4 +1,4 @@
-"""AdaHessian and Sophia-H."""
+"""AdaHessian and Sophia-H of ``pytorch_optimizer``, with our estimates of the Hessian's diagonal."""
 
 import torch
 
@@ -14,7 +14,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
-SOPHIA_EVERY = 10  # the paper's
+SOPHIA_EVERY = 10  # as in the paper
 
 
 def _adahessian(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
@@ -46,7 +46,7 @@ ADAHESSIAN = Recipe(
         "beta2": 0.999,
         "weight_decay": 0.0,
         "hessian_power": 1.0,
-        "eps": 1e-4,  # the authors' code; the package's 1e-16 diverges where one sample of the diagonal is near zero
+        "eps": 1e-4,  # as in the authors' code; the package's 1e-16 diverges if a sample of the diagonal is near zero
         "update_period": 1,
     },
     space={
@@ -70,7 +70,7 @@ SOPHIA = Recipe(
         "update_period": SOPHIA_EVERY,
     },
     space={
-        "lr": Continuous(low=1e-3, high=10.0, default=6e-2),  # the paper's lr / gamma, 0.01 its gamma
+        "lr": Continuous(low=1e-3, high=10.0, default=6e-2),  # lr / gamma of the paper, whose gamma is 0.01
         "p": Continuous(low=1e-3, high=1e-1, default=1e-2),
         "weight_decay": Continuous(low=1e-4, high=1.0, default=1e-2),
     },

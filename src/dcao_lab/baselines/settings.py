@@ -1,4 +1,4 @@
-"""What a run may set of an optimizer, checked before the optimizer sees it."""
+"""The settings of an optimizer that a run may change, checked before the optimizer is built."""
 
 import math
 from collections.abc import Mapping
@@ -9,14 +9,16 @@ from dcao_lab.errors import LabError
 
 Settings = Mapping[str, Setting]
 Values = dict[str, Any]
-"""Every setting of an optimizer by name, of the type of its default, as :func:`complete` has made sure."""
+"""All settings of an optimizer by name; each has the type of its default, which :func:`complete` checks."""
 
 
 def complete(title: str, settings: Settings, defaults: Settings) -> Values:
-    """Every setting that ``defaults`` has, as ``settings`` wants it or else as it is there.
+    """All settings: those of ``settings``, and for the others the values of ``defaults``.
+
+    A whole number may be given for a float, and 10.0 for a whole number.
 
     Raises:
-        LabError: A setting is not among the defaults, or is of another type, or is not finite.
+        LabError: A setting is not among the defaults, has another type than its default, or is not finite.
 
     Example:
         >>> complete("SGD", {"momentum": 0.5}, {"momentum": 0.9, "nesterov": False})

@@ -1,13 +1,16 @@
-"""A ratio of two averages over training steps."""
+"""The ratio of two exponential averages over training steps."""
 
 
 class SmoothedRatio:
     """Exponential averages of a numerator and a denominator, and their ratio.
 
-    Both start at zero; the correction that this asks for is the same for both and cancels.
+    Both averages start at zero. The bias correction is the same for both, so it cancels.
 
     Args:
-        decay: What the averages keep a step, in [0, 1); 0 is the ratio of the last values.
+        decay: Decay of the averages a step, in [0, 1); 0 gives the ratio of the last values.
+
+    Raises:
+        ValueError: ``decay`` is outside [0, 1).
 
     Example:
         >>> ratio = SmoothedRatio(0.5)
@@ -23,7 +26,7 @@ class SmoothedRatio:
         self.denominator = 0.0
 
     def update(self, numerator: float, denominator: float) -> float:
-        """The ratio of the averages with these values in them."""
+        """Add the values of a step to the averages, and return the ratio of the averages."""
         self.numerator = self._mixed(self.numerator, numerator)
         self.denominator = self._mixed(self.denominator, denominator)
         return self.numerator / self.denominator

@@ -1,4 +1,4 @@
-"""What a search may vary of an optimizer, and between which values."""
+"""The hyperparameters of an optimizer that a search may vary, with their ranges."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from dcao_lab.config import Setting
 
 @dataclass(frozen=True, kw_only=True)
 class Continuous:
-    """A number between two others.
+    """A hyperparameter that is a number within a range.
 
     Attributes:
-        low: The smallest.
-        high: The largest.
+        low: Smallest value.
+        high: Largest value.
         default: The optimizer's documented value, which every search tries first.
-        is_log: Whether it is searched on a logarithmic scale.
+        is_log: Whether the search uses a logarithmic scale.
     """
 
     low: float
@@ -25,10 +25,10 @@ class Continuous:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of several values.
+    """A hyperparameter that is one of several values.
 
     Attributes:
-        values: All of them.
+        values: All values that a search may choose.
         default: The optimizer's documented value, which every search tries first.
     """
 
@@ -38,4 +38,4 @@ class Choice:
 
 Parameter = Continuous | Choice
 SearchSpace = Mapping[str, Parameter]
-"""Parameters by the name that ``RunConfig.settings`` has for them, the learning rate as ``lr`` among them."""
+"""Hyperparameters by their names in ``RunConfig.settings``, and the initial learning rate as ``lr``."""

@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 
 from dcao_lab.baselines.base import BuildRequest
-from dcao_lab.baselines.recipe import Make, Recipe
+from dcao_lab.baselines.recipe import MakeOptimizer, Recipe
 from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.baselines.torch_bases import with_betas
@@ -18,7 +18,7 @@ SMALL_WEIGHT_DECAY = Continuous(low=1e-4, high=1.0, default=1e-2)
 
 
 def pytorch_optimizer() -> ModuleType:
-    """The package, imported at the first need: it takes a second.
+    """The module ``pytorch_optimizer``, imported on first use because that takes a second.
 
     Raises:
         LabError: It is not installed.
@@ -26,12 +26,12 @@ def pytorch_optimizer() -> ModuleType:
     try:
         import pytorch_optimizer
     except ImportError as error:
-        raise LabError("this optimizer is of pytorch-optimizer; pip install 'dcao[lab]'") from error
+        raise LabError("this optimizer needs the package pytorch-optimizer; pip install '.[lab]' in a clone") from error
     return pytorch_optimizer
 
 
-def _of(name: str) -> Make:
-    """The class ``name`` of the package, every setting being one of its arguments."""
+def _of(name: str) -> MakeOptimizer:
+    """A function that builds the package's class ``name``; all settings are arguments of that class."""
 
     def make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
         build: Callable[..., torch.optim.Optimizer] = getattr(pytorch_optimizer(), name)
@@ -50,7 +50,7 @@ SCHEDULE_FREE_ADAMW = Recipe(
     name="schedule_free_adamw",
     title="Schedule-Free AdamW",
     make=_schedule_free,
-    # warmup: share of the run over which the lr goes up; the authors advise some
+    # warmup: share of the run over which the lr rises; the authors advise to have some
     defaults={"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-8, "warmup": 0.0},
     space={
         "lr": Continuous(low=1e-5, high=1e-1, default=2.5e-3),
@@ -97,7 +97,7 @@ LION = Recipe(
     defaults={"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0},
     space={
         "lr": Continuous(low=1e-6, high=1e-2, default=1e-4),
-        "weight_decay": Continuous(low=1e-3, high=10.0, default=0.1),  # its lr is 3 to 10 times smaller than AdamW's
+        "weight_decay": Continuous(low=1e-3, high=10.0, default=0.1),  # Lion's lr is 3 to 10 times smaller than AdamW's
         "beta1": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
     },
     source="Chen et al. 2023; pytorch_optimizer.Lion",

@@ -1,4 +1,4 @@
-"""SGD with momentum, Adam and AdamW of torch, bare or inside a DCAO that only watches."""
+"""SGD with momentum, Adam and AdamW of torch, bare or inside a DCAO that only measures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from dcao_lab.baselines.settings import Settings, Values, complete
 from dcao_lab.baselines.space import Continuous, SearchSpace
 from dcao_lab.workloads import Problem
 
-TOP_K = 5  # Ritz values followed over time
-WATCH_EVERY = 10  # steps between probes of a bare optimizer: DCAO itself probes oftener at first, and less often later
+TOP_K = 5  # number of Ritz values in the spectra of a watched run
+WATCH_EVERY = 10  # steps between probes of a bare optimizer; DCAO itself probes more often at first, and less later
 
-Make = Callable[[Iterable[nn.Parameter], float, Values], torch.optim.Optimizer]
+MakeBase = Callable[[Iterable[nn.Parameter], float, Values], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +26,22 @@ class TorchBase:
     Attributes:
         name: As in :class:`Baseline`; also its family.
         title: As in :class:`Baseline`.
-        make: Builds it from parameters, learning rate and every setting.
-        defaults: Every setting that it knows, with torch's default (momentum 0.9 of SGD is ours).
-        space: What a search may vary of it when bare; a wrapped one searches less of it, and DCAO's own.
+        make: Builds it from parameters, learning rate and all settings.
+        defaults: All settings that it knows, with torch's defaults (but SGD's momentum of 0.9 is ours).
+        space: The hyperparameters that a search may vary for the bare optimizer; for a wrapped one fewer of these, and
+            DCAO's own.
         source: As in :class:`Baseline`.
     """
 
     name: str
     title: str
-    make: Make
+    make: MakeBase
     defaults: Settings
     space: SearchSpace
     source: str
 
     def baseline(self) -> Baseline:
-        """The record of the bare optimizer as the registry has it."""
+        """The record of the bare optimizer for the registry."""
         return Baseline(
             name=self.name,
             title=self.title,
@@ -54,7 +55,7 @@ class TorchBase:
         )
 
     def _build(self) -> Build:
-        """As torch has it; watched, it is inside a DCAO that changes nothing, bit for bit."""
+        """Builds torch's optimizer; if it is watched, inside a DCAO that changes nothing, bit for bit."""
 
         def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
             values = complete(self.title, request.settings, self.defaults)
@@ -67,7 +68,7 @@ class TorchBase:
 
 
 def probing(request: BuildRequest, **measured: Any) -> Values:
-    """The arguments of every ``dcao.DCAO`` that a run builds; ``measured`` are fields of its ``ProbeSettings``."""
+    """The arguments that every ``dcao.DCAO`` of a run gets; ``measured`` are fields of its ``ProbeSettings``."""
     return {
         "measure": dcao.ProbeSettings(**{"k": TOP_K, **measured}),
         "recorder": request.recorder,
@@ -89,7 +90,7 @@ def _adamw(params: Iterable[nn.Parameter], lr: float, values: Values) -> torch.o
 
 
 def with_betas(values: Values) -> Values:
-    """``beta1`` and ``beta2`` as the pair that the Adam family takes.
+    """The settings with ``beta1`` and ``beta2`` replaced by the pair ``betas`` that Adam and its relatives take.
 
     Example:
         >>> with_betas({"beta1": 0.9, "beta2": 0.99, "eps": 1e-8})

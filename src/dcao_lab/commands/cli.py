@@ -19,7 +19,7 @@ from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.errors import LabError
 from dcao_lab.execution.outcomes import describe
 from dcao_lab.report.formats import significant
-from dcao_lab.runs.runner import Place, load, run
+from dcao_lab.runs.runner import RunPlace, load, run
 from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.recipes import RECIPES
 from dcao_lab.workloads import WORKLOADS, get_workload
@@ -88,7 +88,7 @@ def run_command(
             watch=watch,
             spectrum_every=spectrum_every,
         )
-        place = Place(data_dir=data_dir, device=device)
+        place = RunPlace(data_dir=data_dir, device=device)
         _run_and_show(config, f"test_{info.metric}", RunStore(out), place, open_console())
 
 
@@ -150,7 +150,7 @@ def _parsed(value: str) -> Setting:
     return number if isinstance(number, (int, float)) else value
 
 
-def _run_and_show(config: RunConfig, metric: str, store: RunStore, place: Place, console: Console) -> None:
+def _run_and_show(config: RunConfig, metric: str, store: RunStore, place: RunPlace, console: Console) -> None:
     torch.set_num_threads(1)  # as in the demo: the same numbers there and here
     if store.state(config) is not RunState.FINISHED:
         with _claimed(config, store), console.status(config.label):

@@ -1,6 +1,5 @@
 """The commands about whole studies: ``study``, ``report``, ``export-trials`` and ``demo``."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from dcao_lab.commands.terminal import DEFAULT_JOBS, clear_errors, open_console
 from dcao_lab.errors import LabError, look_up
 from dcao_lab.execution.executors import Executor, LocalExecutor
-from dcao_lab.runs.runner import Place
+from dcao_lab.runs.runner import RunPlace
 from dcao_lab.study import export
 from dcao_lab.study.conduct import EVERYTHING, Selection, conduct, failures, load_study
 from dcao_lab.study.config import StudyConfig
@@ -54,8 +53,8 @@ def study(
         if dry_run:
             _show_amount(config, selection, jobs, console)
             return
-        place = Place(data_dir=data_dir, device=device)
-        workers = _executor(ExecutorOptions(name=executor, address=address, gpus_per_run=gpus_per_run), jobs, place)
+        place = RunPlace(data_dir=data_dir, device=device)
+        workers = _executor(executor, jobs, place, address, gpus_per_run)
         folder = StudyFolder.of(config, out)
         result = conduct(config, folder, workers, console, selection)
         _finish(result, folder.report if report else None, console)
@@ -98,35 +97,20 @@ def demo(
         _finish(result, out, console)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExecutorOptions:
-    """Which executor, and what a cluster needs to know.
-
-    Attributes:
-        name: ``local`` or ``ray``.
-        address: Of the Ray cluster; None starts one here.
-        gpus_per_run: Share of a GPU that a run takes on Ray.
-    """
-
-    name: str
-    address: str | None
-    gpus_per_run: float
-
-
-def _executor(options: ExecutorOptions, jobs: int, place: Place) -> Executor:
+def _executor(name: str, jobs: int, place: RunPlace, address: str | None, gpus_per_run: float) -> Executor:
     def local() -> Executor:
-        if options.address is not None or options.gpus_per_run:
+        if address is not None or gpus_per_run:
             raise LabError("--address and --gpus-per-run are for --executor ray; add it, or leave them out")
         return LocalExecutor(jobs, place)
 
     def ray() -> Executor:
-        if options.gpus_per_run and not place.device.startswith("cuda"):
+        if gpus_per_run and not place.device.startswith("cuda"):
             raise LabError(f"--gpus-per-run reserves GPUs for runs on {place.device}; add --device cuda")
         from dcao_lab.execution.ray_executor import RayExecutor  # Ray is an extra of its own
 
-        return RayExecutor(options.address, place, options.gpus_per_run)
+        return RayExecutor(address, place, gpus_per_run)
 
-    return look_up({"local": local, "ray": ray}, options.name, "executor")()
+    return look_up({"local": local, "ray": ray}, name, "executor")()
 
 
 def _selection(config: StudyConfig, workloads: list[str] | None, arms: list[str] | None) -> Selection:

@@ -11,7 +11,7 @@ from typing import Protocol
 from dcao_lab.config import RunConfig
 from dcao_lab.execution.cores import default_threads
 from dcao_lab.execution.workers import LocalWorkers
-from dcao_lab.runs.runner import HERE, Place, RunResult, stored_result
+from dcao_lab.runs.runner import HERE, RunPlace, RunResult, stored_result
 from dcao_lab.runs.store import Claim, RunState, RunStore, StoreError
 
 OnDone = Callable[[RunConfig, "RunResult | Exception"], None]
@@ -84,7 +84,7 @@ class LocalExecutor(Executor):
             run may depend on it.
     """
 
-    def __init__(self, jobs: int, place: Place = HERE, threads: int | None = None) -> None:
+    def __init__(self, jobs: int, place: RunPlace = HERE, threads: int | None = None) -> None:
         self.jobs = jobs
         self.place = place
         self.threads = default_threads(jobs) if threads is None else threads

@@ -8,11 +8,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig
-from dcao_lab.workloads import get_workload
+from dcao_lab.runs.expected import expected_seconds
 
-PROBING_SHARE = 0.5  # of a step's time, roughly; only the time left rests on it
 MAX_WORKER_BARS = 16  # a cluster has more workers than a terminal has lines
 
 
@@ -22,36 +20,29 @@ def show_progress(console: Console, expected_runs: Iterable[RunConfig], jobs: in
     return BarProgress(console, tally, jobs) if console.is_terminal else LineProgress(console, tally)
 
 
-def expected_cost(config: RunConfig) -> float:
-    """Rough milliseconds that a run takes."""
-    step = get_workload(config.workload).info.step_cost
-    probes = get_baseline(config.optimizer).is_wrapped or config.watch
-    return config.num_steps * step * (1.0 + PROBING_SHARE * probes)
-
-
 class Tally:
-    """What is done and what is left, by the number of runs and by their expected cost.
+    """What is done and what is left, by the number of runs and by the seconds that they are expected to take.
 
     Attributes:
         num_runs: Runs expected.
         num_done: Runs done, those that were there already included.
-        total: Expected cost of all.
-        finished: Expected cost of those that are done.
+        total: Seconds expected of all.
+        finished: Seconds expected of those that are done.
     """
 
     def __init__(self, configs: Iterable[RunConfig]) -> None:
-        self._costs = {config: _cost(config) for config in configs}
-        self.num_runs, self.num_done = len(self._costs), 0
-        self.total, self.finished = sum(self._costs.values()), 0.0
+        self._seconds = {config: _expected(config) for config in configs}
+        self.num_runs, self.num_done = len(self._seconds), 0
+        self.total, self.finished = sum(self._seconds.values()), 0.0
         self._worked = 0.0  # of `finished`, what was not there already: only this took time
         self._started = self._last_done = time.monotonic()
 
     def done(self, config: RunConfig, was_started: bool) -> None:
         """Count a run as done."""
         self.num_done += 1
-        self.finished += self._costs[config]
+        self.finished += self._seconds[config]
         if was_started:
-            self._worked += self._costs[config]
+            self._worked += self._seconds[config]
             self._last_done = time.monotonic()
 
     def left(self) -> str:
@@ -152,10 +143,10 @@ class _StateColumn(ProgressColumn):
         return Text(f"left: {self._tally.left()}")
 
 
-def _cost(config: RunConfig) -> float:
-    """The expected cost, and something for a run whose names are unknown: it will fail, and say so itself."""
+def _expected(config: RunConfig) -> float:
+    """The expected seconds, and something for a run whose names are unknown: it will fail, and say so itself."""
     try:
-        return expected_cost(config)
+        return expected_seconds(config)
     except ValueError:
         return 1.0
 

@@ -16,7 +16,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
 from dcao_lab.execution.executors import Executor
 from dcao_lab.execution.workers import Reply, portable
-from dcao_lab.runs.runner import HERE, Place, run, stored_result
+from dcao_lab.runs.runner import HERE, RunPlace, run, stored_result
 from dcao_lab.runs.store import CONFIG, MANIFEST, RunStore
 
 TASKS_PER_PLACE = 2  # one runs and one waits its turn, so that a machine never idles until we answer
@@ -44,7 +44,7 @@ class RayExecutor(Executor):
     def __init__(
         self,
         address: str | None,
-        place: Place = HERE,
+        place: RunPlace = HERE,
         gpus_per_run: float = 0.0,
         cpus_per_run: float = 1.0,
         max_retries: int = 3,
@@ -71,7 +71,7 @@ class RayTasks:
     """Slots that are tasks of a connected Ray cluster."""
 
     def __init__(
-        self, ray: ModuleType, store: RunStore, place: Place, resources: dict[str, float], max_retries: int
+        self, ray: ModuleType, store: RunStore, place: RunPlace, resources: dict[str, float], max_retries: int
     ) -> None:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.num_slots = tasks_in_flight(machines, resources)
@@ -112,7 +112,7 @@ class RayTasks:
         return stored_result(config, self._store)
 
 
-def files_of_run(config: RunConfig, place: Place, threads: int) -> "Files | Exception":
+def files_of_run(config: RunConfig, place: RunPlace, threads: int) -> "Files | Exception":
     """The contents of a run's files by name, done in a folder that is then deleted, or what it raised."""
     torch.set_num_threads(threads)
     try:
@@ -156,7 +156,7 @@ def _import_ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise LabError("runs on a cluster need Ray: pip install 'dcao[cluster]'") from None
+        raise LabError("runs on a cluster need Ray: pip install '.[cluster]' in a clone") from None
     return ray
 
 

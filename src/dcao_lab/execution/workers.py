@@ -18,12 +18,12 @@ import torch
 
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError, LostWorkerError
-from dcao_lab.runs.runner import Place, RunResult, run
+from dcao_lab.runs.runner import RunPlace, RunResult, run
 from dcao_lab.runs.store import RunStore
 
 MAX_DEATHS = 3  # of worker processes, by the same run
 Reply = RunResult | Exception
-Work = Callable[[RunConfig, Path, Place], RunResult]
+Work = Callable[[RunConfig, Path, RunPlace], RunResult]
 
 
 def device_of_slot(device: str, slot: int, num_gpus: int) -> str:
@@ -57,7 +57,7 @@ class LocalWorkers:
         threads: Of each process.
     """
 
-    def __init__(self, jobs: int, root: Path, place: Place, threads: int) -> None:
+    def __init__(self, jobs: int, root: Path, place: RunPlace, threads: int) -> None:
         if jobs < 1:
             raise LabError(f"jobs must be 1 or more, got {jobs}")
         self.num_slots = jobs
@@ -112,7 +112,7 @@ class LocalWorkers:
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, work: Work, root: Path, place: Place, threads: int) -> None:
+    def __init__(self, work: Work, root: Path, place: RunPlace, threads: int) -> None:
         context = get_context("spawn")  # torch's threads do not survive a fork
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work, root, place, threads))
@@ -134,7 +134,7 @@ class _Worker:
         return exit_code
 
 
-def _serve(pipe: Connection, work: Work, root: Path, place: Place, threads: int) -> None:
+def _serve(pipe: Connection, work: Work, root: Path, place: RunPlace, threads: int) -> None:
     """The life of a worker process."""
     torch.set_num_threads(threads)
     requests: queue.SimpleQueue[RunConfig] = queue.SimpleQueue()
@@ -151,7 +151,7 @@ def _receive_until_the_parent_ends(pipe: Connection, requests: "queue.SimpleQueu
     os._exit(1)
 
 
-def reply_to(work: Work, config: RunConfig, root: Path, place: Place) -> Reply:
+def reply_to(work: Work, config: RunConfig, root: Path, place: RunPlace) -> Reply:
     """The run's result, or what it raised in a form that can travel between processes."""
     try:
         return work(config, root, place)
@@ -168,7 +168,7 @@ def portable(error: Exception) -> Exception:
     return error
 
 
-def _run_one(config: RunConfig, root: Path, place: Place) -> RunResult:
+def _run_one(config: RunConfig, root: Path, place: RunPlace) -> RunResult:
     return run(config, RunStore(root), place)
 
 

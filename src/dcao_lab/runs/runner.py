@@ -15,6 +15,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
 from dcao_lab.runs import store as names
+from dcao_lab.runs.expected import expected_steps
 from dcao_lab.runs.held_memory import held_copies
 from dcao_lab.runs.metrics import first_at_target
 from dcao_lab.runs.peak_memory import PeakMemory
@@ -31,7 +32,7 @@ from dcao_lab.workloads.base import CPU
 __all__ = [
     "HERE",
     "Outcome",
-    "Place",
+    "RunPlace",
     "RunResult",
     "StoredRun",
     "Timing",
@@ -45,7 +46,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RunPlace:
     """Where a run is done: what does not decide its numbers, up to rounding.
 
     Attributes:
@@ -57,7 +58,7 @@ class Place:
     device: str = "cpu"
 
 
-HERE = Place()
+HERE = RunPlace()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class _Job:
 def run(
     config: RunConfig,
     store: RunStore,
-    place: Place = HERE,
+    place: RunPlace = HERE,
     on_point: Callable[[EvaluationPoint], None] = lambda point: None,
 ) -> RunResult:
     """Do the run, store it, and return its result; ``on_point`` hears of each evaluation."""
@@ -226,13 +227,6 @@ def _build(job: _Job, problem: Problem, folder: Path) -> torch.optim.Optimizer:
         return baseline.build(problem, request)
     except ValueError as error:
         raise LabError(f"{config.optimizer} from lr={config.lr:g}: {error}") from error
-
-
-def expected_steps(config: RunConfig, baseline: Baseline) -> int:
-    """Training steps that the run will probably make: what its budget allows, by the rule of its optimizer."""
-    if config.budget is None:
-        return config.num_steps
-    return min(config.num_steps, baseline.steps_within(config.budget))
 
 
 def _timing(trained: _Trained, info: WorkloadInfo, solution_seconds: float) -> Timing:

@@ -7,7 +7,7 @@ from dcao_lab.errors import look_up
 
 WARMUP = 0.05  # of the run; AlgoPerf's own baselines warm up for 2 to 10 %
 
-Schedule = Callable[[float], float]
+LrFactor = Callable[[float], float]
 """``schedule(progress)``: the factor of the initial learning rate once a share ``progress`` of the run is done."""
 
 
@@ -36,15 +36,15 @@ def warmup_linear(progress: float) -> float:
     return _warmed(progress, lambda rest: 1.0 - rest)
 
 
-def _warmed(progress: float, decay: Schedule) -> float:
+def _warmed(progress: float, decay: LrFactor) -> float:
     if progress < WARMUP:
         return progress / WARMUP
     return decay(min(1.0, (progress - WARMUP) / (1.0 - WARMUP)))
 
 
-SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": warmup_cosine, "linear": warmup_linear}
+SCHEDULES: dict[str, LrFactor] = {"constant": constant, "cosine": warmup_cosine, "linear": warmup_linear}
 
 
-def get_schedule(name: str) -> Schedule:
+def get_schedule(name: str) -> LrFactor:
     """The schedule called ``name``."""
     return look_up(SCHEDULES, name, "schedule")

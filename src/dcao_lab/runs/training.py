@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_lab.norms import NO_NORMS, StepNorms, flat_copy, step_norms, trainable
-from dcao_lab.runs.schedules import Schedule, constant
+from dcao_lab.runs.schedules import LrFactor, constant
 from dcao_lab.runs.training_log import TrainingLog
 from dcao_lab.workloads.base import Batch, Problem, SplitName
 
@@ -69,7 +69,7 @@ class TrainingPlan:
     num_steps: int
     eval_every: int
     budget: float | None = None
-    schedule: Schedule = constant
+    schedule: LrFactor = constant
 
     def share_done(self, num_steps: float, gradient_evaluations: float) -> float:
         """How much of the run is done, by its steps or by its budget, whichever is spent first.

@@ -1,7 +1,8 @@
-"""What the numbers of a study can and cannot say: intervals, tests, profiles, survival and ranking.
+"""Statistics that say what a study can and cannot conclude: intervals, tests, profiles, survival and ranking.
 
-Arms are paired by seed. What the caller got wrong raises `LabError`; what the data cannot answer (no spread, too few
-seeds, nobody reached the target) is a status in words inside the result, so a report never stops for it.
+Arms are paired by seed. A mistake of the caller raises `LabError`. A question that the data cannot answer (no spread,
+too few seeds, no run that reached the target) does not: the result has a status in words, so that a report is still
+made.
 """
 
 from dcao_lab.statistics.bootstrap import Interval, bootstrap_interval

@@ -1,4 +1,4 @@
-"""Bootstrap intervals that say when they could not be had."""
+"""Bootstrap confidence intervals, with a status for data from which there is none."""
 
 import math
 import warnings
@@ -19,10 +19,10 @@ class Interval:
     """A confidence interval, and how far to trust it.
 
     Attributes:
-        low: Lower end; None where there is no interval.
-        high: Upper end; None where there is no interval.
-        confidence: Nominal coverage.
-        status: ``ok``, or in words what is unusual about it.
+        low: Lower end; None if there is no interval.
+        high: Upper end; None if there is no interval.
+        confidence: Nominal coverage, between 0 and 1.
+        status: ``ok``, or a sentence about what is unusual about it.
     """
 
     low: float | None
@@ -31,7 +31,7 @@ class Interval:
     status: str
 
     def scaled(self, unit: float) -> "Interval":
-        """The same in another unit: both ends times ``unit``.
+        """The interval in another unit: both ends are multiplied by ``unit``.
 
         Example:
             >>> Interval(low=1.0, high=2.0, confidence=0.95, status="ok").scaled(100.0).high
@@ -50,25 +50,29 @@ def bootstrap_interval(
     num_resamples: int = 9999,
     generator: np.random.Generator | None = None,
 ) -> Interval:
-    """BCa interval of ``statistic(*samples, axis=-1)``; each sample is resampled by itself (a stratum).
+    """BCa interval of ``statistic(*samples, axis=-1)``; each sample is a stratum and resampled on its own.
 
-    A bootstrap knows no more spread than its sample has: for the mean of n normal values a 95 % interval covers
-    as often as Student's t (n - 1 degrees of freedom) is within 1.96 sqrt((n - 1) / n): 85 % at 5, 90 % at 10, 94 %
-    at 50. Below 10 values the status says so.
+    A bootstrap interval from few values is too narrow. For the mean of n normal values a 95 % interval covers the truth
+    as often as Student's t with n - 1 degrees of freedom is within 1.96 sqrt((n - 1) / n): in 85 % of all cases at n =
+    5, 90 % at 10 and 94 % at 50. Below 10 values the status says so.
 
     Args:
-        samples: One array a stratum. Their order within a stratum does not matter.
+        samples: One array for each stratum. The order of its values does not matter.
         statistic: Vectorised function of the strata with a keyword ``axis``.
-        confidence: Nominal coverage.
-        num_resamples: Bootstrap resamples; 9999 is scipy's default.
-        generator: Source of the resamples; None is a fresh one with seed 0, so that a report can be made twice.
+        confidence: Nominal coverage, between 0 and 1.
+        num_resamples: Number of bootstrap resamples; 9999 is scipy's default.
+        generator: Source of the resamples; None: a new one with seed 0, so that a report has the same numbers each
+            time.
+
+    Raises:
+        LabError: ``confidence`` is outside (0, 1).
 
     Example:
         >>> bootstrap_interval([np.array([2.0, 2.0, 2.0])], np.mean).status
         'the values do not vary'
     """
     check_confidence(confidence)
-    strata = [np.sort(np.asarray(sample, dtype=float)) for sample in samples]  # the seed must not see their order
+    strata = [np.sort(np.asarray(sample, dtype=float)) for sample in samples]  # resamples must not see the order
     smallest = min(len(stratum) for stratum in strata)
     if smallest < 2:
         return Interval(low=None, high=None, confidence=confidence, status=f"{smallest} value: no interval")
@@ -86,12 +90,12 @@ def _with_fallback(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> Interval:
-    """BCa; the percentile interval where BCa's acceleration is 0/0, as for a median among ties."""
+    """The BCa interval, or the percentile interval if BCa's acceleration is 0/0, as for a median among ties."""
     few = min(len(stratum) for stratum in strata) < 10
     status = "fewer than 10 values: too narrow" if few else "ok"
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what they would say is in the status
+            warnings.simplefilter("ignore")  # the status says it
             found = stats.bootstrap(
                 strata,
                 statistic,

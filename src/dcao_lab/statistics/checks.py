@@ -1,4 +1,4 @@
-"""Checks that several statistics share."""
+"""Checks of arguments that several statistics share."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,10 @@ from dcao_lab.errors import LabError
 
 
 def check_confidence(confidence: float) -> None:
-    """Refuse a confidence outside (0, 1).
+    """Raise if ``confidence`` is outside (0, 1).
+
+    Raises:
+        LabError: ``confidence`` is outside (0, 1), for example a percentage.
 
     Example:
         >>> check_confidence(95)
@@ -20,7 +23,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def common_workloads(table: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The workloads, in the first arm's order, once every arm is known to have the same.
+    """The workloads of a table of arms, after a check that every arm has the same ones; in the first arm's order.
 
     Raises:
         LabError: There is no arm or no workload, or an arm lacks a workload that another has.
@@ -39,5 +42,5 @@ def common_workloads(table: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def is_time(value: float) -> bool:
-    """Whether ``value`` can be a time, infinity (never) included."""
+    """Whether ``value`` can be a time: positive, and infinite for "never"."""
     return value > 0.0 and not math.isnan(value)

@@ -9,9 +9,10 @@ from dcao_lab.statistics.paired import Comparison
 
 
 def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The comparisons with ``p_holm``, corrected for all that have a p-value, in the order given.
+    """The comparisons in the given order, with ``p_holm``: their p-values corrected for the number of comparisons.
 
-    The family is what is passed: pass every comparison that a table makes, not those that look good.
+    The correction is for the comparisons that are passed and have a p-value. Pass all that a table shows, not only
+    those that look good.
 
     Example:
         >>> from dcao_lab.statistics import compare

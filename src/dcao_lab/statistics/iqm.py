@@ -13,12 +13,12 @@ from dcao_lab.statistics.bootstrap import Interval, bootstrap_interval
 
 @dataclass(frozen=True, kw_only=True)
 class InterquartileMean:
-    """Mean of the middle half of all scores, and its interval.
+    """The mean of the middle half of all scores, and its interval.
 
     Attributes:
-        value: Mean after the lowest and the highest quarter (rounded down to whole scores) are dropped.
-        interval: Bootstrap interval; seeds are resampled within their workload.
-        num_scores: How many scores there were.
+        value: Mean of the scores without the lowest and the highest quarter (each rounded down to whole scores).
+        interval: Bootstrap interval of ``value``; seeds are resampled within their workload.
+        num_scores: Number of scores, before any is dropped.
     """
 
     value: float
@@ -33,9 +33,14 @@ def interquartile_mean(
     num_resamples: int = 9999,
     generator: np.random.Generator | None = None,
 ) -> InterquartileMean:
-    """The interquartile mean of one arm's scores, given by workload.
+    """The interquartile mean of one arm's scores over workloads and seeds.
 
-    Scores of different workloads must mean the same (normalise them first); a diverged run gets the worst score.
+    Args:
+        scores: For each workload the score of each seed. Normalise them, so that a score means the same on every
+            workload, and give a diverged run the worst score.
+        confidence: Nominal coverage of the interval, between 0 and 1.
+        num_resamples: Number of bootstrap resamples.
+        generator: As for :func:`bootstrap_interval`.
 
     Raises:
         LabError: There are no scores, or one is not finite.

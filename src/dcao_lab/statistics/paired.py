@@ -1,4 +1,4 @@
-"""Two arms, paired by seed."""
+"""The comparison of two arms that are paired by seed."""
 
 import math
 from collections.abc import Mapping
@@ -17,21 +17,22 @@ CENTERS: dict[str, Statistic] = {"mean": np.mean, "median": np.median}
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How much two arms differ over the seeds that both have, and with what certainty.
+    """How much two arms differ over the seeds that both have, and how certain that is.
 
     Attributes:
         first: Name of the arm that is compared.
-        second: Name of the arm that is subtracted.
-        num_pairs: Seeds that both have.
-        left_out: Seeds that only one has.
-        center: ``mean`` or ``median``, of which ``difference`` and ``interval`` speak.
-        difference: Center of first - second; None without pairs or with a score that is not finite.
-        interval: Bootstrap interval of it.
-        p_value: Wilcoxon signed-rank, two-sided; zeros are dropped; None where there is nothing to test.
-        p_holm: The same after Holm's correction, see `holm`; None before.
+        second: Name of the arm whose scores are subtracted.
+        num_pairs: Number of seeds that both arms have.
+        left_out: Seeds that only one of them has.
+        center: ``mean`` or ``median``: what ``difference`` and ``interval`` are of.
+        difference: Mean or median of first - second; None without pairs, or if a score is not finite.
+        interval: Bootstrap interval of ``difference``.
+        p_value: Two-sided p-value of Wilcoxon's signed-rank test without zero differences; None if there is nothing to
+            test.
+        p_holm: ``p_value`` after Holm's correction, which `holm` makes; None before.
         rank_biserial: Matched-pairs rank-biserial correlation (R+ - R-) / (R+ + R-), in [-1, 1]; 0 for equal arms.
-        cohens_dz: Mean difference over its standard deviation; None where that is zero or undefined.
-        test_status: ``ok``, or in words why the test says little or nothing.
+        cohens_dz: Mean difference over the standard deviation of the differences; None if that is zero or undefined.
+        test_status: ``ok``, or a sentence about why the test can say little or nothing.
     """
 
     first: str
@@ -58,10 +59,19 @@ def compare(
     num_resamples: int = 9999,
     generator: np.random.Generator | None = None,
 ) -> Comparison:
-    """The comparison of two arms whose scores are given by seed.
+    """The comparison of two arms.
+
+    Args:
+        first: Scores of the first arm by seed.
+        second: Scores of the second arm by seed, which are subtracted.
+        names: Names of the two arms.
+        center: ``"mean"`` or ``"median"`` of the differences.
+        confidence: Nominal coverage of the interval; one minus the level of the test.
+        num_resamples: Number of bootstrap resamples.
+        generator: As for :func:`bootstrap_interval`.
 
     Raises:
-        LabError: An unknown center, a confidence outside (0, 1), or two arms of one name.
+        LabError: ``center`` is unknown, ``confidence`` is outside (0, 1), or both arms have the same name.
 
     Example:
         >>> found = compare({0: 3.0, 1: 5.0, 2: 4.0}, {0: 1.0, 1: 2.0, 2: 3.0})
@@ -81,7 +91,7 @@ def compare(
         interval = Interval(low=None, high=None, confidence=confidence, status=status)
         p_value = rank_biserial = cohens_dz = None
     else:
-        unit = 2.0 ** (math.frexp(size)[1] - 1)  # at most the size; a perplexity of 1e200 has no square without it
+        unit = 2.0 ** (math.frexp(size)[1] - 1)  # at most size; without it a perplexity of 1e200 overflows when squared
         differences, size = differences / unit, size / unit
         difference = float(function(differences)) * unit
         interval = bootstrap_interval(
@@ -105,7 +115,7 @@ def compare(
 
 
 def _differences(first: Scores, second: Scores, seeds: list[int]) -> tuple[np.ndarray, float]:
-    """Sorted differences (their order must not matter to a sum), and the largest magnitude among the scores."""
+    """Differences, sorted so that a sum does not depend on their order, and the largest magnitude of the scores."""
     x = np.array([first[seed] for seed in seeds], dtype=float)
     y = np.array([second[seed] for seed in seeds], dtype=float)
     with np.errstate(invalid="ignore"):  # inf - inf
@@ -123,10 +133,11 @@ def _nothing_to_compare(first: Scores, second: Scores, seeds: list[int], names: 
 
 
 def _signed_rank(differences: np.ndarray, size: float, alpha: float) -> tuple[float, float, str]:
-    """Two-sided p, rank-biserial correlation and status.
+    """Two-sided p-value, rank-biserial correlation and status.
 
-    Accuracies 0.91 - 0.90 and 0.90 - 0.89 differ in their last bits only and have to tie. A difference of rounded
-    scores is wrong by at most 2 eps = 4e-16 of the largest score, and no metric means its 12th digit.
+    The differences 0.91 - 0.90 and 0.90 - 0.89 of two accuracies differ only in their last bits, and have to tie. A
+    difference of rounded scores is wrong by at most 2 eps = 4e-16 of the largest score, and the 12th digit of a metric
+    means nothing.
     """
     rounded = np.round(differences / size, 12) if size > 0.0 else differences
     nonzero = rounded[rounded != 0.0]
@@ -140,7 +151,10 @@ def _signed_rank(differences: np.ndarray, size: float, alpha: float) -> tuple[fl
 
 
 def _power_status(num_nonzero: int, alpha: float) -> str:
-    """All signs equal is one of 2^n equally likely patterns, two-sided two: the smallest p is 2^(1 - n)."""
+    """Whether a signed-rank test of n differences can reach ``alpha``: its smallest two-sided p is 2^(1 - n).
+
+    Under the null all 2^n patterns of signs are equally likely, and two of them have all signs equal.
+    """
     needed = math.ceil(1.0 - math.log2(alpha) - 1e-9)  # 2^(1 - n) <= alpha; 1e-9: log2 rounds
     if num_nonzero >= needed:
         return "ok"

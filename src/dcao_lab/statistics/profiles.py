@@ -10,14 +10,14 @@ from dcao_lab.statistics.checks import common_workloads, is_time
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceProfile:
-    """How often an arm is within a factor of the fastest.
+    """On how many workloads an arm is within a factor of the fastest arm.
 
     Attributes:
-        arm: Its name.
-        ratios: By workload, its time to target over the fastest arm's; inf where it missed the target.
+        arm: Name of the arm.
+        ratios: For each workload the arm's time to target over that of the fastest arm; inf if it missed the target.
         r_max: Largest ratio that counts towards the score.
-        score: Integral of the profile over [1, r_max], divided by r_max - 1; 1 is fastest everywhere, 0 never within
-            r_max. Exact, where AlgoPerf's own program uses the trapezoidal rule.
+        score: Integral of the profile over [1, r_max] divided by r_max - 1: 1 for the fastest arm everywhere, 0 for one
+            that is never within r_max. It is exact; AlgoPerf's own program uses the trapezoidal rule.
     """
 
     arm: str
@@ -33,10 +33,13 @@ class PerformanceProfile:
 def performance_profiles(
     times: Mapping[str, Mapping[str, float]], *, r_max: float = 4.0
 ) -> dict[str, PerformanceProfile]:
-    """The profile of each arm, from its time to target on each workload; inf where it missed the target.
+    """The performance profile of each arm.
 
-    Times are anything that adds up: steps, gradient evaluations, seconds. Several runs of an arm on a workload are
-    the caller's to summarise (AlgoPerf: the median). A workload whose target nobody reached counts against all.
+    Args:
+        times: For each arm and workload the time to the target, in any unit that adds up (steps, gradient evaluations,
+            seconds); inf if the target was missed. Summarise several runs first (AlgoPerf takes their median). A
+            workload whose target no arm reached counts against all.
+        r_max: Largest ratio to the fastest arm that counts towards the score. Default 4, as in AlgoPerf.
 
     Raises:
         LabError: An arm lacks a workload, a time is not positive, or ``r_max`` is not above 1.
@@ -61,7 +64,7 @@ def performance_profiles(
 
 
 def _profile(arm: str, row: Mapping[str, float], fastest: Mapping[str, float], r_max: float) -> PerformanceProfile:
-    # inf / inf would be nan where nobody reached the target
+    # inf / inf would be nan if no arm reached the target
     ratios = {name: row[name] / best if math.isfinite(row[name]) else math.inf for name, best in fastest.items()}
     # a workload's step from 0 to 1 at its ratio r has the integral r_max - r
     score = sum(max(0.0, r_max - ratio) for ratio in ratios.values()) / len(ratios) / (r_max - 1.0)

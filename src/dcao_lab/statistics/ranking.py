@@ -1,4 +1,4 @@
-"""Ranking of several arms over several workloads, with the difference that chance explains (Demšar 2006)."""
+"""The ranking of several arms over several workloads, with the difference that chance can make (Demšar 2006)."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ class Ranking:
     """Mean ranks of arms, best first.
 
     Attributes:
-        arms: Names, best first.
-        mean_ranks: By position in ``arms``; 1 is best, ties share their mean rank.
-        num_workloads: How many the means are over.
-        p_value: Friedman's test that all arms are alike; None where undefined.
-        critical_difference: Nemenyi's: mean ranks further apart than this differ at the confidence.
-        groups: The largest sets of neighbouring arms that do not differ, of two arms or more (the diagram's bars).
-        confidence: Of the critical difference, for all pairs together.
-        status: ``ok``, or in words why there is no test.
+        arms: Names of the arms, best first.
+        mean_ranks: Mean rank of each arm, in the order of ``arms``; 1 is best, and ties share their mean rank.
+        num_workloads: Number of workloads that the means are over.
+        p_value: p-value of Friedman's test that all arms are alike; None if it is undefined.
+        critical_difference: Nemenyi's critical difference: arms differ if their mean ranks are further apart.
+        groups: The largest sets of two or more neighbouring arms that do not differ (the bars of the diagram).
+        confidence: Confidence of the critical difference, for all pairs together.
+        status: ``ok``, or a sentence about why there is no test.
     """
 
     arms: tuple[str, ...]
@@ -40,7 +40,12 @@ class Ranking:
 def rank_arms(
     scores: Mapping[str, Mapping[str, float]], *, higher_is_better: bool, confidence: float = 0.95
 ) -> Ranking:
-    """The ranking of arms from one score for each arm and workload; infinite scores may stand for failure.
+    """The ranking of arms by their scores.
+
+    Args:
+        scores: One score for each arm and workload; an infinite one may represent a failure.
+        higher_is_better: Whether a higher score is the better one.
+        confidence: Confidence of the critical difference, between 0 and 1.
 
     Raises:
         LabError: There are fewer than two arms, an arm lacks a workload, or a score is nan.
@@ -83,7 +88,7 @@ def _table(scores: Mapping[str, Mapping[str, float]]) -> np.ndarray:
 
 
 def _friedman(ranks: np.ndarray) -> tuple[float | None, str]:
-    """From ranks rather than scores, which may be infinite; their ranks are the same."""
+    """Friedman's p-value and its status, from ranks because scores may be infinite; the result is the same."""
     if ranks.shape[1] < 3:
         return None, "Friedman's test needs three arms: compare two by the signed-rank test"
     if np.all(ranks == ranks[0, 0]):

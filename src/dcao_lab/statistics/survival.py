@@ -1,4 +1,4 @@
-"""Time to a target that some runs never reached: they are censored, not left out."""
+"""Times to a target, in which runs that never reached it count as censored instead of being left out."""
 
 import math
 import warnings
@@ -13,14 +13,17 @@ from dcao_lab.statistics.checks import check_confidence, is_time
 
 @dataclass(frozen=True, kw_only=True)
 class TargetTimes:
-    """When each run of an arm reached the target, or when it was last seen not to have.
+    """For each run of an arm the time at which it reached the target, or ended without reaching it.
 
-    A run that diverged will never reach it: its time is the whole budget, as if it had run to the end.
+    A run that diverged would never have reached it, so its time is the whole budget, as if it had run to the end.
 
     Attributes:
-        arm: Its name.
-        times: One a run: time to the target, or time at which the run ended without it.
-        reached: Whether the run reached the target.
+        arm: Name of the arm.
+        times: For each run the time to the target, or the time at which it ended without reaching it.
+        reached: For each run whether it reached the target.
+
+    Raises:
+        LabError: There is no run, the two differ in length, or a time is not positive and finite.
     """
 
     arm: str
@@ -28,11 +31,11 @@ class TargetTimes:
     reached: tuple[bool, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be times."""
+        """Check that there is a run, and that each has a time."""
         if len(self.times) != len(self.reached):
             raise LabError(
                 f"times and reached must be equally long, got {len(self.times)} and {len(self.reached)} "
-                f"for {self.arm!r}; give one of each a run"
+                f"for {self.arm!r}; give one of each for every run"
             )
         if not self.times:
             raise LabError(f"there must be at least one run, got none for {self.arm!r}; leave the arm out")
@@ -49,14 +52,14 @@ class TargetMedian:
     """Kaplan-Meier median of the time to target.
 
     Attributes:
-        arm: Its name.
-        num_runs: How many there were.
-        num_reached: How many reached the target.
-        median: First time by which at least half are estimated to have reached it; inf if that is never seen.
-        low: Lower end of its interval.
-        high: Upper end; inf where the data set no bound.
-        confidence: Nominal coverage.
-        status: ``ok``, or in words what could not be estimated.
+        arm: Name of the arm.
+        num_runs: Number of runs.
+        num_reached: Number of runs that reached the target.
+        median: First time by which an estimated half of the runs have reached the target; inf if there is none.
+        low: Lower end of the interval of ``median``.
+        high: Upper end of the interval; inf if the data set no bound.
+        confidence: Nominal coverage of the interval.
+        status: ``ok``, or a sentence about what could not be estimated.
     """
 
     arm: str
@@ -71,14 +74,15 @@ class TargetMedian:
 
 @dataclass(frozen=True, kw_only=True)
 class LogRank:
-    """Log-rank test that two arms reach the target equally fast.
+    """The log-rank test of the hypothesis that two arms reach the target equally fast.
 
     Attributes:
         first: Name of one arm.
-        second: Name of the other.
-        statistic: Standard normal if they do; positive where the first arm is the faster. None if undefined.
-        p_value: Two-sided, None if undefined.
-        status: ``ok``, or in words why there is no test.
+        second: Name of the other arm.
+        statistic: Test statistic, standard normal under the hypothesis and positive if the first arm is faster; None if
+            it is undefined.
+        p_value: Two-sided p-value; None if it is undefined.
+        status: ``ok``, or a sentence about why there is no test.
     """
 
     first: str
@@ -89,10 +93,14 @@ class LogRank:
 
 
 def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> TargetMedian:
-    """The median time to target and the times whose log-log interval of survival contains one half.
+    """The median time to the target, and its interval by Brookmeyer and Crowley (1982).
 
-    (Brookmeyer and Crowley 1982.) Once every run has reached the target, the interval of survival is undefined
-    and sets no bound: 3 runs have no upper bound, as all 3 lie below the median once in 8 times.
+    The interval has the times at which the log-log interval of survival contains one half. Where every run has reached
+    the target, that interval is undefined and sets no bound. So 3 runs have no upper bound: with a probability of one
+    in eight all three are below the median.
+
+    Raises:
+        LabError: ``confidence`` is outside (0, 1).
 
     Example:
         >>> found = median_time_to_target(TargetTimes(arm="a", times=(1.0, 2.0, 3.0), reached=(True, True, False)))
@@ -102,7 +110,7 @@ def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> Tar
     check_confidence(confidence)
     survival = stats.ecdf(_censored(runs)).sf
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the interval at survival 0 or 1 is nan: no bound
+        warnings.simplefilter("ignore", RuntimeWarning)  # at survival 0 or 1 the interval is nan, which is no bound
         band = survival.confidence_interval(confidence, method="log-log")
     median, low, high = (
         _first_at_most_half(curve.quantiles, curve.probabilities) for curve in (survival, band.low, band.high)
@@ -118,7 +126,7 @@ def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> Tar
         num_runs=len(runs.times),
         num_reached=sum(runs.reached),
         median=median,
-        low=min(low, median),  # low is undefined where all reach it at once
+        low=min(low, median),  # low is undefined if all reach it at once
         high=high,
         confidence=confidence,
         status=status,
@@ -129,7 +137,7 @@ def log_rank(first: TargetTimes, second: TargetTimes) -> LogRank:
     """The log-rank test of two arms.
 
     Raises:
-        LabError: Both arms have one name.
+        LabError: Both arms have the same name.
 
     Example:
         >>> never = {"times": (9.0, 9.0), "reached": (False, False)}
@@ -163,5 +171,5 @@ def _censored(runs: TargetTimes) -> stats.CensoredData:
 
 
 def _first_at_most_half(times: np.ndarray, survival: np.ndarray) -> float:
-    below = times[survival <= 0.5 + 1e-12]  # the product of fractions rounds
+    below = times[survival <= 0.5 + 1e-12]  # with a tolerance, because survival is a rounded product of fractions
     return float(below[0]) if len(below) else math.inf

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from dcao_lab.config import Settings, sorted_settings
+from dcao_lab.config import SettingItems, sorted_settings
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
 
@@ -14,7 +14,7 @@ _OTHER_VERSION = (
     "run it again with this version, or read it with the one that wrote it"
 )
 
-Axis = Literal["lr", "batch_size", "weight_decay", "momentum", "init_scale", "label_noise"]
+VariedSetting = Literal["lr", "batch_size", "weight_decay", "momentum", "init_scale", "label_noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Arm:
     title: str
     optimizer: str
     lr: float | None = None
-    settings: Settings = ()
+    settings: SettingItems = ()
     schedule: str = "constant"
     reference: str | None = None
     group: str = ""
@@ -74,7 +74,7 @@ class Variation:
         num_seeds: How many of the study's seeds it is done with, at most; None: all.
     """
 
-    axis: Axis
+    axis: VariedSetting
     value: float
     arms: tuple[str, ...] | None = field(default=None, compare=False)
     num_seeds: int | None = field(default=None, compare=False)

@@ -14,7 +14,7 @@ from dcao_lab.study.config import Arm
 
 DIGITS = 4  # what a person can read; and the last bits of a power of ten are not the same on every machine
 
-Point = dict[str, Setting]
+SearchPoint = dict[str, Setting]
 """Hyperparameters by name, the learning rate as ``lr`` among them."""
 
 
@@ -25,13 +25,13 @@ def search_space(arm: Arm) -> SearchSpace:
     return {name: space[name] for name in sorted(space) if name not in fixed}
 
 
-def searched_point(arm: Arm, config: RunConfig) -> Point:
+def searched_point(arm: Arm, config: RunConfig) -> SearchPoint:
     """The hyperparameters that are searched for ``arm``, with their values in ``config``."""
     values = {**dict(config.settings), "lr": config.lr}
     return {name: values[name] for name in search_space(arm)}
 
 
-def defaults(space: SearchSpace) -> Point:
+def defaults(space: SearchSpace) -> SearchPoint:
     """The documented value of every hyperparameter in ``space``."""
     return {name: parameter.default for name, parameter in space.items()}
 
@@ -41,7 +41,7 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {name: _distribution(parameter) for name, parameter in space.items()}
 
 
-def design(space: SearchSpace, num_trials: int, seed: int) -> list[Point]:
+def design(space: SearchSpace, num_trials: int, seed: int) -> list[SearchPoint]:
     """The points to try, in order; they depend on nothing but the arguments.
 
     They are drawn in a study of Optuna's that lives in memory alone, so that neither a kill nor another machine can
@@ -75,7 +75,7 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=parameter.is_log)
 
 
-def _readable(params: Point, space: SearchSpace) -> Point:
+def _readable(params: SearchPoint, space: SearchSpace) -> SearchPoint:
     return {name: _rounded(params[name], parameter) for name, parameter in space.items()}
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig, Setting, sorted_settings
 from dcao_lab.study.config import Arm, StudyConfig, Task, Variation
-from dcao_lab.study.design import Point, design, search_space
+from dcao_lab.study.design import SearchPoint, design, search_space
 from dcao_lab.study.result import Phase, PlannedRun
 from dcao_lab.workloads import get_workload
 
 Pair = tuple[str, str]
 """Names of a task's workload and of an arm: what is tuned on its own."""
-Choices = Mapping[Pair, Point]
+Choices = Mapping[Pair, SearchPoint]
 """The hyperparameters that tuning chose, by workload and arm."""
 
 
@@ -76,7 +76,7 @@ def _runs(study: StudyConfig, choices: Choices, phase: Phase, seeds: tuple[int, 
                     yield PlannedRun(phase=phase, task=task, arm=arm, variation=variation, config=config)
 
 
-def _config(task: Task, arm: Arm, point: Point, seed: int) -> RunConfig:
+def _config(task: Task, arm: Arm, point: SearchPoint, seed: int) -> RunConfig:
     settings = {name: value for name, value in point.items() if name != "lr"}
     return RunConfig(
         workload=task.workload,

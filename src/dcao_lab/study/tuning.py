@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dcao_lab.config import RunConfig
 from dcao_lab.runs.result import Outcome, RunResult
-from dcao_lab.study.design import Point, searched_point
+from dcao_lab.study.design import SearchPoint, searched_point
 from dcao_lab.study.plan import Pair
 from dcao_lab.study.result import PlannedRun
 from dcao_lab.workloads import get_workload
@@ -25,7 +25,7 @@ class Candidate:
     loss: float | None
 
 
-def choices(trials: Sequence[PlannedRun], results: Mapping[RunConfig, RunResult]) -> dict[Pair, Point]:
+def choices(trials: Sequence[PlannedRun], results: Mapping[RunConfig, RunResult]) -> dict[Pair, SearchPoint]:
     """The best point of every workload and arm in ``trials``; the defaults where no trial has a value.
 
     Args:
@@ -55,7 +55,7 @@ def best(candidates: Sequence[Candidate], higher_is_better: bool) -> int:
     return min(range(len(candidates)), key=rank)
 
 
-def _choice(trials: list[PlannedRun], results: Mapping[RunConfig, RunResult]) -> Point:
+def _choice(trials: list[PlannedRun], results: Mapping[RunConfig, RunResult]) -> SearchPoint:
     info = get_workload(trials[0].task.workload).info
     candidates = [candidate(results.get(run.config), info.metric) for run in trials]
     chosen = trials[best(candidates, info.higher_is_better)]

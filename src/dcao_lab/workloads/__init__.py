@@ -1,4 +1,4 @@
-"""The workloads, by name."""
+"""The workloads (a model with its data and loss) that runs can use, by name."""
 
 from dcao_lab.errors import look_up
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, Workload, WorkloadInfo
@@ -35,7 +35,10 @@ WORKLOADS: dict[str, Workload] = {workload.info.name: workload for workload in A
 
 
 def get_workload(name: str) -> Workload:
-    """The workload called ``name``.
+    """The workload called ``name``, such as ``digits_mlp``.
+
+    Raises:
+        LabError: There is none of this name; the message lists those there are.
 
     Example:
         >>> get_workload("digits_mlp").info.metric

@@ -1,4 +1,4 @@
-"""What a workload offers to the training loop."""
+"""The interface between a workload and the training loop."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcao_lab.errors import LabError
 
-Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload's has a third part, which it carries along
+Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload adds the state that it carries along
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 M = TypeVar("M", bound=nn.Module)
@@ -21,19 +21,19 @@ class WorkloadInfo:
     """Facts about a workload that hold for every run of it.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the report calls it.
+        name: Its name on the command line.
+        title: Its name in the report.
         summary: Data, network and batch size in one line.
         metric: Key of the metric that ranks runs, among those that ``evaluate`` returns.
-        higher_is_better: Whether more of it is better.
-        target: Value of the metric on validation data that counts as reached, set before any comparison was run: of
-            the embedded workloads what AdamW at lr 1e-3 has reached after two thirds of a run (seed 100, in no
-            study), of the others a little less than the recipe's source reports.
-        batch_size: Examples (or sequences) a training step, unless told otherwise.
-        num_steps: Training steps of a run, unless told otherwise.
-        eval_every: Steps from one evaluation to the next, unless told otherwise.
-        step_cost: Rough milliseconds of a training step on one core; only the time left that is shown uses it.
-        needs: Data that must be there or be downloaded; None: it comes with the packages.
+        higher_is_better: Whether a higher value of the metric is better.
+        target: Value of the metric on validation data that a run has to reach, set before any comparison was run. For
+            the embedded workloads it is what AdamW at lr 1e-3 reached after two thirds of a run (seed 100, which no
+            study uses); for the others it is a little less than the source of the recipe reports.
+        batch_size: Default number of examples (or sequences) in a training step.
+        num_steps: Default number of training steps of a run.
+        eval_every: Default number of steps from one evaluation to the next.
+        step_cost: Rough time of a training step on one core in milliseconds, used only to estimate the time left.
+        needs: Data that must be there or be downloaded; None if it comes with the installed packages.
     """
 
     name: str
@@ -54,11 +54,11 @@ class StartRequest:
     """What a run asks of its workload.
 
     Attributes:
-        seed: Decides initial weights, the order of batches and the label noise.
-        batch_size: Examples a training step; None takes the workload's own.
-        label_noise: Share of the training labels that are drawn anew, uniformly over the classes.
-        data_dir: Folder of the data, for workloads that need some; None looks where the workload says.
-        device: Where the model, the batches and the evaluation are.
+        seed: Seed of the initial weights, the order of batches and the label noise.
+        batch_size: Number of examples in a training step; None for the workload's own.
+        label_noise: Share of the training labels that are replaced by random ones, uniform over the classes.
+        data_dir: Folder of the data, for workloads that need some; None for the workload's own places.
+        device: Device of the model, the batches and the evaluation.
     """
 
     seed: int
@@ -70,17 +70,17 @@ class StartRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A workload made ready for one run.
+    """A workload prepared for one run.
 
     Attributes:
-        model: The network at its initial weights.
-        batches: Training batches without end, in an order that the seed decides.
-        loss: Mean training loss of the model on a batch, with its graph.
-        evaluate: ``loss`` and the workload's own metric on a split. Of large training data a fixed part;
-            called in eval mode and without a graph.
-        criterion: The loss as a module of the model's output, for optimizers that need its form (K-FAC); None when it
-            is neither ``CrossEntropyLoss`` nor ``MSELoss`` of the output itself.
-        batches_per_epoch: Training batches that make one pass over the data.
+        model: The network with its initial weights.
+        batches: An endless stream of training batches, in an order that the seed decides.
+        loss: Returns the mean training loss of the model on a batch, with its graph.
+        evaluate: Returns ``loss`` and the workload's own metric on a split, or on a fixed part of a large training
+            split. It is called in eval mode and without a graph.
+        criterion: The loss as a module of the model's output, for optimizers that need its form (K-FAC); None if it is
+            neither ``CrossEntropyLoss`` nor ``MSELoss`` of the output itself.
+        batches_per_epoch: Number of training batches in one pass over the data.
     """
 
     model: nn.Module
@@ -99,23 +99,23 @@ class Workload(Protocol):
         """Facts about the workload."""
 
     def start(self, request: StartRequest) -> Problem:
-        """The workload made ready for one run; the same request gives the same run."""
+        """The workload prepared for one run; equal requests give equal runs."""
 
 
 def generator(seed: int, purpose: int) -> torch.Generator:
-    """A random stream of its own for each purpose, so that one draw more in one does not move the other."""
+    """A separate random stream for each purpose, so that an additional draw from one does not change another."""
     return torch.Generator().manual_seed(1_000_003 * seed + purpose)
 
 
 def build_seeded(build: Callable[[], M], seed: int) -> M:
-    """The module that ``build`` makes, its weights decided by ``seed``; leaves the global stream alone."""
+    """The module that ``build`` returns, with weights from ``seed``; the global random stream does not change."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # built on the CPU; torch.manual_seed prepares for GPUs as well
+        torch.default_generator.manual_seed(seed)  # enough on the CPU; torch.manual_seed would seed GPUs as well
         return build()
 
 
 def with_label_noise(labels: Tensor, share: float, num_classes: int, noise: torch.Generator) -> Tensor:
-    """The labels, ``share`` of them drawn anew from all classes, so that some stay right by chance.
+    """The labels with a ``share`` of them replaced by random classes, some of which are right by chance.
 
     Raises:
         LabError: The share is not between 0 and 1.
@@ -131,20 +131,20 @@ def with_label_noise(labels: Tensor, share: float, num_classes: int, noise: torc
 
 
 def refuse_label_noise(name: str, request: StartRequest) -> None:
-    """Say that a workload has no labels to disturb.
+    """Raise if label noise is asked for, in a workload without labels.
 
     Raises:
-        LabError: Label noise is asked for.
+        LabError: ``request.label_noise`` is not 0.
     """
     if request.label_noise != 0.0:
         raise LabError(f"label noise is for classification; {name} has none, got label_noise={request.label_noise}")
 
 
 def require_batch_size(batch_size: int, num_examples: int) -> int:
-    """The batch size, if there are so many examples.
+    """``batch_size``, after a check that there are as many examples.
 
     Raises:
-        LabError: There are not, or it is not positive.
+        LabError: There are fewer, or ``batch_size`` is below 1.
     """
     if not 1 <= batch_size <= num_examples:
         raise LabError(f"batch_size must be between 1 and the {num_examples} training examples, got {batch_size}")
@@ -152,7 +152,7 @@ def require_batch_size(batch_size: int, num_examples: int) -> int:
 
 
 def shuffled_batches(inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
-    """Batches without end: every epoch a new permutation, its incomplete last batch left out."""
+    """An endless stream of batches; each epoch is a new permutation, without its incomplete last batch."""
     while True:
         permutation = torch.randperm(len(inputs), generator=order)
         for start in range(0, len(inputs) - batch_size + 1, batch_size):

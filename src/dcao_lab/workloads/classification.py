@@ -1,4 +1,4 @@
-"""What the classification workloads share: mini-batches, cross-entropy, accuracy."""
+"""Classification of data in memory: mini-batches, cross-entropy and accuracy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ NUM_CLASSES = 10
 
 @dataclass(frozen=True)
 class ClassificationWorkload:
-    """Classification of what ``splits`` returns by the network that ``build`` makes."""
+    """Classification of the data that ``splits`` returns, by the network that ``build`` returns."""
 
     info: WorkloadInfo
     build: Callable[[], nn.Module]
     splits: Callable[[], Splits]
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and batches in an order of their own."""
+        """The problem with weights, order of batches and label noise from the seed of the request."""
         splits = moved(self.splits(), request)
         model = build_seeded(self.build, request.seed).to(request.device)
         inputs, labels = splits["train"]
@@ -50,12 +50,12 @@ class ClassificationWorkload:
 
 
 def moved(splits: Splits, request: StartRequest) -> Splits:
-    """The splits on the device that is asked for."""
+    """The splits on the device of the request."""
     return {name: (inputs.to(request.device), labels.to(request.device)) for name, (inputs, labels) in splits.items()}
 
 
 def noisy_labels(labels: Tensor, request: StartRequest, num_classes: int = NUM_CLASSES) -> Tensor:
-    """The training labels with the noise that is asked for."""
+    """The training labels with the label noise of the request, on its device."""
     noise = generator(request.seed, purpose=2)
     return with_label_noise(labels.cpu(), request.label_noise, num_classes, noise).to(request.device)
 
@@ -63,7 +63,7 @@ def noisy_labels(labels: Tensor, request: StartRequest, num_classes: int = NUM_C
 def classification_metrics(
     model: nn.Module, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> dict[str, float]:
-    """The mean loss and the share of right answers."""
+    """``loss``, the mean loss, and ``accuracy``, the share of right answers between 0 and 1."""
     inputs, labels = batch
     logits = model(inputs)
     return {

@@ -1,4 +1,4 @@
-"""Training and evaluation on one continuous stream of tokens, with the recurrent state carried along."""
+"""Training and evaluation on one continuous stream of tokens, with a recurrent state that batches hand on."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 LayerState = tuple[Tensor, Tensor]  # hidden, cell
 State = tuple[LayerState, ...]
 Step = Callable[[Tensor, State | None], tuple[Tensor, State | None]]  # tokens to logits, and the state after them
-EVALUATION_COLUMNS = 10  # AWD-LSTM's and the PyTorch example's eval_batch_size
-NO_TARGET = -100  # what cross_entropy passes over
+EVALUATION_COLUMNS = 10  # eval_batch_size of AWD-LSTM and of PyTorch's example
+NO_TARGET = -100  # a target that cross_entropy ignores
 
 
 class Carry:
-    """The recurrent state in which a batch starts, and the one in which it leaves the next batch.
+    """The recurrent state in which a batch starts, and the one in which the next batch starts.
 
-    It belongs to the batch and not to the model: whoever evaluates the batch again, at other weights and however often,
-    starts from the same state and does not move the next batch's.
+    It belongs to the batch and not to the model. So each further evaluation of the batch, at whatever weights, starts
+    from the same state and does not change the state of the next batch.
 
     Args:
         previous: Carry of the batch before; None at the beginning of the stream.
@@ -30,15 +30,15 @@ class Carry:
         self._end: State | None = None
 
     def start(self) -> State | None:
-        """The state the batch starts in, decided when it is first asked for; None: all zeros."""
+        """The state in which the batch starts, fixed by the first call; None stands for all zeros."""
         if self._previous is not None:
-            self._start, self._previous = self._previous._end, None  # and let go of the chain
+            self._start, self._previous = self._previous._end, None  # and free the chain of earlier batches
         return self._start
 
     def finish(self, state: State) -> None:
-        """Leave the state to the next batch; only the first call counts.
+        """Hand the state on to the next batch; only the first call has an effect.
 
-        What is not a finite number is left as zero: a step that the guard has skipped must not spoil the batches after.
+        Entries that are not finite become zero, because a step that the guard skips must not spoil later batches.
         """
         if self._end is None:
             self._end = tuple((_finite(hidden), _finite(cell)) for hidden, cell in state)
@@ -48,10 +48,10 @@ StreamBatch = tuple[Tensor, Tensor, Carry]  # inputs and targets (batch, length)
 
 
 def stream_batches(stream: Tensor, batch_size: int, length: int, order: torch.Generator) -> Iterator[StreamBatch]:
-    """Batches without end: the stream in ``batch_size`` columns, read ``length`` tokens at a time.
+    """An endless stream of batches: the text in ``batch_size`` columns, read ``length`` tokens at a time.
 
-    Every epoch starts in a fresh state, and at an offset below ``length`` that the seed decides, so that the windows
-    are cut elsewhere (Merity et al. vary their lengths for that). The rest of a column is left out.
+    Every epoch starts with a new state, and at a random offset below ``length``, so that its windows differ from those
+    of the epoch before (Merity et al. vary the lengths for that). The rest of a column is left out.
     """
     column_length = len(stream) // batch_size
     columns = stream[: batch_size * column_length].view(batch_size, column_length)
@@ -64,7 +64,7 @@ def stream_batches(stream: Tensor, batch_size: int, length: int, order: torch.Ge
 
 
 def stream_loss(model: nn.Module, batch: StreamBatch) -> Tensor:
-    """Mean cross-entropy in nats a token, from the state the batch starts in."""
+    """Mean cross-entropy of a recurrent model in nats a token, from the state in which the batch starts."""
     inputs, targets, carry = batch
     logits, state = model(inputs, carry.start())
     if model.training:
@@ -73,27 +73,27 @@ def stream_loss(model: nn.Module, batch: StreamBatch) -> Tensor:
 
 
 def token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Mean cross-entropy in nats a token of a model without a state."""
+    """Mean cross-entropy of a model without a state, in nats a token."""
     inputs, targets = batch
     return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
 def stateless(model: nn.Module) -> Step:
-    """A model that has no state, in the form of one that has."""
+    """A model without a state as a step that takes and returns a state (None)."""
     return lambda tokens, state: (model(tokens), None)
 
 
 def mean_loss(step: Step, stream: Tensor, before: int, length: int, columns: int = EVALUATION_COLUMNS) -> float:
-    """Cross-entropy in nats a token over the whole stream, each token counted once.
+    """Mean cross-entropy over a whole stream in nats a token; each token counts once.
 
-    The stream is read in columns side by side, whose state is carried from window to window.
+    The stream is read in parallel columns, with the state carried from window to window.
 
     Args:
-        step: Logits of the next tokens.
+        step: Returns the logits of the next tokens, and the next state.
         stream: The tokens.
-        before: Token that stands before the first one.
-        length: Tokens at a time.
-        columns: Columns; fewer if the stream is short.
+        before: The token that precedes the first one.
+        length: Number of tokens in a window.
+        columns: Number of columns; fewer are used if the stream is short.
     """
     inputs = torch.cat([stream.new_tensor([before]), stream[:-1]])
     inputs, targets = _columns(inputs, columns, fill=before), _columns(stream, columns, fill=NO_TARGET)
@@ -106,7 +106,7 @@ def mean_loss(step: Step, stream: Tensor, before: int, length: int, columns: int
 
 
 def perplexity(loss: float) -> float:
-    """The exponential of a loss; infinite where the number would be too large.
+    """The exponential of a loss in nats; infinite if the loss is 700 or more.
 
     Example:
         >>> perplexity(0.0), perplexity(1000.0)

@@ -1,4 +1,4 @@
-"""Word-level language modelling: what the LSTMs and the Transformers on PTB and WikiText-2 share."""
+"""Word-level language modelling on PTB and WikiText-2, for the LSTMs and the Transformers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,16 +34,16 @@ from dcao_lab.workloads.language_stream import (
 
 @dataclass(frozen=True, kw_only=True)
 class WordWorkload:
-    """Prediction of the next word by the network that ``build`` makes for a number of words.
+    """Prediction of the next word by the network that ``build`` returns.
 
-    A recurrent network maps words and a state to logits and a state, and its batches are (inputs, targets, carry);
-    another maps words to logits, and its batches are (inputs, targets).
+    A recurrent network maps words and a state to logits and a state, and its batches are (inputs, targets, carry). Any
+    other network maps words to logits, and its batches are (inputs, targets).
 
     Attributes:
-        info: Facts about it.
-        source: Where the text is.
-        build: Makes the network.
-        length: Words that a training step goes back in time.
+        info: Facts about the workload.
+        source: The places where the text may be.
+        build: Takes the size of the vocabulary and returns the network.
+        length: Number of words through which a training step propagates back.
         is_recurrent: Whether the network has a state that batches hand on.
     """
 
@@ -54,7 +54,7 @@ class WordWorkload:
     is_recurrent: bool
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and the training text in columns side by side."""
+        """The problem with weights and offsets from the seed, and the training text in parallel columns."""
         refuse_label_noise(self.info.name, request)
         corpus = read_words(self.source, request.data_dir)
         streams = evaluation_streams(corpus, request.device)
@@ -76,17 +76,17 @@ class WordWorkload:
 
 
 def evaluation_streams(corpus: WordCorpus, device: torch.device) -> dict[SplitName, Tensor]:
-    """What is evaluated: all of the held-out text, and of the training text as long a beginning as the test text is."""
+    """The text to evaluate: all held-out text, and the beginning of the training text, as long as the test text."""
     streams = {**corpus.streams, "train": corpus.streams["train"][: len(corpus.streams["test"])]}
     return {split: stream.to(device) for split, stream in streams.items()}
 
 
 def word_metrics(step: Step, stream: Tensor, before: int, length: int) -> dict[str, float]:
-    """Cross-entropy in nats a word, and perplexity a word; the ends of lines count as words."""
+    """``loss``, the cross-entropy in nats a word, and ``perplexity`` a word; ends of lines count as words."""
     loss = mean_loss(step, stream, before, length)
     return {"loss": loss, "perplexity": perplexity(loss)}
 
 
 def without_carry(batches: Iterator[StreamBatch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of a model that has no state."""
+    """The batches without their carries, for a model that has no state."""
     return ((inputs, targets) for inputs, targets, _ in batches)

@@ -29,15 +29,15 @@ EVALUATION_BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class VisionWorkload:
-    """Classification of the images of ``source`` by the network that ``build`` makes.
+    """Classification of the images of ``source`` by the network that ``build`` returns.
 
     Attributes:
-        info: Facts about it.
-        source: The data.
-        build: The network, from images to logits.
-        mean: Of each channel of the training images, as a share of white.
-        std: Likewise, the standard deviation.
-        is_augmented: Whether training images are shifted and mirrored.
+        info: Facts about the workload.
+        source: The data set.
+        build: Returns the network, which maps images to logits.
+        mean: Mean of each channel of the training images, between 0 (black) and 1 (white).
+        std: Standard deviation of each channel, in the same unit.
+        is_augmented: Whether training images are shifted and mirrored at random.
     """
 
     info: WorkloadInfo
@@ -48,7 +48,7 @@ class VisionWorkload:
     is_augmented: bool
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and batches in an order of their own."""
+        """The problem with weights, order of batches, augmentation and label noise from the seed of the request."""
         splits = self._splits(request)
         model = build_seeded(self.build, request.seed).to(request.device)
         images, labels = splits["train"]
@@ -85,7 +85,7 @@ class VisionWorkload:
 
     def _evaluation_batches(self, splits: dict[SplitName, Images], split: SplitName) -> Iterator[Batch]:
         images, labels = splits[split]
-        number = min(len(images), len(splits["test"][0]))  # of large training data as many as there are to test with
+        number = min(len(images), len(splits["test"][0]))  # no more training images than test images
         for start in range(0, number, EVALUATION_BATCH):
             end = min(start + EVALUATION_BATCH, number)
             yield self._normalised(images[start:end]), labels[start:end]
@@ -96,7 +96,7 @@ class VisionWorkload:
 
 
 def batched_metrics(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-    """The mean loss and the share of right answers over all the batches."""
+    """``loss``, the mean loss, and ``accuracy``, the share of right answers, over all batches."""
     loss, right, number = 0.0, 0, 0
     for inputs, labels in batches:
         logits = model(inputs)

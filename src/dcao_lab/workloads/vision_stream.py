@@ -1,4 +1,4 @@
-"""Training and evaluation on images that are decoded as they are needed: ImageNet."""
+"""Training and evaluation on images that do not fit into memory and are decoded when needed: ImageNet."""
 
 import os
 from collections import deque
@@ -28,33 +28,33 @@ from dcao_lab.workloads.data.images import VisionSource, check_labels, held_out,
 from dcao_lab.workloads.vision import batched_metrics
 
 EVALUATION_BATCH = 128
-BATCHES_AHEAD = 2  # decoded while one trains; no more images than these are in memory
+BATCHES_AHEAD = 2  # batches decoded in advance; no other images are in memory
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Images of a split, in the mapped files, and their labels."""
+    """The images of a split, still encoded in memory-mapped files, and their labels."""
 
     table: Any
     indices: Tensor
     labels: Tensor
 
     def encoded(self, chosen: Tensor) -> list[dict[str, Any]]:
-        """The chosen images, not decoded."""
+        """The chosen images, still encoded."""
         images: list[dict[str, Any]] = self.table[self.indices[chosen].tolist()].column("image").to_pylist()
         return images
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedWorkload:
-    """Classification of the images of ``source``, cut to 224 by 224, by the network that ``build`` makes.
+    """Classification of the images of ``source``, cut to 224 by 224 pixels, by the network that ``build`` returns.
 
     Attributes:
-        info: Facts about it.
-        source: The data.
-        build: The network, from images to logits.
-        mean: Of each channel of the training images, as a share of white.
-        std: Likewise, the standard deviation.
+        info: Facts about the workload.
+        source: The data set.
+        build: Returns the network, which maps images to logits.
+        mean: Mean of each channel of the training images, between 0 (black) and 1 (white).
+        std: Standard deviation of each channel, in the same unit.
     """
 
     info: WorkloadInfo
@@ -64,7 +64,7 @@ class StreamedWorkload:
     std: tuple[float, ...]
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and batches in an order of their own."""
+        """The problem with weights, order of batches, crops and label noise from the seed of the request."""
         splits = self._splits(request)
         model = build_seeded(self.build, request.seed).to(request.device)
         train = splits["train"]
@@ -108,12 +108,12 @@ class StreamedWorkload:
         self, splits: dict[SplitName, Rows], split: SplitName, request: StartRequest
     ) -> Iterator[Batch]:
         rows = splits[split]
-        number = min(len(rows.labels), len(splits["test"].labels))  # as many training images as there are to test with
+        number = min(len(rows.labels), len(splits["test"].labels))  # no more training than test images
         chunks = torch.split(torch.arange(number), EVALUATION_BATCH)
         yield from self._decoded((_Job(rows.encoded(chunk), rows.labels[chunk]) for chunk in chunks), request)
 
     def _decoded(self, jobs: "Iterator[_Job]", request: StartRequest) -> Iterator[Batch]:
-        """The batches of the jobs, decoded by as many threads as torch may use, two batches ahead."""
+        """The decoded batches of the jobs; as many threads as torch may use decode two batches in advance."""
         with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), os.cpu_count() or 1))) as pool:
             pending: deque[_Pending] = deque()
             for job in jobs:
@@ -138,7 +138,7 @@ def _labels(table: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class _Job:
-    """A batch before it is decoded; without crops it is to be evaluated."""
+    """A batch before it is decoded; one for evaluation has no crops."""
 
     encoded: list[dict[str, Any]]
     labels: Tensor

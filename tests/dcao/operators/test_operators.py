@@ -130,7 +130,7 @@ def test_batched_cost_counts_each_part_by_its_share():
         ([], [], r"operators must not be empty"),
         ([torch.eye(2)], [1, 2], r"got 1 operators and 2 weights"),
         ([torch.eye(2)], [0], r"weights must be positive and finite \(batch sizes\), got \[0\]"),
-        ([torch.eye(2), torch.eye(3)], [1, 1], r"operators must have one size, got \[2, 3\]"),
+        ([torch.eye(2), torch.eye(3)], [1, 1], r"operators must be of equal size, got \[2, 3\]"),
     ],
 )
 def test_wrong_batches_are_refused(operators, weights, message):

@@ -39,13 +39,13 @@ def test_sharpness_is_the_largest_eigenvalue():
 
 def test_a_sharpness_that_is_not_settled_warns():
     problem = NETWORKS["gpt"].problem()
-    with pytest.warns(UserWarning, match=r"sharpness is not settled: step budget spent .*2 products"):
+    with pytest.warns(UserWarning, match=r"sharpness is not reliable: step budget spent .*2 products"):
         sharpness(problem.loss, problem.params, num_steps=2)
 
 
 def test_a_loss_of_nan_gives_nan_and_a_warning():
     w = torch.ones(2, requires_grad=True)
-    with pytest.warns(UserWarning, match=r"not settled: a product with the operator has nan or inf"):
+    with pytest.warns(UserWarning, match=r"sharpness is not reliable: a product with the operator has nan or inf"):
         assert math.isnan(sharpness(lambda: (w * math.nan).square().sum(), [w]))
 
 

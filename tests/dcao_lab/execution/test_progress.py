@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from dcao_lab.execution import progress as progress_module
-from dcao_lab.execution.progress import BarProgress, LineProgress, Tally, expected_cost, show_progress
+from dcao_lab.execution.progress import BarProgress, LineProgress, Tally, show_progress
 from helpers.lab_runs import small_config
 
 RUNS = [small_config(seed=seed) for seed in range(2)]
@@ -71,12 +71,6 @@ def test_the_time_left_rests_on_the_runs_that_took_time(monkeypatch):
     assert tally.left() == "about 6 min"  # it goes on between events: 10 min less 270 s, 330 s
     now[0] = 9e9
     assert tally.left() == "about 0 s"
-
-
-def test_probing_and_longer_runs_are_expected_to_take_longer():
-    plain = expected_cost(small_config())
-    assert expected_cost(small_config(optimizer="dcao:adamw")) > plain
-    assert expected_cost(small_config(num_steps=12)) == 2 * plain
 
 
 def test_a_run_of_an_unknown_workload_is_left_to_fail_by_itself():

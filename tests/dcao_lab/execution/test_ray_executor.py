@@ -65,7 +65,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", no_ray)
-    with pytest.raises(LabError, match=r"runs on a cluster need Ray: pip install 'dcao\[cluster\]'"):
+    with pytest.raises(LabError, match=r"runs on a cluster need Ray: pip install '.\[cluster\]' in a clone"):
         RayExecutor(None).run_all([small_config()], RunStore(tmp_path), lambda *_: None)
 
 

@@ -57,7 +57,7 @@ def processes_of_session(session):
 
 
 def wait_until_gone(session):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60  # a worker that is still importing torch notices only afterwards
     while time.monotonic() < deadline:
         if not processes_of_session(session):
             return

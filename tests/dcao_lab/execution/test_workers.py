@@ -9,7 +9,7 @@ from dcao_lab.errors import LabError
 from dcao_lab.execution import workers
 from dcao_lab.execution.executors import LocalExecutor
 from dcao_lab.execution.workers import device_of_slot, reply_to
-from dcao_lab.runs.runner import Place, RunResult
+from dcao_lab.runs.runner import RunPlace, RunResult
 from dcao_lab.runs.store import RunState, RunStore
 from helpers.lab_runs import small_config
 
@@ -86,7 +86,7 @@ def raise_unpicklable(config, root, place):
 
 
 def test_an_error_that_cannot_travel_between_processes_comes_as_its_words(tmp_path):
-    error = reply_to(raise_unpicklable, RUNS[0], tmp_path, Place())
+    error = reply_to(raise_unpicklable, RUNS[0], tmp_path, RunPlace())
     assert repr(error) == "RuntimeError('Unpicklable: this and that')"
 
 
@@ -100,7 +100,7 @@ def test_jobs_on_cuda_take_turns_on_the_gpus():
 def test_cuda_without_a_gpu_is_one_sentence_before_any_run(store, monkeypatch):
     monkeypatch.setattr(workers.torch.cuda, "device_count", lambda: 0)
     with pytest.raises(LabError, match="device is cuda and torch finds no GPU on this machine; use cpu"):
-        LocalExecutor(1, Place(device="cuda")).run_all(RUNS, store, lambda *_: None)
+        LocalExecutor(1, RunPlace(device="cuda")).run_all(RUNS, store, lambda *_: None)
 
 
 def test_no_jobs_at_all_are_refused(store):

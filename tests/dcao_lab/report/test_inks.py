@@ -15,7 +15,7 @@ from dcao_lab.report.html.plots import figure
 from dcao_lab.report.html.tables import table_context
 from dcao_lab.report.paper.bars import draw_bars
 from dcao_lab.report.paper.panels import draw_panels
-from dcao_lab.report.tables.base import Cell, Column, Group, Table
+from dcao_lab.report.tables.base import Cell, Column, Table
 
 FIRST = Style(arm="a", title="A", color=COLORS[0], dash=(), marker="circle", is_highlighted=True)
 SECOND = replace(FIRST, arm="b", title="B", color=COLORS[1], dash=(4, 1.5), marker="square", is_highlighted=False)
@@ -119,15 +119,13 @@ def test_a_bar_without_an_interval_has_none_and_an_empty_line_has_no_bar():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
 
 
-def test_a_page_has_the_columns_with_a_title_and_the_groups_in_every_row():
-    columns = (Column(title="arm", is_text=True), Column(paper="Seeds"), Column(title="gain", paper="Gain"))
+def test_a_page_has_the_columns_with_a_title_and_names_the_group_in_every_row():
+    columns = (Column(title="workload"), Column(title="arm"), Column(paper="Seeds"), Column(title="gain", paper="Gain"))
     rows = [
-        ("A", "5", Cell(text="+1.0", upto="+2.0")),
-        ("B", "5", Cell(text="+1.5", unit="points", detail="of 2", shade=3)),
+        ("MLP", "A", "5", Cell(text="+1.0", upto="+2.0")),
+        ("MLP", "B", "5", Cell(text="+1.5", unit="points", detail="of 2", shade=3)),
     ]
-    table = Table(
-        name="t", label="T", columns=columns, groups=[Group(title="MLP", rows=rows)], grouped_by="workload", most=1
-    )
+    table = Table(name="t", label="T", columns=columns, rows=rows, is_grouped=True, most=1)
     found = table_context(table)
     assert found["columns"] == ["workload", "arm", "gain"]
     assert [[cell["text"] for cell in row] for row in found["rows"]] == [
@@ -136,7 +134,7 @@ def test_a_page_has_the_columns_with_a_title_and_the_groups_in_every_row():
     ]
     assert found["rows"][1][2] == {"text": "+1.5 points", "detail": "of 2", "shade": 3}
     assert (found["num_rows"], found["is_folded"]) == ("2", True)
-    assert table_context(table, is_grouped=False)["columns"] == ["arm", "gain"]
+    assert table_context(table, left_out=["workload"])["columns"] == ["arm", "gain"]
 
 
 def test_descriptions_need_neither_plotly_nor_matplotlib():

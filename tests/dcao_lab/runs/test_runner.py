@@ -11,7 +11,7 @@ import torch
 
 from dcao_lab.baselines import BASELINES
 from dcao_lab.errors import LabError
-from dcao_lab.runs.runner import Outcome, Place, expected_steps, load, load_steps, run, summarise
+from dcao_lab.runs.runner import Outcome, RunPlace, load, load_steps, run, summarise
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import EvaluationPoint
 from dcao_lab.workloads import WORKLOADS
@@ -203,21 +203,6 @@ def test_a_run_that_recovers_from_a_lost_loss_has_not_diverged():
     assert summarise(ended, [0.5, 0.5, math.inf], 0.0, info).outcome is Outcome.DIVERGED
 
 
-def expected(optimizer="dcao:adamw", **changes):
-    return expected_steps(small_config(optimizer=optimizer, **changes), BASELINES[optimizer])
-
-
-def test_a_budget_shortens_what_an_optimizer_plans_for():
-    # Of 200 gradient evaluations DCAO spends 19 on probes: before steps 0, 5, 10 ... 60, 80, 100 ... 180.
-    assert expected(num_steps=200, budget=200.0) == 181
-    # Of 100 it spends a tenth, since the run is known to be short: before steps 0, 18, 27 ... 90.
-    assert expected(num_steps=100, budget=100.0) == 91
-    assert expected(num_steps=50, budget=100.0) == 50
-    # The literal form spends about 1.2 a step.
-    assert expected("dcao-literal:adamw", num_steps=100, budget=100.0) == 83
-    assert expected(num_steps=100) == 100
-
-
 class CountingRegistry(dict):
     """Counts how often each entry is looked up."""
 
@@ -242,4 +227,4 @@ def test_a_run_looks_up_its_workload_and_its_optimizer_once(tmp_path, monkeypatc
 
 def test_a_device_that_is_not_here_is_a_sentence(tmp_path):
     with pytest.raises(LabError, match=r"device 'nonsense' cannot be used here: .*; for example --device cpu"):
-        run(small_config(), RunStore(tmp_path), Place(device="nonsense"))
+        run(small_config(), RunStore(tmp_path), RunPlace(device="nonsense"))

@@ -191,7 +191,7 @@ def test_what_is_no_time_is_refused(time):
 
 
 def test_wrong_runs_are_refused():
-    with pytest.raises(LabError, match="must be equally long, got 1 and 2 for 'a'; give one of each a run"):
+    with pytest.raises(LabError, match="must be equally long, got 1 and 2 for 'a'; give one of each for every run"):
         TargetTimes(arm="a", times=(1.0,), reached=(True, False))
     with pytest.raises(LabError, match="at least one run, got none for 'a'; leave the arm out"):
         TargetTimes(arm="a", times=(), reached=())

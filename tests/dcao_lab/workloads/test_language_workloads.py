@@ -15,7 +15,7 @@ from torch import nn
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
-from dcao_lab.runs.runner import Outcome, Place, load, run
+from dcao_lab.runs.runner import Outcome, RunPlace, load, run
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import TrainingPlan, minimize, probe_cost, train
 from dcao_lab.workloads import WORKLOADS, StartRequest
@@ -155,13 +155,15 @@ def test_without_a_network_the_hub_is_asked_once_and_the_answer_is_a_sentence(mo
 @pytest.mark.parametrize("module", ["tokenizers", "transformers"])
 def test_gpt2_without_the_extra_says_how_to_install_it(module, data_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)  # what Python does with it is what a missing module does
-    with pytest.raises(LabError, match=rf"needs {module}, which is not installed; pip install 'dcao\[data\]'"):
+    with pytest.raises(LabError, match=rf"needs {module}, which is not installed; pip install '.\[data\]' in a clone"):
         WORKLOADS["wikitext2_gpt2"].start(StartRequest(seed=0, data_dir=data_dir))
 
 
 def test_the_hub_without_the_extra_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(LabError, match=r"Penn Treebank from the hub needs huggingface_hub.*dcao\[data\]"):
+    with pytest.raises(
+        LabError, match=r"Penn Treebank from the hub needs huggingface_hub.*pip install .\.\[data\]. in a clone"
+    ):
         read_lines(PTB, "train", None)
 
 
@@ -582,7 +584,7 @@ def test_a_run_of_a_full_size_workload_is_stored_like_any_other(data_dir, tmp_pa
         batch_size=2,
     )
     store = RunStore(tmp_path)
-    result = run(config, store, Place(data_dir=data_dir))
+    result = run(config, store, RunPlace(data_dir=data_dir))
     assert result.outcome is Outcome.FINISHED
     assert {point.step for point in load(config, store).points} == {0, 2, 4}
     assert result.final["test_perplexity"] == pytest.approx(math.exp(result.final["test_loss"]))

@@ -134,7 +134,7 @@ def test_a_hub_out_of_reach_is_one_sentence_that_says_how_to_get_the_data(source
     monkeypatch.setattr(datafiles, "_is_reachable", lambda url: False)
     expected = (
         rf"^{source.title} could not be loaded from the Hugging Face hub as {hub} "
-        r"\(the hub is out of reach, and nothing in the cache\); connect to the network, "
+        r"\(the hub cannot be reached, and its cache lacks it\); connect to the network, "
         r"or give --data-dir a folder with .*Parquet files .* or an image folder"
     )
     with pytest.raises(LabError, match=expected):
@@ -207,7 +207,7 @@ def test_a_broken_file_is_one_sentence(source, form, broken, damage, tmp_path):
     write(form, source, tmp_path, some_images(source))
     damage(tmp_path / broken)
     with pytest.raises(
-        LabError, match=rf"^{source.title} in {tmp_path} cannot be read \(.+\); put an unbroken copy there$"
+        LabError, match=rf"^{source.title} in {tmp_path} cannot be read \(.+\); replace it by an intact copy$"
     ):
         load_images(source, tmp_path)
 
@@ -286,7 +286,7 @@ def test_arrays_that_python_3_pickled_are_read_too():
 
 def test_a_package_that_is_not_installed_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    expected = r"^ResNet needs transformers, which is not installed; pip install 'dcao\[data\]'$"
+    expected = r"^ResNet needs transformers, which is not installed; pip install '.\[data\]' in a clone$"
     with pytest.raises(LabError, match=expected):
         cifar.WORKLOADS[0].build()
 

@@ -17,7 +17,7 @@ import helpers.image_files as image_files
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
-from dcao_lab.runs.runner import Place, run
+from dcao_lab.runs.runner import RunPlace, run
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import TrainingPlan, train
 from dcao_lab.workloads import WORKLOADS, StartRequest, vision
@@ -103,7 +103,7 @@ def test_a_run_from_a_data_dir_learns_real_digits_in_mnist_s_format(tmp_path):
     splits = [(pixels[part], digits.target[part]) for part in (slice(0, 1500), slice(1500, None))]
     image_files.write_idx(tmp_path / "mnist", splits, compressed=True)
     config = RunConfig(workload="mnist_mlp", optimizer="adamw", lr=1e-3, seed=0, num_steps=100, eval_every=100)
-    result = run(config, RunStore(tmp_path / "runs"), Place(data_dir=tmp_path))
+    result = run(config, RunStore(tmp_path / "runs"), RunPlace(data_dir=tmp_path))
     assert result.final["test_accuracy"] > 0.85  # these last digits are by other writers; seen: 0.91
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 import dcao
-from dcao.probing.estimate import Measure
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
@@ -95,7 +94,7 @@ def literal(base: TorchBase) -> Baseline:
     )
 
 
-def watch(optimizer: torch.optim.Optimizer, measure: Measure, seed: int) -> dcao.DCAO:
+def watch(optimizer: torch.optim.Optimizer, measure: dcao.Measure, seed: int) -> dcao.DCAO:
     """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
 
     Raises:

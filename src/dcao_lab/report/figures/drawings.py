@@ -103,8 +103,8 @@ class Panel:
     """A coordinate system with its series.
 
     Attributes:
-        title: Above it on a page, below the heading of a workload.
-        paper_title: Above it on paper, where the panels of all workloads are in one figure.
+        title: What it is called on a page, where a heading names the workload.
+        paper_title: What it is called on paper, where the panels of all workloads share a figure.
         x: Horizontal axis.
         y: Vertical axis.
         series: What is drawn.
@@ -170,8 +170,8 @@ class BarChart:
     """Values below each other: bars from zero, points, or mean ranks.
 
     Attributes:
-        title: Above it on a page.
-        paper_title: Above it on paper.
+        title: What it is called on a page.
+        paper_title: What it is called on paper.
         label: Title of the axis that the values lie along, on a page.
         paper_label: The same on paper, where no title above names the reference.
         bars: From top to bottom.
@@ -203,9 +203,9 @@ class Sheet:
 
     Attributes:
         name: Name of its file, without the ending.
-        drawings: Row by row, all panels or all charts; mean ranks alone.
-        columns: How many stand beside each other; None: as many as can.
-        note: What has to be known to read them, below them.
+        drawings: Its panels or its charts, row by row; a chart of mean ranks has a figure to itself.
+        columns: How many stand beside each other; None: as many as fit.
+        note: What a reader has to know, written below them.
     """
 
     name: str

@@ -27,7 +27,7 @@ Draw = Callable[[Numbers, str], Sequence[Panel]]
 
 
 def sheets(numbers: Numbers) -> Iterator[Sheet]:
-    """Each figure that the study has data for, made when it is asked for: one at a time is in memory."""
+    """The figures that the study has data for, each made only when it is drawn, so that one is in memory at a time."""
     return (sheet for sheet in _all(numbers) if sheet.drawings)
 
 

@@ -13,8 +13,8 @@ class Color:
     """One colour in the shades that suit each background.
 
     Attributes:
-        page: At least 3:1 on the page's white and on its black.
-        paper: Distinct for colour-blind readers too, on white.
+        page: Has a contrast of at least 3:1 with the page's white and with its black.
+        paper: Can be told from the others on white by colour-blind readers too.
     """
 
     page: str
@@ -43,7 +43,7 @@ MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How an arm is drawn, everywhere: told apart by colour, and without it.
+    """How an arm is drawn in every figure, so that it is recognised by its colour and without it.
 
     Attributes:
         arm: Its name.
@@ -115,7 +115,7 @@ def _colors(arms: Sequence[Arm], leading: Collection[str]) -> dict[str, Color]:
 
 
 def color_numbers(arms: Iterable[Arm], leading: Collection[str], num_colors: int) -> dict[str, int]:
-    """The number of each arm's colour: different among the leading arms and within each group, as far as it goes.
+    """The number of each arm's colour: as far as they last, different among the leading arms and within each group.
 
     One colour for each group was tried: in the figure of a group every line then had that colour.
 

@@ -1,4 +1,4 @@
-"""From a study's runs to a page: every number of it is kept in ``data.json`` too."""
+"""The page of a study; every number on it is in the ``data.json`` beside it."""
 
 import json
 from collections import Counter
@@ -103,17 +103,11 @@ def build_context(result: StudyResult) -> Context:
 
 def _section(section: Section, prefix: str) -> Context:
     """A section as the template takes it; figures without a value and tables without a row are left out."""
+    drawn = {name: drawing for name, drawing in section.figures.items() if not drawing.is_empty}
     return {
-        "key": section.key,
-        "heading": section.heading,
-        "caption": section.caption,
-        "figures": [
-            _figure(f"{prefix}-{name}", drawing) for name, drawing in section.figures.items() if not drawing.is_empty
-        ],
-        "tables": [table_context(table) for table in section.tables if table.num_rows],
-        "clocks": section.clocks,
-        "columns": section.columns,
-        "is_grid": section.is_grid,
+        **vars(section),
+        "figures": [_figure(f"{prefix}-{name}", drawing) for name, drawing in drawn.items()],
+        "tables": [table_context(table) for table in section.tables if table.rows],
     }
 
 
@@ -157,13 +151,13 @@ def _crowd(numbers: Numbers) -> Context | None:
 def _task(numbers: Numbers, task: str, key: str) -> Context:
     info = numbers.view.infos[task]
     found = results(numbers, [task], is_best_first=True)
-    card = {**table_context(found, is_grouped=False), "note": ""}  # one note does for all cards
+    card = {**table_context(found, left_out=["workload"]), "note": ""}  # its heading says which; one note does for all
     return {
         "id": key,
         "title": info.title,
         "summary": info.summary,
         "sentences": task_sentences(numbers, task),
-        "table": card if found.num_rows else None,
+        "table": card if found.rows else None,
         "sections": [_section(section, key) for section in task_sections(numbers, task)],
     }
 

@@ -203,7 +203,7 @@ def _edge(edge: float) -> Json:
 
 
 def _checked(traces: Sequence[Json], layout: Json) -> Json:
-    """The figure, of which plotly refuses what it does not know."""
+    """The figure, checked by plotly, which refuses properties that it does not know."""
     found: Json = go.Figure({"data": traces, "layout": {"template": "none", **layout}}).to_plotly_json()
     return found
 

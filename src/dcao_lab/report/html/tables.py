@@ -1,5 +1,6 @@
 """A table as the template takes it."""
 
+from collections.abc import Collection
 from typing import Any
 
 from dcao_lab.report.tables.base import Cell, Table, cell
@@ -7,24 +8,16 @@ from dcao_lab.report.tables.base import Cell, Table, cell
 Context = dict[str, Any]
 
 
-def table_context(table: Table, *, is_grouped: bool = True) -> Context:
-    """The columns of a page and their cells; with ``is_grouped`` the groups' titles come first in every row."""
-    columns = [(index, column.title) for index, column in enumerate(table.columns) if column.title]
-    has_groups = is_grouped and bool(table.grouped_by)
+def table_context(table: Table, *, left_out: Collection[str] = ()) -> Context:
+    """The columns of a page, but those left out by their titles, and their cells."""
+    columns = {i: column.title for i, column in enumerate(table.columns) if column.title not in ("", *left_out)}
     return {
         "label": table.label,
-        "columns": [*([table.grouped_by] if has_groups else []), *(title for _, title in columns)],
-        "rows": [
-            [
-                *([_cell(Cell(text=group.title))] if has_groups else []),
-                *(_cell(cell(row[index])) for index, _ in columns),
-            ]
-            for group in table.groups
-            for row in group.rows
-        ],
+        "columns": list(columns.values()),
+        "rows": [[_cell(cell(row[i])) for i in columns] for row in table.rows],
         "note": table.note,
-        "num_rows": str(table.num_rows),
-        "is_folded": table.num_rows > table.most,
+        "num_rows": str(len(table.rows)),
+        "is_folded": len(table.rows) > table.most,
     }
 
 

@@ -2,6 +2,7 @@ r"""Text and tables as LaTeX; a table needs ``\usepackage{booktabs}`` and nothin
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from dcao_lab.report import formats
 from dcao_lab.report.tables.base import DIVERGED, Cell, Column, Table, cell
@@ -65,34 +66,31 @@ def bold(latex: str) -> str:
 
 def to_latex(table: Table) -> str:
     r"""The file of a table, for ``\input``; its note is a comment."""
-    columns = [(index, column) for index, column in enumerate(table.columns) if column.paper]
-    titles = [_SYMBOL.sub(r"$\g<0>$", escape(column.paper)) for _, column in columns]
-    alignment = "".join("l" if column.is_text else "r" for _, column in columns)
-    groups = [
-        "\n".join(
-            _row([escape(group.title) if first else "", *(_cell(column, cell(row[i])) for i, column in columns)], table)
-            for first, row in zip([True, *[False] * len(group.rows)], group.rows, strict=False)
-        )
-        for group in table.groups
-        if group.rows
-    ]
+    columns = {i: column for i, column in enumerate(table.columns) if column.paper}
+    titles = [_SYMBOL.sub(r"$\g<0>$", escape(column.paper)) for column in columns.values()]
+    rows = [[_cell(column, cell(row[i])) for i, column in columns.items()] for row in table.rows]
+    groups = groupby(rows, key=lambda row: row[0] if table.is_grouped else "")
     lines = [
         "% " + escape(table.note).replace("-{}", "-"),
         r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{{'l' if table.grouped_by else ''}{alignment}}}",
+        rf"\begin{{tabular}}{{{''.join('l' if column.is_text else 'r' for column in columns.values())}}}",
         r"\toprule",
-        _row([table.grouped_by.capitalize(), *titles], table),
+        _row(titles),
         r"\midrule",
-        "\n\\midrule\n".join(groups),
+        "\n\\midrule\n".join(_rows(list(group), is_group=bool(first)) for first, group in groups),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(cells: Sequence[str], table: Table) -> str:
-    """A row; the first cell is the group's, which a table without groups has no column for."""
-    return " & ".join(cells if table.grouped_by else cells[1:]) + r" \\"
+def _rows(rows: Sequence[Sequence[str]], *, is_group: bool) -> str:
+    """Rows below each other; those of a group name it once."""
+    return "\n".join(_row(["", *row[1:]] if is_group and number else row) for number, row in enumerate(rows))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _cell(column: Column, value: Cell) -> str:

@@ -59,4 +59,4 @@ def tables(numbers: Numbers) -> Iterator[Table]:
     ]
     if numbers.overall is not None and numbers.overall.ranking is not None:
         found.append(comparisons.overall(numbers, numbers.overall))
-    return (table for table in found if table.num_rows)
+    return (table for table in found if table.rows)

@@ -45,5 +45,5 @@ def filled(sections: Iterable[Section]) -> list[Section]:
         section
         for section in sections
         if any(not figure.is_empty for figure in section.figures.values())
-        or any(table.num_rows for table in section.tables)
+        or any(table.rows for table in section.tables)
     ]

@@ -104,8 +104,8 @@ def _curves(numbers: Numbers, task: str) -> Section:
     caption = (
         "Thick: the median over seeds, up to where the first of them ended. "
         + (f"Of few arms each seed is a thin line, of many a band shows {spread}. " if spread else "")
-        + "The training loss is the mean of the mini-batch losses since the last evaluation."
-        + crowding.on_the_page(numbers)
+        + "The training loss is the mean of the mini-batch losses since the last evaluation. What is a hundred times "
+        "beyond 90 % of the other values may be out of view; it is in the data." + crowding.on_the_page(numbers)
     )
     losses, metrics = curves.training_loss(numbers, task), curves.validation_metric(numbers, task)
     return Section(

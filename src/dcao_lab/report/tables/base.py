@@ -16,8 +16,8 @@ class Column:
     """A column.
 
     Attributes:
-        title: Above it on a page; empty: a page leaves the column out.
-        paper: Above it on paper; empty: a paper leaves the column out.
+        title: Its title on a page; empty: the page leaves the column out.
+        paper: Its title on paper; empty: the paper leaves the column out.
         is_text: Whether it holds words rather than numbers.
     """
 
@@ -33,7 +33,7 @@ class Cell:
     Attributes:
         text: A spelled number or words.
         upto: Upper end, where ``text`` is the lower end of an interval; empty: it is none.
-        unit: What is counted; a paper's note says it instead.
+        unit: What is counted, on a page; on paper the note says it.
         detail: Small print below it on a page.
         shade: From 0 (none) to 4 (best), on a page.
         is_bold: Whether it stands out on paper; the note says why.
@@ -51,28 +51,15 @@ Row = Sequence[Cell | str]  # a text is a cell with nothing else
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Rows that belong together.
-
-    Attributes:
-        title: Of what; empty where the table has one group alone.
-        rows: A cell for each column.
-    """
-
-    title: str = ""
-    rows: Sequence[Row]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table.
 
     Attributes:
         name: Name of its file on paper, without the ending.
         label: What it is called on a page.
-        columns: From left to right, after the one with the groups' titles.
-        groups: Groups of rows, from top to bottom.
-        grouped_by: Title of the column with the groups' titles; empty: there is none.
+        columns: From left to right.
+        rows: From top to bottom, a cell for each column.
+        is_grouped: Whether rows with the same first cell are a group, which paper sets between rules.
         note: How to read it.
         most: A page folds a table of more rows.
     """
@@ -80,15 +67,10 @@ class Table:
     name: str
     label: str
     columns: Sequence[Column]
-    groups: Sequence[Group]
-    grouped_by: str = ""
+    rows: Sequence[Row]
+    is_grouped: bool = False
     note: str = ""
     most: int = 40
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all groups."""
-        return sum(len(group.rows) for group in self.groups)
 
 
 class OfTask(Protocol):
@@ -117,21 +99,17 @@ def values(title: str, paper: str, fill: Fill[T]) -> tuple[Column, Fill[T]]:
 def by_workload(
     numbers: Numbers, found: Iterable[T], columns: Columns[T], *, name: str, label: str, note: str, most: int = 40
 ) -> Table:
-    """A row for each of ``found``, in a group for each workload that has some."""
-    items, infos = list(found), numbers.view.infos
-    groups = {
-        task: [[fill(item, infos[task]) for _, fill in columns] for item in items if item.task == task]
-        for task in infos
-    }
-    return Table(
-        name=name,
-        label=label,
-        columns=[column for column, _ in columns],
-        groups=[Group(title=infos[task].title, rows=rows) for task, rows in groups.items() if rows],
-        grouped_by="workload",
-        note=note,
-        most=most,
-    )
+    """A row for each of ``found``, those of a workload together."""
+    items = list(found)
+    rows = [
+        [info.title, *(fill(item, info) for _, fill in columns)]
+        for task, info in numbers.view.infos.items()
+        for item in items
+        if item.task == task
+    ]
+    workload = Column(title="workload", paper="Workload", is_text=True)
+    titles = [workload, *(column for column, _ in columns)]
+    return Table(name=name, label=label, columns=titles, rows=rows, is_grouped=True, note=note, most=most)
 
 
 def cell(value: Cell | str) -> Cell:

@@ -16,7 +16,6 @@ from dcao_lab.report.tables.base import (
     Cell,
     Column,
     Columns,
-    Group,
     Row,
     Table,
     by_workload,
@@ -75,7 +74,8 @@ def comparisons(numbers: Numbers, found: Sequence[ArmComparison]) -> Table:
 
 
 def _difference(info: WorkloadInfo, value: float | None, *, is_bold: bool = False) -> Cell:
-    return Cell(text=formats.difference(info, value), unit=formats.difference_unit(info), is_bold=is_bold)
+    unit, is_bold = formats.difference_unit(info), is_bold and value is not None
+    return Cell(text=formats.difference(info, value), unit=unit, is_bold=is_bold)
 
 
 def _interval(info: WorkloadInfo, found: Interval) -> Cell:
@@ -168,7 +168,7 @@ def overall(numbers: Numbers, found: Overall) -> Table:
             Column(title=INTERVAL, paper="Interval"),
             Column(title="profile score", paper="Profile"),
         ),
-        groups=[Group(rows=rows)],
+        rows=rows,
         note="Mean rank over workloads, interquartile mean of the normalised scores, score of the performance profile "
         f"(1: fastest everywhere). {ranking_note(numbers, found)}",
         most=12,
@@ -202,5 +202,5 @@ def correlations(numbers: Numbers, task: str) -> Table:
         name="correlations",
         label="Correlations",
         columns=[Column(title=title) for title in ("curvature", "with", "Spearman's rho", "p", "networks")],
-        groups=[Group(rows=[row(found) for found in numbers.correlations if found.task == task])],
+        rows=[row(found) for found in numbers.correlations if found.task == task],
     )

@@ -14,7 +14,6 @@ from dcao_lab.report.tables.base import (
     Cell,
     Column,
     Columns,
-    Group,
     Row,
     Table,
     by_workload,
@@ -118,7 +117,7 @@ def sweep_results(numbers: Numbers, task: str, axis: str) -> Table:
         name=f"sweep_{axis}",
         label=f"{info.title}: {formats.metric_title(info)} by {formats.axis_title(axis)}",
         columns=[Column(title=title) for title in titles],
-        groups=[Group(rows=rows)],
+        rows=rows,
         note=f"Medians over seeds; small: {words}." if words else "",
     )
 

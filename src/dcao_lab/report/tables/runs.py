@@ -7,7 +7,7 @@ from typing import Any
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.view import final_metric
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.tables.base import Column, Group, Table
+from dcao_lab.report.tables.base import Column, Table
 from dcao_lab.report.tables.costs import settings
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
@@ -38,7 +38,7 @@ def missing(result: StudyResult) -> Table:
 def _folded(label: str, titles: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Table:
     columns = [Column(title=title) for title in titles]
     name = label.lower().replace(" ", "_")
-    return Table(name=name, label=label, columns=columns, groups=[Group(rows=rows)], note=note, most=0)
+    return Table(name=name, label=label, columns=columns, rows=rows, note=note, most=0)
 
 
 def _reason(result: StudyResult, run: PlannedRun) -> str:

@@ -12,9 +12,9 @@ from dcao_lab.study.recipes.overhead import overhead
 from dcao_lab.study.recipes.robustness import robustness
 from dcao_lab.study.recipes.transfer import transfer
 
-Recipe = Callable[[str], StudyConfig]
+MakeStudy = Callable[[str], StudyConfig]
 
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, MakeStudy] = {
     "headline": headline,
     "ablation": ablation,
     "robustness": robustness,
@@ -25,7 +25,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def get_recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> MakeStudy:
     """The recipe called ``name``.
 
     Example:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import Setting, sorted_settings
 from dcao_lab.errors import look_up
-from dcao_lab.study.config import Arm, Axis, Task, Variation
+from dcao_lab.study.config import Arm, Task, Variation, VariedSetting
 from dcao_lab.workloads import get_workload
 
 EVALUATIONS = 20  # of a run, beside the one before the first step
@@ -97,7 +97,7 @@ def arm(
 
 
 def vary(
-    axis: Axis, *values: float, arms: tuple[str, ...] | None = None, num_seeds: int | None = None
+    axis: VariedSetting, *values: float, arms: tuple[str, ...] | None = None, num_seeds: int | None = None
 ) -> tuple[Variation, ...]:
     """One variation for each value, for these arms and so many seeds; None: all."""
     return tuple(Variation(axis=axis, value=float(value), arms=arms, num_seeds=num_seeds) for value in values)

@@ -1,6 +1,6 @@
 """How far from a good setting the optimizers still train: one condition of the run at a time."""
 
-from dcao_lab.study.config import Arm, Axis, StudyConfig, Variation
+from dcao_lab.study.config import Arm, StudyConfig, Variation, VariedSetting
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
 
 SIZES = {
@@ -53,7 +53,7 @@ def learning_rates(between: tuple[str, ...], far: tuple[str, ...] | None = None)
 
 def other_conditions(arms: tuple[str, ...]) -> tuple[Variation, ...]:
     """The ends of the proposal's ranges, of batch size (a factor of 2 to the 6th) and of four others."""
-    ends: dict[Axis, tuple[float, float]] = {
+    ends: dict[VariedSetting, tuple[float, float]] = {
         "batch_size": (8, 512),
         "weight_decay": (0.0, 1.0),
         "momentum": (0.0, 0.99),

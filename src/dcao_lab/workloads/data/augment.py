@@ -1,4 +1,4 @@
-"""The standard augmentations, and pixels as the networks want them."""
+"""The standard augmentations of images, and the conversion of pixels to inputs of a network."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PADDING = 4  # black pixels around a small image before a piece of its size is cut out (He et al. 2016, section 4.2)
-NUM_ATTEMPTS = 10  # boxes drawn for a random resized crop before the middle of the image is taken; torchvision's too
+NUM_ATTEMPTS = 10  # boxes drawn for a random resized crop before the middle is taken, as in torchvision
 AREA = (0.08, 1.0)  # share of the image (Szegedy et al. 2015)
 RATIO = (3 / 4, 4 / 3)  # width over height
 SIZE = 224
@@ -17,9 +17,9 @@ Box = tuple[int, int, int, int]  # left, upper, right, lower
 
 
 def crop_and_flip(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Each image (batch, channels, height, width) shifted by up to 4 pixels in each direction, half of them mirrored.
+    """Images (batch, channels, height, width), each shifted by up to 4 pixels in each direction, half of them mirrored.
 
-    What is shifted in is zero, black in images of bytes.
+    The pixels that are shifted in are zero, which is black in images of bytes.
     """
     number, _, height, width = images.shape
     shifts = torch.randint(2 * PADDING + 1, (2, number, 1), generator=draws)
@@ -31,7 +31,7 @@ def crop_and_flip(images: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Of each image its own rows (batch, height) and columns (batch, width)."""
+    """The pixels of each image at its own rows (batch, height) and columns (batch, width)."""
     which = torch.arange(len(images), device=images.device)[:, None, None, None]
     channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
     rows, columns = rows.to(images.device), columns.to(images.device)
@@ -39,19 +39,22 @@ def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Bytes as float32: between 0 and 1, then standardised by each channel's mean and standard deviation."""
+    """Bytes as float32, scaled to [0, 1] and then standardised by each channel's mean and standard deviation."""
     shape = (1, -1, 1, 1)
     center, scale = (torch.tensor(values, device=images.device).view(shape) for values in (mean, std))
     return (images.float() / 255.0 - center) / scale
 
 
 def draw_crops(number: int, draws: torch.Generator) -> Tensor:
-    """Uniform numbers (number, attempts, 4) for :func:`random_box`, drawn in one thread: threads have no order."""
+    """Uniform numbers (number, attempts, 4) for :func:`random_box`.
+
+    They are drawn in advance, because threads that decode images have no fixed order.
+    """
     return torch.rand(number, NUM_ATTEMPTS, 4, generator=draws)
 
 
 def random_box(width: int, height: int, uniform: Tensor) -> Box:
-    """A box of random area and shape inside the image, as torchvision's ``RandomResizedCrop`` takes it."""
+    """A box of random area and shape inside the image, as in torchvision's ``RandomResizedCrop``."""
     for area, ratio, left, upper in uniform.tolist():
         pixels = (AREA[0] + (AREA[1] - AREA[0]) * area) * width * height
         shape = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * ratio)
@@ -69,14 +72,14 @@ def _box(left: int, upper: int, width: int, height: int) -> Box:
 
 
 def random_crop(image: Any, uniform: Tensor) -> Tensor:
-    """A random box of the PIL image, resized: bytes (3, 224, 224)."""
-    # Cut before it is resized, as torchvision does: ``resize(box=...)`` would let pixels beside the box in.
+    """A random box of the PIL image, resized to bytes (3, 224, 224)."""
+    # Cut first and then resized, as torchvision does: ``resize(box=...)`` would also use pixels beside the box.
     width, height = image.size
     return to_tensor(image.crop(random_box(width, height, uniform)).convert("RGB").resize((SIZE, SIZE), _bilinear()))
 
 
 def center_crop(image: Any) -> Tensor:
-    """The middle of the PIL image after its shorter side is made 256: bytes (3, 224, 224)."""
+    """The middle of the PIL image as bytes (3, 224, 224), after its shorter side has been resized to 256."""
     scale = EVALUATION_SIZE / min(image.size)
     width, height = (max(EVALUATION_SIZE, int(side * scale)) for side in image.size)
     left, upper = round((width - SIZE) / 2), round((height - SIZE) / 2)
@@ -85,7 +88,7 @@ def center_crop(image: Any) -> Tensor:
 
 
 def to_tensor(image: Any) -> Tensor:
-    """A PIL image's bytes (channels, height, width); grey or RGB."""
+    """The pixels of a grey or RGB PIL image as bytes (channels, height, width)."""
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
 

@@ -1,4 +1,4 @@
-"""A corpus as the tokens of a byte-level BPE, as GPT-2 reads text (Radford et al. 2019)."""
+"""A text corpus in the tokens of GPT-2's byte-level BPE (Radford et al. 2019)."""
 
 import bisect
 import itertools
@@ -23,8 +23,8 @@ REPOSITORY = "openai-community/gpt2"
 
 
 ADVICE = (
-    f"put the vocab.json and merges.txt of {REPOSITORY} into the data folder, or start once without --data-dir where "
-    "there is a network"
+    f"put the vocab.json and merges.txt of {REPOSITORY} into the data folder, or start once without --data-dir on a "
+    "machine with a network"
 )
 
 
@@ -33,8 +33,8 @@ class TokenSplit:
     """Lines of text in tokens.
 
     Attributes:
-        tokens: Their stream of token numbers.
-        num_words: Words in them, ends of lines among them, as the word-level models count.
+        tokens: The token numbers of all lines as one stream.
+        num_words: Number of words, counted as the word-level models do, with ends of lines.
     """
 
     tokens: Tensor
@@ -43,14 +43,14 @@ class TokenSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCorpus:
-    """The splits in tokens.
+    """The splits of a corpus in tokens.
 
     Attributes:
-        train: All of the training text.
-        evaluated: What is evaluated of each split: of the training text its first lines, with no more tokens than the
-            test text has.
+        train: The tokens of all training text.
+        evaluated: The text of each split that is evaluated; for the training text its first lines, with no more tokens
+            than the test text has.
         num_tokens: Size of the vocabulary.
-        end_of_text: The token that also stands before the first one.
+        end_of_text: The token for the end of a text, which also precedes the first token.
     """
 
     train: Tensor
@@ -99,7 +99,7 @@ def read_tokenizer(data_dir: Path | None) -> Any:
 
 
 def encode_lines(tokenizer: Any, lines: Sequence[str]) -> list[list[int]]:
-    """The tokens of each line, spelled as WikiText's files have it: a space on either side, and a line feed."""
+    """The tokens of each line, written as in WikiText's files: with a space on either side, and a line feed."""
     spelled = [f" {line} \n" if line else " \n" for line in lines]
     return [encoding.ids for encoding in tokenizer.encode_batch(spelled, add_special_tokens=False)]
 

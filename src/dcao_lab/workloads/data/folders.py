@@ -1,4 +1,4 @@
-"""Where the data of the full-size workloads is: in a folder, or on the Hugging Face hub."""
+"""Finds the data of the full-size workloads: in a folder, or on the Hugging Face hub."""
 
 import contextlib
 import importlib
@@ -11,11 +11,15 @@ from typing import Any
 
 from dcao_lab.errors import LabError
 
-HUB_TIMEOUT = 5.0  # seconds until the hub counts as out of reach; its library alone tries for 23
+HUB_TIMEOUT = 5.0  # seconds after which the hub counts as out of reach; its own library would try for 23
 
 
 def extra(module: str, what: str) -> ModuleType:
-    """A module of the extra ``data``, imported here because that takes seconds; ``what`` needs it.
+    """A module of the extra ``data``, imported on first use because that takes seconds.
+
+    Args:
+        module: Name of the module.
+        what: The thing that needs it, for the error message.
 
     Raises:
         LabError: It is not installed.
@@ -24,16 +28,16 @@ def extra(module: str, what: str) -> ModuleType:
         >>> extra("no_such_module", "GPT-2")
         Traceback (most recent call last):
         ...
-        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install 'dcao[data]'
+        dcao_lab.errors.LabError: GPT-2 needs no_such_module, which is not installed; pip install '.[data]' in a clone
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise LabError(f"{what} needs {module}, which is not installed; pip install 'dcao[data]'") from error
+        raise LabError(f"{what} needs {module}, which is not installed; pip install '.[data]' in a clone") from error
 
 
 def find_folder(title: str, name: str, data_dir: Path) -> Path:
-    """``data_dir/name`` if there is one, so that one ``--data-dir`` serves many data sets; else ``data_dir`` itself.
+    """``data_dir/name`` if that folder exists, so that a ``--data-dir`` can hold many data sets; else ``data_dir``.
 
     Raises:
         LabError: ``data_dir`` is not a folder.
@@ -45,7 +49,10 @@ def find_folder(title: str, name: str, data_dir: Path) -> Path:
 
 
 def parquet_files(folder: Path, split_names: tuple[str, ...]) -> list[str]:
-    """The folder's Parquet files of a split, at any depth: ``train-00000-of-00001.parquet`` or ``train/0.parquet``."""
+    """Parquet files of a split at any depth, such as ``train-00000-of-00001.parquet`` or ``train/0.parquet``.
+
+    The result is for the first of ``split_names`` that has any, and empty if none has.
+    """
     files = sorted(folder.rglob("*.parquet"))
     for name in split_names:
         if chosen := [str(file) for file in files if file.name.startswith(name) or file.parent.name == name]:
@@ -54,18 +61,18 @@ def parquet_files(folder: Path, split_names: tuple[str, ...]) -> list[str]:
 
 
 def load_from_hub(title: str, hub: str, how_else: str, **options: Any) -> Any:
-    """What ``datasets.load_dataset(hub, **options)`` returns: downloaded once, then from its cache.
+    """The result of ``datasets.load_dataset(hub, **options)``: downloaded once, and from its cache afterwards.
 
     Raises:
-        LabError: The hub is out of reach or refuses, and the cache has nothing; the message ends with ``how_else``.
+        LabError: The hub cannot be reached or refuses, and the cache has nothing; the message ends with ``how_else``.
     """
     datasets = extra("datasets", title)
     is_reachable = not datasets.config.HF_HUB_OFFLINE and _is_reachable(datasets.config.HF_ENDPOINT)
     try:
         with _from_cache_alone(datasets, not is_reachable):
             return datasets.load_dataset(hub, **options)
-    except Exception as error:  # of the libraries below: httpx's, huggingface_hub's, pyarrow's have no common base
-        reason = one_line(error) if is_reachable else "the hub is out of reach, and nothing in the cache"
+    except Exception as error:  # those of httpx, huggingface_hub and pyarrow have no common base
+        reason = one_line(error) if is_reachable else "the hub cannot be reached, and its cache lacks it"
         raise LabError(
             f"{title} could not be loaded from the Hugging Face hub as {hub} ({reason}); "
             f"connect to the network, or give --data-dir a folder with {how_else}"
@@ -74,22 +81,22 @@ def load_from_hub(title: str, hub: str, how_else: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def unreadable_is_clear(title: str, place: object) -> Iterator[None]:
-    """Turns what goes wrong in reading data into a sentence.
+    """Context that turns any error while data is read into a LabError with a clear message.
 
     Raises:
-        LabError: Anything went wrong.
+        LabError: An error was raised inside; the message names the data and the place.
     """
     try:
         yield
     except LabError:
         raise
-    except Exception as error:  # a broken gzip, pickle, PNG and Parquet file each have their own, without common base
+    except Exception as error:  # a broken gzip, pickle, PNG or Parquet file raises its own
         reason = one_line(error)
-        raise LabError(f"{title} in {place} cannot be read ({reason}); put an unbroken copy there") from error
+        raise LabError(f"{title} in {place} cannot be read ({reason}); replace it by an intact copy") from error
 
 
 def one_line(error: BaseException) -> str:
-    """The error's first line, or its type when it says nothing.
+    """The first line of the error's message, or the name of its type if the message is empty.
 
     Example:
         >>> one_line(EOFError())
@@ -100,7 +107,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _from_cache_alone(datasets: ModuleType, is_offline: bool) -> Iterator[None]:
-    """Sets the switch that ``HF_HUB_OFFLINE`` sets at import; ``datasets`` then does not try the network at all."""
+    """Context with the switch that ``HF_HUB_OFFLINE`` sets at import, which keeps ``datasets`` off the network."""
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = is_offline
     try:

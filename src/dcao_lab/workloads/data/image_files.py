@@ -1,4 +1,4 @@
-"""MNIST and CIFAR as their authors publish them: idx files, and pickles of NumPy arrays."""
+"""Reads MNIST and CIFAR from the files of their authors: idx files, and pickles of NumPy arrays."""
 
 import codecs
 import gzip
@@ -20,10 +20,10 @@ from dcao_lab.errors import LabError
 
 Images = tuple[Tensor, Tensor]  # uint8 (number, channels, height, width), and labels
 Read = Callable[[str], bytes]
-UNSIGNED_BYTES = 8  # idx's code of the element type
+UNSIGNED_BYTES = 8  # code of this element type in idx files
 
-# What the pickles of CIFAR name, under the names that NumPy 1 and 2 have for it. Asked of an array, because importing
-# NumPy 1's name from NumPy 2 warns.
+# The objects that the pickles of CIFAR name, under their names in NumPy 1 and 2. The function comes from an array,
+# because importing NumPy 1's name from NumPy 2 warns.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -36,14 +36,14 @@ ALLOWED = {
 
 @dataclass(frozen=True, kw_only=True)
 class CifarFiles:
-    """The names that CIFAR's authors have given.
+    """The names in the publication of a CIFAR data set.
 
     Attributes:
-        archive: The compressed file.
-        folder: The folder that it unpacks to.
-        train: Files with the training images, in order.
-        test: Files with the test images.
-        labels: Key of the labels in them.
+        archive: Name of the compressed file.
+        folder: Name of the folder that it unpacks to.
+        train: Names of the files with the training images, in order.
+        test: Names of the files with the test images.
+        labels: Key of the labels in these files.
     """
 
     archive: str
@@ -83,7 +83,7 @@ def read_cifar10(folder: Path) -> dict[str, Images] | None:
 
 
 def read_cifar100(folder: Path) -> dict[str, Images] | None:
-    """CIFAR-100's, with its 100 fine labels, likewise."""
+    """CIFAR-100's training and test images with their 100 fine labels, found like those of CIFAR-10."""
     return _read_cifar(folder, CIFAR100)
 
 
@@ -141,10 +141,10 @@ def _cifar_images(files: CifarFiles, names: tuple[str, ...], read: Read) -> Imag
 
 
 def load_arrays(content: bytes) -> dict[bytes, Any]:
-    """The dictionary in a pickle of CIFAR's kind. Runs nothing from the file but NumPy's own making of arrays.
+    """The dictionary in a pickle of CIFAR. From the file only NumPy's own construction of arrays is run.
 
     Raises:
-        pickle.UnpicklingError: It names anything else.
+        pickle.UnpicklingError: The file names anything else.
     """
     arrays: dict[bytes, Any] = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     return arrays

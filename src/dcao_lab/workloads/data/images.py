@@ -1,4 +1,4 @@
-"""Images from whatever form the data is in: the authors' files, Parquet files, an image folder, or the hub."""
+"""Reads images from any form of a data set: the authors' files, Parquet files, an image folder, or the hub."""
 
 import io
 from collections.abc import Callable
@@ -22,26 +22,26 @@ from dcao_lab.workloads.data.folders import (
 )
 from dcao_lab.workloads.data.image_files import Images
 
-SPLIT_SEED = 0  # one split for every run: a seed's spread is then that of training alone
-TABLE_SIZE = 1000  # rows read at once
+SPLIT_SEED = 0  # one split for every run, so that runs differ by their training alone
+TABLE_SIZE = 1000  # number of rows read at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSource:
-    """A data set and where it is to be found.
+    """A data set of images, and the places where it may be.
 
     Attributes:
-        title: What people call it.
-        folder: Its folder's name in a ``--data-dir`` that has many.
+        title: Name of the data set in messages.
+        folder: Name of its folder in a ``--data-dir`` that holds several data sets.
         hub: Its name on the Hugging Face hub.
-        image: The hub's column of the images.
-        label: The hub's column of the labels.
-        num_classes: How many labels there are.
-        shape: Channels, height and width of every image; None when they differ.
-        test_names: What the split that tests is called, in files and on the hub; the first that is there is taken.
-        read_original: The authors' files in a folder, or None where there are none.
-        original: What those files are called, in words.
-        num_validation: Training images held out to validate with; a tenth where there are fewer than ten times as many.
+        image: Name of the column of images on the hub.
+        label: Name of the column of labels on the hub.
+        num_classes: Number of classes.
+        shape: Channels, height and width of every image; None if images differ.
+        test_names: Possible names of the test split, in files and on the hub; the first that exists is used.
+        read_original: Reads the authors' files in a folder, and returns None if there are none; None if it cannot.
+        original: The authors' files in words, for an error message.
+        num_validation: Number of training images held out for validation, but a tenth of them at most.
     """
 
     title: str
@@ -58,19 +58,19 @@ class VisionSource:
 
     @property
     def forms(self) -> str:
-        """In words, what a folder of this data may have in it."""
+        """The forms that the data may have in a folder, in words for an error message."""
         test = self.test_names[0]
         first = f"{self.original}, " if self.original else ""
         parquet, images = f"train*.parquet, {test}*.parquet", f"train/CLASS/*, {test}/CLASS/*"
         return f"{first}Parquet files ({parquet}) or an image folder ({images})"
 
 
-@lru_cache(maxsize=2)  # the runs of a study use the same data again and again; CIFAR is 184 MB
+@lru_cache(maxsize=2)  # the runs of a study use the same data; CIFAR has 184 MB
 def load_images(source: VisionSource, data_dir: Path | None) -> dict[str, Images]:
     """All training and test images, as bytes.
 
     Raises:
-        LabError: They are not there, or broken.
+        LabError: The images are not there, or a file is broken.
     """
     if data_dir is None:
         return _decoded_splits(source, load_rows(source, None), f"the cache of {source.hub}")
@@ -83,13 +83,13 @@ def load_images(source: VisionSource, data_dir: Path | None) -> dict[str, Images
 
 
 def load_rows(source: VisionSource, data_dir: Path | None, *, streaming: bool = True) -> dict[str, Any]:
-    """The ``datasets`` of the training and test split, their images still encoded.
+    """The training and test split as objects of ``datasets``, whose images are still encoded.
 
-    Streamed ones are read file by file and leave nothing on the disk; the others are mapped into memory from the cache
-    of ``datasets``, so that any row can be had at any time.
+    With ``streaming`` they are read file by file and leave nothing on the disk. Without it they are mapped into memory
+    from the cache of ``datasets``, which allows access to any row.
 
     Raises:
-        LabError: They are not there, or broken.
+        LabError: The images are not there, or a file is broken.
     """
     if data_dir is None:
         splits = load_from_hub(source.title, source.hub, source.forms)
@@ -103,7 +103,7 @@ def load_rows(source: VisionSource, data_dir: Path | None, *, streaming: bool = 
 
 
 def _find_files(source: VisionSource, folder: Path) -> tuple[str, dict[str, Any]]:
-    """What form the data in the folder has, and its files, as ``datasets`` wants to hear it."""
+    """The form of the data in the folder and its files, as arguments of ``datasets.load_dataset``."""
     train, test = parquet_files(folder, ("train",)), parquet_files(folder, source.test_names)
     if train and test:
         return "parquet", {"train": train, "test": test}
@@ -158,17 +158,17 @@ def _decoded(rows: Any, source: VisionSource) -> Images:
 
 
 def open_image(encoded: dict[str, Any]) -> Any:
-    """The PIL image of ``datasets``' undecoded form, which has the file's bytes or its path.
+    """The PIL image of an undecoded entry of ``datasets``, which has the bytes of a file or its path.
 
     Raises:
-        ValueError: It is not an image; the message names the file.
+        ValueError: The file is not an image; the message names it.
     """
     pillow = extra("PIL.Image", "reading images")
     content = encoded["bytes"]
     try:
         image = pillow.open(encoded["path"] if content is None else io.BytesIO(content))
         image.load()
-    except (OSError, SyntaxError) as error:  # SyntaxError is how Pillow calls a broken PNG
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
         raise ValueError(f"{encoded['path'] or 'an image'} is broken: {error}") from error
     return image
 
@@ -184,7 +184,7 @@ def _checked(images: Images, source: VisionSource, place: str) -> Images:
 
 
 def check_labels(labels: Tensor, source: VisionSource, place: object) -> None:
-    """Refuse labels that are no classes of the data set.
+    """Check that every label is a class of the data set.
 
     Raises:
         LabError: A label is out of range.
@@ -195,14 +195,14 @@ def check_labels(labels: Tensor, source: VisionSource, place: object) -> None:
 
 
 def held_out(labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Indices of the examples to train with and of ``number`` to validate with, the same share of each class.
+    """Indices of the examples for training, and of ``number`` for validation, with the same share of each class.
 
-    A tenth is held out where there are fewer than ten times as many examples.
+    At most a tenth of the examples is held out.
     """
     number = min(number, len(labels) // 10)
     order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, purpose=0))
     by_class = order[labels[order].argsort(stable=True)]
-    places = (torch.arange(number) * len(labels)) // max(number, 1)  # evenly spaced: each class gives its share
+    places = (torch.arange(number) * len(labels)) // max(number, 1)  # evenly spaced, so that each class gives its share
     is_held_out = torch.zeros(len(labels), dtype=torch.bool)
     is_held_out[by_class[places]] = True
     return (~is_held_out).nonzero().flatten(), is_held_out.nonzero().flatten()

@@ -1,4 +1,4 @@
-"""Lines of a text corpus, from the files people have: its original text files, its archive, Parquet, or the hub."""
+"""Reads the lines of a text corpus from its original text files, its archive, Parquet files, or the hub."""
 
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,21 +13,21 @@ from dcao_lab.workloads.base import SplitName
 from dcao_lab.workloads.data.folders import HUB_TIMEOUT, extra
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-COLUMNS = ("text", "sentence")  # what WikiText and PTB call it on the hub
+COLUMNS = ("text", "sentence")  # names of the text column of WikiText and PTB on the hub
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubFiles:
-    """A repository of the hub.
+    """A repository on the Hugging Face hub.
 
     Attributes:
-        title: What messages call what is in it.
-        repository: Its name.
+        title: Name of its content in messages.
+        repository: Name of the repository.
         kind: ``"dataset"`` or ``"model"``.
-        revision: Branch of it.
-        advice: How a person gets the files.
+        revision: Branch of the repository.
+        advice: How to get the files, for an error message.
     """
 
     title: str
@@ -39,47 +39,35 @@ class HubFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource:
-    """Where a corpus is found.
+    """The places where a text corpus may be.
 
     Attributes:
-        title: What messages call it.
-        needs: The files, in words.
-        folders: Subfolders of the data folder that may hold it; the data folder itself is looked at last.
-        files: Its original text file for each split.
-        archive: Its original zip file, which has these files inside; None: there is none.
-        repository: Data set on the hub.
-        revision: Branch of that which has Parquet files.
-        parquet: File of it for each split.
-        advice: How a person gets the files.
+        needs: The files in words, for the list of workloads.
+        folders: Subfolders of the data folder that may hold it; the data folder itself comes last.
+        files: The original text file of each split.
+        archive: The original zip file with these files inside; None if there is none.
+        hub: The data set on the hub, at the branch that has Parquet files.
+        parquet: The Parquet file of each split in that branch.
     """
 
-    title: str
     needs: str
     folders: tuple[str, ...]
     files: dict[SplitName, str]
     archive: str | None
-    repository: str
-    revision: str
+    hub: HubFiles
     parquet: dict[SplitName, str]
-    advice: str
-
-    @property
-    def hub(self) -> HubFiles:
-        """Its data set on the hub."""
-        return HubFiles(
-            title=self.title,
-            repository=self.repository,
-            kind="dataset",
-            revision=self.revision,
-            advice=self.advice,
-        )
 
 
 def read_lines(source: TextSource, split: SplitName, data_dir: Path | None) -> list[str]:
-    """The lines of a split without the spaces around them; empty ones too, where the files have them.
+    """The lines of a split, without spaces at their ends; empty lines are included.
+
+    Args:
+        source: The corpus.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        data_dir: Folder of the data; None to use the hub, or its cache on this machine.
 
     Raises:
-        LabError: They are not in ``data_dir``, or without one on the hub; or the file cannot be read.
+        LabError: The corpus is not there, or a file cannot be read.
     """
     if data_dir is None:
         return _parquet_lines([hub_file(source.hub, source.parquet[split])])
@@ -91,15 +79,15 @@ def read_lines(source: TextSource, split: SplitName, data_dir: Path | None) -> l
 
 
 def places(data_dir: Path, folders: Sequence[str]) -> list[Path]:
-    """Those of the subfolders that exist, then the folder itself."""
+    """The existing ones of the subfolders ``folders``, then ``data_dir`` itself if it exists."""
     return [folder for folder in (*(data_dir / name for name in folders), data_dir) if folder.is_dir()]
 
 
 def hub_file(files: HubFiles, name: str) -> Path:
-    """A file of the hub: from its cache on this machine, or downloaded into it.
+    """The path of a file of the hub, in its cache on this machine; the file is downloaded if it is not there.
 
     Raises:
-        LabError: It is in neither; at once where there is no network.
+        LabError: It is not in the cache and could not be downloaded. Without a network this takes 5 seconds at most.
     """
     hub = extra("huggingface_hub", f"{files.title} from the hub")
     request = {
@@ -113,10 +101,10 @@ def hub_file(files: HubFiles, name: str) -> Path:
     except OSError:  # not in the cache
         pass
     try:
-        # Asked once: the client itself would try six times, which without a network takes 23 s.
+        # One request, because the client itself would try six times, which takes 23 s without a network.
         hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=HUB_TIMEOUT)
         return Path(hub.hf_hub_download(**request, etag_timeout=HUB_TIMEOUT))
-    except Exception as error:  # of httpx, of requests, or of the hub's client, by its version
+    except Exception as error:  # the version of the client decides whether it is of httpx, of requests or its own
         raise LabError(
             f"{files.title} is missing: {files.repository}/{name} is not in the hub's cache on this machine and could "
             f"not be downloaded ({type(error).__name__}); {files.advice}"
@@ -126,8 +114,8 @@ def hub_file(files: HubFiles, name: str) -> Path:
 def _missing(source: TextSource, split: SplitName, data_dir: Path) -> LabError:
     names = [source.files[split], *([source.archive] if source.archive else []), f"{split}*.parquet"]
     return LabError(
-        f"{source.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
-        f"{', '.join(source.folders)}; {source.advice}"
+        f"{source.hub.title} is missing: none of {', '.join(names)} is in {data_dir} or its subfolders "
+        f"{', '.join(source.folders)}; {source.hub.advice}"
     )
 
 
@@ -142,12 +130,12 @@ def _lines_in(folder: Path, source: TextSource, split: SplitName) -> list[str] |
 
 
 def _parquet_files(folder: Path, split: SplitName) -> list[Path]:
-    """``train-00000-of-00001.parquet`` and ``train.parquet``, or ``train/0000.parquet``, as the hub has them."""
+    """Parquet files of a split, named as on the hub: ``train-00000-of-00001.parquet`` or ``train/0000.parquet``."""
     return sorted([*folder.glob(f"{split}*.parquet"), *folder.glob(f"{split}/*.parquet")])
 
 
 def _split_lines(content: bytes) -> list[str]:
-    """Lines that end with a line feed; ``str.splitlines`` would also split at rarer characters within a line."""
+    """The lines, split at line feeds only; ``str.splitlines`` would also split at rarer characters."""
     return [line.strip() for line in content.decode("utf-8").removesuffix("\n").split("\n")]
 
 

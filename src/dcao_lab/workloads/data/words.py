@@ -1,4 +1,4 @@
-"""A corpus as word numbers, the way PTB and WikiText-2 perplexities are counted since Mikolov et al. 2010."""
+"""A text corpus as word numbers, counted as perplexities of PTB and WikiText-2 are since Mikolov et al. 2010."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ UNKNOWN = "<unk>"
 
 @dataclass(frozen=True, kw_only=True)
 class WordCorpus:
-    """The splits as one stream of word numbers each.
+    """The splits of a corpus, each as one stream of word numbers.
 
     Attributes:
-        streams: The words of each split, the end of every line among them.
+        streams: The word numbers of each split, with one for the end of every line.
         vocabulary: The number of each word of the training text, in order of appearance.
     """
 
@@ -29,15 +29,16 @@ class WordCorpus:
 
     @property
     def end_of_line(self) -> int:
-        """Number of the end of a line, which is also what comes before the first word."""
+        """The number of the end of a line, which also precedes the first word."""
         return self.vocabulary[END_OF_LINE]
 
 
 def read_words(source: TextSource, data_dir: Path | None) -> WordCorpus:
-    """The corpus, its vocabulary taken from the training text.
+    """The corpus in word numbers, with the vocabulary of the training text.
 
     Raises:
-        LabError: It is missing; or a split has words that the training text does not, and no ``<unk>`` stands for them.
+        LabError: The corpus is missing, or a split has words that the training text does not have, and the training
+            text has no ``<unk>`` to replace them.
     """
     words = {split: line_words(read_lines(source, split, data_dir)) for split in SPLITS}
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words["train"]))}
@@ -48,7 +49,7 @@ def read_words(source: TextSource, data_dir: Path | None) -> WordCorpus:
 
 
 def line_words(lines: Iterable[str]) -> list[str]:
-    """The words between the spaces, and ``<eos>`` after every line, be it empty.
+    """The words of all lines, with ``<eos>`` after every line, also after an empty one.
 
     Example:
         >>> line_words(["no it was n't", ""])
@@ -61,7 +62,7 @@ def _numbers(words: list[str], vocabulary: dict[str, int], source: TextSource) -
     strange = next((word for word in words if word not in vocabulary), None)
     if strange is not None and UNKNOWN not in vocabulary:
         raise LabError(
-            f"{source.title} must have {UNKNOWN} for rare words, but its training text has none and no {strange!r} "
+            f"{source.hub.title} must have {UNKNOWN} for rare words, but its training text has none and no {strange!r} "
             f"either; use the preprocessed files ({source.files['train']}), not the raw text"
         )
     unknown = vocabulary.get(UNKNOWN, 0)

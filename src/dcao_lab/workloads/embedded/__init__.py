@@ -1,1 +1,1 @@
-"""Workloads whose data comes with a package: they run anywhere, in minutes on a CPU."""
+"""Workloads whose data comes with an installed package; they run without a network, in minutes on a CPU."""

@@ -1,4 +1,4 @@
-"""Scikit-learn's digits: 1797 handwritten digits of 8 by 8 pixels, inside the package."""
+"""Scikit-learn's digits: 1797 handwritten digits of 8 by 8 pixels that come with the package."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -10,18 +10,18 @@ from dcao_lab.workloads.base import WorkloadInfo
 from dcao_lab.workloads.classification import ClassificationWorkload, Splits
 
 BATCH_SIZE = 64
-SPLIT_SEED = 0  # one split for every run: a seed's spread is then that of training alone
+SPLIT_SEED = 0  # one split for every run, so that runs differ by their training alone
 
 
 def digits_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
-    """Classification of the digits by the network that ``build`` makes."""
+    """Classification of the digits by the network that ``build`` returns."""
     return ClassificationWorkload(info, build, digits_splits)
 
 
 @cache
 def digits_splits() -> Splits:
-    """Images (N, 1, 8, 8), standardised by the training images, and labels: 60, 20 and 20 % of each class."""
-    from sklearn.datasets import load_digits  # here, for it doubles the time that a worker process takes to start
+    """Images (N, 1, 8, 8), standardised by the training images, and labels; splits have 60, 20 and 20 % of a class."""
+    from sklearn.datasets import load_digits  # here, because it doubles the time in which a worker process starts
 
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)

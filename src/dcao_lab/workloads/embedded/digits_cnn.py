@@ -1,4 +1,4 @@
-"""Digits with a small ReLU convolution network."""
+"""Digits with a small convolutional network with ReLU."""
 
 from torch import nn
 

@@ -1,12 +1,12 @@
-"""Full-batch training of a tanh network on a fixed part of the digits, as on the Edge of Stability.
+"""Full-batch training of a tanh network on a fixed part of the digits, which shows the edge of stability.
 
-After Cohen et al. 2021, "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability": two hidden
-layers of 200 tanh units and PyTorch's initial weights, every step on the same training set. They take 5000 images of
-CIFAR-10; here they are 1000 digits, so that a step takes milliseconds.
+It follows Cohen et al. 2021, "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability": two
+hidden layers of 200 tanh units, PyTorch's initial weights, and every step on the same training set. They use 5000
+images of CIFAR-10; here it is 1000 digits, so that a step takes milliseconds.
 
-What gradient descent without momentum does here (seed 0): with the squared loss and lr 0.2 the sharpness rises from 6.4
-to the edge of 10 in about 100 steps and stays 1 to 8 % above it. Cross-entropy at lr 1 takes it from 0.65 past the edge
-of 2 in ten steps, and lets it fall once the digits are fitted, as they say cross-entropy does.
+Gradient descent without momentum does this here (seed 0). With the squared loss and lr 0.2 the sharpness rises from 6.4
+to the edge at 10 in about 100 steps, and stays 1 to 8 % above it. With cross-entropy and lr 1 it rises from 0.65 past
+the edge at 2 in ten steps, and falls once the digits are fitted, as the paper says it does with cross-entropy.
 """
 
 import itertools
@@ -23,18 +23,18 @@ from dcao_lab.workloads.embedded.digits import digits_splits
 NUM_IMAGES = 1000
 WIDTH = 200
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
-PIXEL_STD = 0.375  # pixels then span 1 from black to white; standardised ones start training beside the edge
+PIXEL_STD = 0.375  # pixels then range over 1; with standardised ones training would start close to the edge
 
 
 @dataclass(frozen=True)
 class EdgeOfStabilityWorkload:
-    """Classification of the digits with ``loss(logits, labels)``; the seed decides the weights alone."""
+    """Classification of the digits with ``loss(logits, labels)``; only the weights depend on the seed."""
 
     info: WorkloadInfo
     loss: Loss
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and the same images again and again, all of them or the first of them."""
+        """The problem with weights from the seed; every batch is the same: the first ``batch_size`` images."""
         splits = {name: (PIXEL_STD * x, y) for name, (x, y) in moved(digits_splits(), request).items()}
         model = build_seeded(build, request.seed).to(request.device)
         inputs, labels = splits["train"]

@@ -1,4 +1,4 @@
-"""Digits with a small ReLU network: the quickest real thing there is, also with a small and with a large batch."""
+"""Digits with a small ReLU network, the fastest workload on real data; also with a small and a large batch."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def build() -> nn.Module:
 
 
 def with_batch(batch_size: int, step_cost: float) -> ClassificationWorkload:
-    """The workload with another batch size, under a name of its own: so a study can have several of them."""
+    """The workload with another batch size and its own name, so that a study can have several of them."""
     info = replace(
         INFO,
         name=f"{INFO.name}_{batch_size}",

@@ -1,7 +1,7 @@
-"""Digits with a residual network that has BatchNorm: the ResNet-8 of He et al. 2016's CIFAR-10 family.
+"""Digits with a residual network that has BatchNorm: the ResNet-8 of the CIFAR-10 family of He et al. 2016.
 
-That family has 6 n + 2 layers: a 3 by 3 stem and three stages of n blocks with 16, 32 and 64 channels; n is 1 here.
-Shortcuts that change the shape are 1 by 1 convolutions (their option B).
+The networks of that family have 6 n + 2 layers: a 3 by 3 stem and three stages of n blocks with 16, 32 and 64 channels;
+here n is 1. Shortcuts that change the shape are 1 by 1 convolutions (option B of the paper).
 """
 
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ def build() -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3 by 3 convolutions beside a shortcut."""
+    """Two 3 by 3 convolutions with BatchNorm, and a shortcut around them."""
 
     def __init__(self, num_inputs: int, num_outputs: int, stride: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 
 def convolution(num_inputs: int, num_outputs: int, stride: int, size: int = 3) -> nn.Module:
-    """A convolution that keeps the size up to its stride, with BatchNorm in place of a bias."""
+    """A padded convolution, which changes the size of an image by its stride alone, with BatchNorm and no bias."""
     return nn.Sequential(
         nn.Conv2d(num_inputs, num_outputs, size, stride=stride, padding=size // 2, bias=False),
         nn.BatchNorm2d(num_outputs),

@@ -1,6 +1,6 @@
 """Digits with a tiny Vision Transformer (Dosovitskiy et al. 2021) that has fused attention.
 
-As in "Better plain ViT baselines" (Beyer et al. 2022), the classifier reads the mean over patches, not a class token.
+As in "Better plain ViT baselines" (Beyer et al. 2022), the classifier gets the mean over patches and not a class token.
 """
 
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ INFO = WorkloadInfo(
 
 
 class ViT(nn.Module):
-    """Pre-norm encoder with learned positions: 26 474 parameters."""
+    """Pre-norm Transformer encoder with learned positions: 26 474 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
-"""MNIST-1D: ten digits drawn as one-dimensional curves, disturbed at random, 4000 to train with and 1000 to test.
+"""MNIST-1D: ten digits as one-dimensional curves with random disturbances, 4000 for training and 1000 for testing.
 
-Made here, not loaded, after Greydanus and Kobak, "Scaling Down Deep Learning with MNIST-1D" (arXiv 2011.14439).
+The data is generated here, after Greydanus and Kobak, "Scaling Down Deep Learning with MNIST-1D" (arXiv 2011.14439).
 
-As in the paper: a template a digit, padded, stretched, scaled, translated in a circle, correlated noise around it,
-white noise everywhere, sheared, resampled to 40 points; 500 examples a digit, 4000 to train with.
+As in the paper, each digit has a template, which is padded, stretched, scaled, translated in a circle, surrounded by
+correlated noise, covered with white noise, sheared, and resampled to 40 points; there are 500 examples of each digit.
 
-Not from the paper's text but from the defaults of the data set that its authors publish (github.com/greydanus/mnist1d,
-Apache-2.0): the templates' heights, every magnitude below, the order of the steps, and that training and test signals
-are standardised together. That these are the paper's is inferred.
+The text of the paper does not have the heights of the templates, the magnitudes below, the order of the steps, nor that
+training and test signals are standardised together. These are the defaults of the data set that its authors publish
+(github.com/greydanus/mnist1d, Apache-2.0), and we infer that the paper used them.
 
-Our own: the program, and the order in which random numbers are drawn (all of a class at once). The examples are
-therefore others than in the published file, of the same distribution: the paper's networks reach 93 % (convolutions)
+The program is our own, and so is the order in which random numbers are drawn (all of a class at once). So the examples
+differ from those of the published file, but have the same distribution: the paper's networks reach 93 % (convolutions)
 and 65 % (fully connected) in 4000 steps of Adam at 0.01, where the paper has 94 % and 68 %.
 """
 
@@ -28,10 +28,10 @@ from dcao_lab.workloads.classification import ClassificationWorkload, Splits
 
 Array = NDArray[np.float64]
 
-BATCH_SIZE = 100  # as in the authors' own training
-DATA_SEED = 42  # one data set for every run: a seed's spread is then that of training alone
+BATCH_SIZE = 100  # as in the training of the authors
+DATA_SEED = 42  # one data set for every run, so that runs differ by their training alone
 NUM_PER_CLASS = 500
-NUM_TRAIN = 4000  # the paper's; validation data is the end of them
+NUM_TRAIN = 4000  # as in the paper; the last of them are used for validation
 NUM_VALIDATION = 1000
 TEMPLATE_LENGTH = 12
 PADDING = (36, 60)  # points after the template, both ends included
@@ -39,8 +39,8 @@ STRETCHED_LENGTH = TEMPLATE_LENGTH + PADDING[1]
 LENGTH = 40
 SCALE_RANGE = 0.4  # heights are multiplied by 0.8 to 1.2
 NUM_TRANSLATIONS = 48  # points to the right: 0 to 47
-CORRELATED_NOISE = 0.25  # standard deviation before it is smoothed
-CORRELATION_WIDTH = 2.0  # of the Gaussian that smooths it, in points
+CORRELATED_NOISE = 0.25  # standard deviation before smoothing
+CORRELATION_WIDTH = 2.0  # standard deviation of the smoothing Gaussian, in points
 WHITE_NOISE = 0.02
 SHEAR_RANGE = 0.75  # the slope over the whole length is -0.375 to 0.375
 TEMPLATE_SCALE = 1 / 6  # height of one standard deviation of a template
@@ -60,13 +60,13 @@ TEMPLATE_HEIGHTS = (
 
 
 def mnist1d_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
-    """Classification of MNIST-1D by the network that ``build`` makes."""
+    """Classification of MNIST-1D by the network that ``build`` returns."""
     return ClassificationWorkload(info, build, mnist1d_splits)
 
 
 @cache
 def mnist1d_splits() -> Splits:
-    """Signals (N, 1, 40), float32, and their labels; the last 1000 of the paper's training data validate."""
+    """Signals (N, 1, 40) in float32, and labels; the last 1000 of the paper's training data are for validation."""
     inputs, targets = mnist1d_data()
     cuts = [NUM_TRAIN - NUM_VALIDATION, NUM_VALIDATION, len(inputs) - NUM_TRAIN]
     names: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -77,7 +77,7 @@ def mnist1d_splits() -> Splits:
 @cache
 def mnist1d_data() -> Batch:
     """All signals, standardised together as the paper does, and their labels, in the order of the splits."""
-    random = np.random.RandomState(DATA_SEED)  # its stream is frozen for good, Generator's is not
+    random = np.random.RandomState(DATA_SEED)  # its stream never changes between versions, unlike that of Generator
     signals = np.concatenate([disturbed(template, random) for template in templates()])
     labels = np.repeat(np.arange(len(TEMPLATE_HEIGHTS)), NUM_PER_CLASS)
     order = random.permutation(len(labels))
@@ -87,22 +87,22 @@ def mnist1d_data() -> Batch:
 
 
 def templates() -> Array:
-    """The ten curves (10, 12): of equal standard deviation, starting and ending at zero."""
+    """The ten curves (10, 12), which start and end at zero and have equal standard deviations."""
     heights = np.array(TEMPLATE_HEIGHTS)
     curves: Array = TEMPLATE_SCALE * (heights - heights[:, :1]) / heights.std(axis=1, keepdims=True)
     return curves
 
 
 def disturbed(template: Array, random: np.random.RandomState) -> Array:
-    """A class's 500 examples (500, 40) before they are standardised."""
+    """The 500 examples (500, 40) of a class with this template, before they are standardised."""
     lengths = TEMPLATE_LENGTH + random.randint(PADDING[0], PADDING[1] + 1, size=(NUM_PER_CLASS, 1))
     scales = 1 + SCALE_RANGE * (random.uniform(size=(NUM_PER_CLASS, 1)) - 0.5)
     shifts = random.randint(NUM_TRANSLATIONS, size=(NUM_PER_CLASS, 1))
     shears = SHEAR_RANGE * (random.uniform(size=(NUM_PER_CLASS, 1)) - 0.5)
     noise = random.standard_normal((2, NUM_PER_CLASS, STRETCHED_LENGTH))
 
-    points = (np.arange(STRETCHED_LENGTH) - shifts) % STRETCHED_LENGTH  # where each point was before the translation
-    positions = points / (STRETCHED_LENGTH - 1) * (lengths - 1)  # and before the padded template was stretched
+    points = (np.arange(STRETCHED_LENGTH) - shifts) % STRETCHED_LENGTH  # positions before the translation
+    positions = points / (STRETCHED_LENGTH - 1) * (lengths - 1)  # and before the stretching of the padded template
     curves = scales * np.interp(positions, np.arange(TEMPLATE_LENGTH), template, right=0.0)
     background = gaussian_filter1d(CORRELATED_NOISE * noise[0], CORRELATION_WIDTH, axis=1)
     noisy = np.where(positions < TEMPLATE_LENGTH, curves, background) + WHITE_NOISE * noise[1]

@@ -1,4 +1,4 @@
-"""Python's own documentation, which every Python carries, read character by character."""
+"""Python's own documentation, which comes with every Python, read character by character."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ from dcao_lab.workloads.language_stream import perplexity, token_loss
 BATCH_SIZE = 32
 CONTEXT = 32
 VOCABULARY = 128  # ASCII; the few other characters of the text are read as "?"
-BLOCK = 4096  # characters; of every ten blocks one validates and one tests, so that all splits cover the whole text
+BLOCK = 4096  # characters; one of ten blocks is for validation and one for testing, so splits cover all of the text
 HELD_OUT = {4: "validation", 9: "test"}  # by the last digit of a block's number
-NUM_WINDOWS = 256  # of a split that is evaluated
+NUM_WINDOWS = 256  # number of windows of a split that are evaluated
 
 
 @dataclass(frozen=True)
 class PydocWorkload:
-    """Prediction of the next character by the network that ``build`` makes."""
+    """Prediction of the next character by the network that ``build`` returns."""
 
     info: WorkloadInfo
     build: Callable[[], nn.Module]
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and random windows of the training text."""
+        """The problem with weights and random windows of the training text from the seed of the request."""
         refuse_label_noise(self.info.name, request)
         texts = {name: text.to(request.device) for name, text in text_splits().items()}
         model = build_seeded(self.build, request.seed).to(request.device)
@@ -64,7 +64,7 @@ def text_splits() -> dict[SplitName, Tensor]:
 
 
 def random_windows(text: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
-    """Batches without end of windows that start anywhere."""
+    """An endless stream of batches, whose windows start at random positions of the text."""
     offsets = torch.arange(CONTEXT + 1, device=text.device)
     while True:
         starts = torch.randint(len(text) - CONTEXT, (batch_size, 1), generator=order).to(text.device)
@@ -73,13 +73,13 @@ def random_windows(text: Tensor, batch_size: int, order: torch.Generator) -> Ite
 
 
 def fixed_windows(text: Tensor) -> Batch:
-    """The same windows for every run, spread evenly over the text."""
+    """Windows that are spread evenly over the text, the same for every run."""
     starts = torch.linspace(0, len(text) - CONTEXT - 1, NUM_WINDOWS).long().unsqueeze(1)
     windows = text[(starts + torch.arange(CONTEXT + 1)).to(text.device)]
     return windows[:, :-1], windows[:, 1:]
 
 
 def language_metrics(model: nn.Module, batch: Batch) -> dict[str, float]:
-    """Cross-entropy in nats a character, and perplexity."""
+    """``loss``, the cross-entropy in nats a character, and ``perplexity``, infinite for a loss of 700 or more."""
     loss = token_loss(model, batch).item()
     return {"loss": loss, "perplexity": perplexity(loss)}

@@ -21,7 +21,7 @@ INFO = WorkloadInfo(
 
 
 class GPT(nn.Module):
-    """Pre-norm decoder with learned positions: 34 688 parameters."""
+    """Pre-norm Transformer decoder with learned positions: 34 688 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

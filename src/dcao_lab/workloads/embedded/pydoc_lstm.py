@@ -1,6 +1,7 @@
 """Python's documentation with a small LSTM: the two-layer language model of Zaremba et al. 2014, by character.
 
-Much narrower than theirs, without dropout (a few hundred steps do not overfit), and with a fresh state every window.
+It is much narrower than theirs, has no dropout (a few hundred steps do not overfit), and starts each window with a
+state of zeros.
 """
 
 from torch import Tensor, nn

@@ -1,1 +1,1 @@
-"""Workloads on data that people download: MNIST, CIFAR, ImageNet, Penn Treebank, WikiText-2."""
+"""Workloads on data that has to be downloaded: MNIST, CIFAR, ImageNet, Penn Treebank and WikiText-2."""

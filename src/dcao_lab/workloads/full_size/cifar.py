@@ -1,17 +1,17 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), each with ResNet-18, 34 and 50 and with a ViT: eight workloads.
 
-50 000 images of 32 by 32 pixels to train with, of which 5000 validate here, and 10 000 to test with.
+There are 50 000 training images of 32 by 32 pixels, 5000 of which are used for validation here, and 10 000 test images.
 
 The recipe is that of DeVries and Taylor 2017 ("Improved Regularization of Convolutional Neural Networks with Cutout",
 without Cutout): batches of 128, 200 epochs, images shifted by up to 4 pixels and mirrored, standardised by channel. Its
-ResNet-18 has a 3 by 3 stem and gets 95.3 % of CIFAR-10 and 77.5 % of CIFAR-100 right; with the same recipe
+ResNet-18 has a 3 by 3 stem and gets 95.3 % of CIFAR-10 and 77.5 % of CIFAR-100 right. With the same recipe
 github.com/weiaicunzai/pytorch-cifar100 has 75.6, 76.8 and 77.4 % of CIFAR-100 for ResNet-18, 34 and 50. The targets are
-one to three points below, a tenth of the training images being held out.
+one to three points lower, because a tenth of the training images is held out.
 
-The ViT is that of github.com/omihub777/ViT-CIFAR: patches of 4 by 4 pixels, 7 layers of width 384 with 12 heads and a
-network of 384 between, 6.3 million parameters, batches of 128, 200 epochs. It gets 91.0 % of CIFAR-10 right with
-AutoAugment and label smoothing. Neither is used here, and no accuracy without them is published there: its targets are
-a guess of what remains, far below it.
+The ViT is that of github.com/omihub777/ViT-CIFAR: patches of 4 by 4 pixels, 7 layers of width 384 with 12 heads, a
+feed-forward network of 384, 6.3 million parameters, batches of 128 and 200 epochs. It gets 91.0 % of CIFAR-10 right
+with AutoAugment and label smoothing. Neither is used here, and no accuracy without them is published there, so the
+targets are a guess, far below that number.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ VIT_SHAPE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar:
-    """One of the two data sets, with its channels' means and standard deviations."""
+    """One of the two data sets, with the mean and the standard deviation of each channel between 0 and 1."""
 
     source: VisionSource
     mean: tuple[float, ...]
@@ -81,7 +81,7 @@ CIFAR100 = Cifar(
 
 
 def resnet_workload(cifar: Cifar, num_layers: int, target: float, step_cost: float) -> VisionWorkload:
-    """Classification of CIFAR by a ResNet for small images."""
+    """Classification of CIFAR by a ResNet of ``num_layers`` layers for small images."""
     build = partial(build_small_image_resnet, num_layers, cifar.source.num_classes)
     return _workload(cifar, build, _info(cifar, f"ResNet-{num_layers}", target, step_cost))
 

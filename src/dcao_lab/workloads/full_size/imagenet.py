@@ -1,15 +1,16 @@
 """ImageNet-1k (Russakovsky et al. 2015) with ResNet-50 and with ViT-Base/16: two workloads.
 
-1 281 167 images to train with, of which 50 000 validate here. The 50 000 official validation images test: the official
-test images have no published labels.
+There are 1 281 167 training images, 50 000 of which are used for validation here. The 50 000 official validation images
+are used as test images, because the official test images have no published labels.
 
 ResNet-50 follows Goyal et al. 2017 ("Accurate, Large Minibatch SGD"): batches of 256, 90 epochs, a random box of 8 to
-100 % of the image resized to 224 by 224 and mirrored, the middle of the image when evaluated; 76.4 % right.
+100 % of the image, resized to 224 by 224 and mirrored at random, and the middle of the image for evaluation. They get
+76.4 % right.
 
-ViT-Base (Dosovitskiy et al. 2021) follows Beyer et al. 2022 ("Better plain ViT baselines for ImageNet-1k") in batches
-of 1024 and 90 epochs. Its augmentation is that of ResNet-50, without their RandAugment and MixUp; it has the class
-token and learned positions of the original. They report more than 76 % for ViT-S/16 with both; the target leaves room
-for what is left out, and is a guess.
+ViT-Base (Dosovitskiy et al. 2021) follows Beyer et al. 2022 ("Better plain ViT baselines for ImageNet-1k") with batches
+of 1024 and 90 epochs. It has the augmentation of ResNet-50, without their RandAugment and MixUp, and the class token
+and learned positions of the original. They report more than 76 % for ViT-S/16 with both. The target is a guess that
+allows for what is left out.
 """
 
 from functools import partial

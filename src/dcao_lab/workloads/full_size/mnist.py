@@ -1,11 +1,12 @@
 """MNIST (LeCun et al. 1998), 70 000 handwritten digits of 28 by 28 pixels, with two networks: two workloads.
 
 LeNet-300-100 (LeCun et al. 1998) is trained as Frankle and Carbin 2019 do ("The Lottery Ticket Hypothesis", figure 2):
-batches of 60, 50 000 iterations, Adam at 1.2e-3, 5000 training images held out; about 98 % of the test images right.
-Pixels are standardised here, as the other workloads' are.
+batches of 60, 50 000 iterations, Adam at 1.2e-3, and 5000 training images held out; about 98 % of the test images are
+right. Here pixels are also standardised, as in the other workloads.
 
-The convolution network is that of PyTorch's own example (github.com/pytorch/examples, ``mnist/main.py``), with its
-batches of 64, 14 epochs and dropout; it gets about 99.2 % of the test images right with all 60 000 to train with.
+The convolutional network is that of PyTorch's own example (github.com/pytorch/examples, ``mnist/main.py``), with its
+batches of 64, 14 epochs and dropout. The example gets about 99.2 % of the test images right after training on all
+60 000.
 """
 
 from torch import nn
@@ -15,7 +16,7 @@ from dcao_lab.workloads.data.image_files import read_mnist
 from dcao_lab.workloads.data.images import VisionSource
 from dcao_lab.workloads.vision import VisionWorkload
 
-NUM_TRAIN = 55_000  # 5000 of the 60 000 validate; 10 000 others test
+NUM_TRAIN = 55_000  # 5000 of the 60 000 are used for validation; the test images are 10 000 others
 MLP_BATCH = 60
 CNN_BATCH = 64
 SOURCE = VisionSource(

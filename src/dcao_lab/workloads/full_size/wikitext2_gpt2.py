@@ -1,11 +1,12 @@
-"""WikiText-2 with GPT-2 small (Radford et al. 2019) from random weights, as ``transformers`` has it.
+"""WikiText-2 with GPT-2 small (Radford et al. 2019) from random weights, as implemented in ``transformers``.
 
-Shuffled blocks of 1024 tokens in batches of 8 are the recipe of ``transformers``' run_clm example. That fine-tunes in 3
-epochs; the 20 for random weights are our choice. The text is WikiText-2 with all its words, as byte-level BPE needs it.
+Shuffled blocks of 1024 tokens in batches of 8 are the recipe of ``transformers``' run_clm example. The example
+fine-tunes for 3 epochs; 20 epochs from random weights are our choice. The text is WikiText-2 with all its words,
+because byte-level BPE needs no ``<unk>``.
 
-The loss is in nats a token. The perplexity is a word's, ``exp(total loss / words)`` with the ends of lines as words, as
-Radford et al. report it, so that it can stand beside the word-level models'; of a token it is ``exp(loss)``. None is
-published for random weights; the target is our choice.
+The loss is in nats a token. The perplexity is per word, ``exp(total loss / words)`` with the ends of lines as words, as
+Radford et al. report it, so it is comparable with that of the word-level models; per token it would be ``exp(loss)``.
+No perplexity is published for random weights, so the target is our choice.
 """
 
 from dataclasses import dataclass, field
@@ -50,17 +51,17 @@ INFO = WorkloadInfo(
 
 
 class GPT2(nn.Module):
-    """``transformers``' GPT-2 as a map from tokens to logits; by default GPT-2 small.
+    """``transformers``' GPT-2 as a module from tokens to logits; by default GPT-2 small.
 
     Args:
-        num_tokens: Size of the vocabulary; GPT-2's own is 50 257.
-        config: What of ``transformers.GPT2Config`` is not its default.
+        num_tokens: Size of the vocabulary; GPT-2's own has 50 257 tokens.
+        config: Entries of ``transformers.GPT2Config`` that are not its defaults.
     """
 
     def __init__(self, num_tokens: int, **config: Any) -> None:
         super().__init__()
         transformers = extra("transformers", "GPT-2")
-        # Its own default for the end of a text is a number that a small vocabulary does not have.
+        # The default token for the end of a text is a number that a small vocabulary does not have.
         ends = {"bos_token_id": num_tokens - 1, "eos_token_id": num_tokens - 1}
         self.gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=num_tokens, **ends, **config))
 
@@ -75,9 +76,9 @@ class TokenWorkload:
     """Prediction of the next token by GPT-2.
 
     Attributes:
-        info: Facts about it.
-        context: Tokens the network sees at a time.
-        config: What of ``transformers.GPT2Config`` is not its default.
+        info: Facts about the workload.
+        context: Number of tokens that the network sees at a time.
+        config: Entries of ``transformers.GPT2Config`` that are not its defaults.
     """
 
     info: WorkloadInfo
@@ -85,7 +86,7 @@ class TokenWorkload:
     config: dict[str, Any] = field(default_factory=dict)
 
     def start(self, request: StartRequest) -> Problem:
-        """Fresh weights, and blocks of the training text in an order of their own."""
+        """The problem with weights and the order of blocks of the training text from the seed of the request."""
         refuse_label_noise(self.info.name, request)
         corpus = read_tokens(WIKITEXT2_RAW, request.data_dir)
         model = build_seeded(lambda: GPT2(corpus.num_tokens, **self.config), request.seed).to(request.device)
@@ -104,7 +105,7 @@ class TokenWorkload:
 
 
 def blocks(stream: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (number, length) of the stream cut into blocks; the incomplete last one is left out."""
+    """The stream cut into blocks, as inputs and targets (number, length), without the incomplete last block."""
     number = (len(stream) - 1) // length
     return stream[: number * length].view(number, length), stream[1 : number * length + 1].view(number, length)
 
@@ -112,7 +113,7 @@ def blocks(stream: Tensor, length: int) -> tuple[Tensor, Tensor]:
 def token_metrics(
     step: Step, split: TokenSplit, before: int, length: int, device: torch.device = CPU
 ) -> dict[str, float]:
-    """Cross-entropy in nats a token, and perplexity a word."""
+    """``loss``, the cross-entropy in nats a token, and ``perplexity`` a word."""
     loss = mean_loss(step, split.tokens.to(device), before, length, columns=4)
     return {"loss": loss, "perplexity": perplexity(loss * len(split.tokens) / split.num_words)}
 

@@ -1,9 +1,9 @@
 """Penn Treebank and WikiText-2 with the AWD-LSTM (Merity, Keskar and Socher, ICLR 2018): two workloads.
 
-Their recipes: 500 epochs of batches of 20 by 70 words, and 750 epochs of batches of 80 by 70. salesforce/awd-lstm-lm
-then reports a validation perplexity of 61.2 and of 68.7 before fine-tuning (58.8 and 65.6 on the test text). Left out
-are what belongs to their optimizer or their loss and not to the network: averaged SGD, clipped gradients, activation
-regularisation, weight decay 1.2e-6. The targets leave room for that.
+Their recipes have 500 epochs of batches of 20 by 70 words, and 750 epochs of batches of 80 by 70.
+salesforce/awd-lstm-lm then reports validation perplexities of 61.2 and 68.7 before fine-tuning (58.8 and 65.6 on the
+test text). The parts of the recipes that belong to the optimizer or the loss and not to the network are left out:
+averaged SGD, clipped gradients, activation regularisation and a weight decay of 1.2e-6. The targets allow for that.
 """
 
 from dcao_lab.workloads.base import WorkloadInfo

@@ -1,9 +1,10 @@
 """Penn Treebank and WikiText-2 with the small Transformer of PyTorch's word_language_model example: two workloads.
 
-Both for that example's 40 epochs. No perplexity is published for it on either corpus. The target on Penn Treebank lies
-between the 5-gram model with Kneser-Ney smoothing (141 on the test text, Mikolov et al. 2012) and the LSTM without
-dropout (about 120 on validation text, Zaremba et al. 2014). The one on WikiText-2 is far from the 108.7 on validation
-text that a well-regularised LSTM reaches (Merity et al. 2017), and an unregularised network of this size can get there.
+Both are trained for the 40 epochs of that example. No perplexity is published for it on either corpus. The target on
+Penn Treebank lies between the 5-gram model with Kneser-Ney smoothing (141 on the test text, Mikolov et al. 2012) and
+the LSTM without dropout (about 120 on validation text, Zaremba et al. 2014). The target on WikiText-2 is one that an
+unregularised network of this size can reach, far from the 108.7 on validation text of a well-regularised LSTM (Merity
+et al. 2017).
 """
 
 from dcao_lab.workloads.base import WorkloadInfo

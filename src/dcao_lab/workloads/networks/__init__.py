@@ -1,1 +1,1 @@
-"""Networks that several workloads share."""
+"""Networks that more than one workload uses."""

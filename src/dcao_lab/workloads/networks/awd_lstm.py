@@ -1,6 +1,6 @@
 """The AWD-LSTM language model (Merity, Keskar and Socher, ICLR 2018) on torch's own LSTM kernel.
 
-All randomness comes from torch's stream, so that an evaluation that replays the stream sees the same masks.
+All randomness comes from torch's random stream, so an evaluation that replays the stream sees the same dropout masks.
 """
 
 import itertools
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from dcao_lab.workloads.language_stream import LayerState, State
 
-INIT_RANGE = 0.1  # of the embedding, as in salesforce/awd-lstm-lm; torch's own for the LSTM
+INIT_RANGE = 0.1  # range of the initial embedding, as in salesforce/awd-lstm-lm; the LSTM has torch's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class LSTMShape:
-    """Sizes and dropouts; the defaults are the paper's for Penn Treebank.
+    """Sizes and dropout rates; the defaults are those of the paper for Penn Treebank.
 
     Attributes:
-        embedding: Length of a word vector, and of the last layer's state: the decoder shares the word vectors.
-        width: Length of the state of the layers before the last.
-        num_layers: LSTM layers.
-        word_dropout: Share of the vocabulary that is left out of a batch wherever it occurs.
-        input_dropout: Of the word vectors.
-        hidden_dropout: Between layers.
-        output_dropout: After the last layer.
-        weight_dropout: Of the hidden-to-hidden weights.
+        embedding: Length of a word vector, and of the state of the last layer, because the decoder shares the vectors.
+        width: Length of the state of the other layers.
+        num_layers: Number of LSTM layers.
+        word_dropout: Share of the vocabulary whose occurrences in a batch are all dropped.
+        input_dropout: Dropout rate of the word vectors.
+        hidden_dropout: Dropout rate between layers.
+        output_dropout: Dropout rate after the last layer.
+        weight_dropout: Dropout rate of the hidden-to-hidden weights.
     """
 
     embedding: int = 400
@@ -41,9 +41,9 @@ class LSTMShape:
 
 
 class AWDLSTM(nn.Module):
-    """Word vectors, weight-dropped LSTM layers, and a decoder with the same word vectors and biases of its own.
+    """Word vectors, LSTM layers with dropout of their weights, and a decoder that shares the word vectors.
 
-    With 10 000 words 24.2 million parameters, with 33 278 words 33.6 million, as the paper reports.
+    It has 24.2 million parameters with 10 000 words and 33.6 million with 33 278 words, as the paper reports.
     """
 
     def __init__(self, num_words: int, shape: LSTMShape) -> None:
@@ -71,7 +71,7 @@ class AWDLSTM(nn.Module):
         return F.linear(hidden, self.words.weight, self.decoder_bias), tuple(after)
 
     def _embed(self, words: Tensor) -> Tensor:
-        """Word vectors, a word that is dropped being zero at each of its occurrences."""
+        """Word vectors; a dropped word is zero at all of its occurrences."""
         kept = F.dropout(self.words.weight.new_ones(len(self.words.weight), 1), self.shape.word_dropout, self.training)
         vectors: Tensor = self.words(words)
         return vectors * kept[words]
@@ -80,7 +80,7 @@ class AWDLSTM(nn.Module):
         if state is None:
             zeros = inputs.new_zeros(1, len(inputs), layer.hidden_size)
             state = (zeros, zeros)
-        # torch.lstm is what nn.LSTM calls: the weights may thus be results of a computation, here of dropout.
+        # nn.LSTM calls torch.lstm too; called directly, it accepts weights that are the result of a dropout.
         of_inputs, recurrent, *biases = layer.all_weights[0]
         weights = [of_inputs, F.dropout(recurrent, self.shape.weight_dropout, self.training), *biases]
         outputs, hidden, cell = torch.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)

@@ -1,7 +1,7 @@
 """A small Transformer language model with the sizes of PyTorch's word_language_model example.
 
-From there: width 200, 2 heads, 2 layers, a feed-forward network of 200, dropout 0.2, 35 words at a time, batches of 20.
-Otherwise as GPT-2: norms before the sublayers, learned positions, GELU, small normal initial weights.
+The example has width 200, 2 heads, 2 layers, a feed-forward network of 200, dropout 0.2, 35 words at a time and batches
+of 20. The rest is as in GPT-2: norms before the sublayers, learned positions, GELU, and small normal initial weights.
 """
 
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ SHAPE = TransformerShape(width=200, num_heads=2, num_layers=2, expansion=1, drop
 
 
 class TransformerModel(nn.Module):
-    """Causal Transformer over words, at most ``CONTEXT`` at a time; with 10 000 words 4.5 million parameters."""
+    """Causal Transformer over at most ``CONTEXT`` words; it has 4.5 million parameters with 10 000 words."""
 
     def __init__(self, num_words: int, shape: TransformerShape = SHAPE) -> None:
         super().__init__()

@@ -1,24 +1,24 @@
-"""The Transformer block that the GPT and the ViT are made of."""
+"""The Transformer block that the GPT and the ViT consist of."""
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INIT_STD = 0.02  # GPT-2's and ViT's
+INIT_STD = 0.02  # as in GPT-2 and ViT
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerShape:
-    """Sizes of the network.
+    """Sizes of a Transformer.
 
     Attributes:
         width: Length of a hidden state.
-        num_heads: Attention heads; they share the width.
-        num_layers: Blocks.
-        expansion: Width of the network in a block, in multiples of ``width``.
-        dropout: Of what each sublayer adds, and of the attention's weights.
-        is_causal: Whether a position sees only itself and what is before it.
+        num_heads: Number of attention heads, which divide the width among them.
+        num_layers: Number of blocks.
+        expansion: Width of the feed-forward network of a block, in multiples of ``width``.
+        dropout: Dropout rate of the output of each sublayer, and of the attention weights.
+        is_causal: Whether a position attends only to itself and earlier positions.
     """
 
     width: int = 32
@@ -30,7 +30,7 @@ class TransformerShape:
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and a GELU network, each with its residual connection."""
+    """Pre-norm self-attention and a feed-forward network with GELU, each with a residual connection."""
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class TransformerBlock(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Normal weights and zero biases, for ``nn.Module.apply``."""
+    """Set the weights of a layer to small normal numbers and its bias to zero; for ``nn.Module.apply``."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=INIT_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:

@@ -1,4 +1,4 @@
-"""The networks: ``transformers``' ResNet and ViT with fresh weights, as modules from images to logits."""
+"""The ResNet and ViT of ``transformers`` with new weights, as modules from images to logits."""
 
 from typing import Any
 
@@ -25,15 +25,18 @@ class Logits(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, channels, height, width)."""
+        """The logits (batch, classes) of images (batch, channels, height, width)."""
         logits: Tensor = self.network(pixel_values=images).logits
         return logits
 
 
 def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
-    """The ResNet for 224 by 224 images, with the stride of a bottleneck in its 3 by 3 convolution.
+    """A ResNet for images of 224 by 224 pixels; a bottleneck has its stride in the 3 by 3 convolution.
 
-    ``changes`` go to the configuration, for a smaller one.
+    Args:
+        num_layers: 18, 34 or 50.
+        num_classes: Number of logits.
+        changes: Entries of the configuration to replace, for example for a smaller network.
     """
     transformers = extra("transformers", "ResNet")
     config = transformers.ResNetConfig(num_labels=num_classes, **{**RESNETS[num_layers], **changes})
@@ -41,10 +44,11 @@ def build_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module
 
 
 def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) -> nn.Module:
-    """The ResNet for 32 by 32 images: a 3 by 3 stem of stride 1 and no pooling after it, so that they stay 32 by 32.
+    """A ResNet for images of 32 by 32 pixels, with a 3 by 3 stem of stride 1 and no pooling, which keep that size.
 
-    The stem of ``transformers``' ResNet, 7 by 7 of stride 2 and a pooling, has no switch: its convolution is replaced
-    by one initialised alike, and the pooling by nothing.
+    The stem of ``transformers``' ResNet (7 by 7 with stride 2, and a pooling) has no switch. Its convolution is
+    replaced by a small one with the same kind of initial weights, and its pooling by the identity. Arguments are as for
+    :func:`build_resnet`.
     """
     model = build_resnet(num_layers, num_classes, **changes)
     stem = model.get_submodule("network.resnet.embedder")
@@ -58,6 +62,6 @@ def build_small_image_resnet(num_layers: int, num_classes: int, **changes: Any) 
 
 
 def build_vit(num_classes: int, **shape: Any) -> nn.Module:
-    """The Vision Transformer of this shape; ViT-Base with patches of 16 by 16 pixels where nothing else is said."""
+    """A Vision Transformer; ``shape`` replaces entries of the configuration of ViT-Base with 16 by 16 patches."""
     transformers = extra("transformers", "ViT")
     return Logits(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=num_classes, **shape)))

@@ -1,18 +1,20 @@
 import re
-from dataclasses import replace
 
 import pytest
 
 from dcao_lab.report.paper.latex import bold, escape, number, to_latex
-from dcao_lab.report.tables.base import Cell, Column, Group, Table
+from dcao_lab.report.tables.base import Cell, Column, Table
 
 HOSTILE = "a_b&c%$#{}~^\\"
 
 
-def table(*groups, **changes):
-    columns = (Column(title="arm", paper="Arm", is_text=True), Column(title="only on a page"), Column(paper="Value"))
-    found = [Group(rows=[(name, "", value) for name, value in rows]) for rows in groups]
-    return Table(name="t", label="T", note="What it shows.", columns=columns, groups=found, **changes)
+COLUMNS = (Column(title="arm", paper="Arm", is_text=True), Column(title="only on a page"), Column(paper="Value"))
+WORKLOAD = Column(title="workload", paper="Workload", is_text=True)
+
+
+def table(*rows, columns=COLUMNS, **changes):
+    found = [(*row[:-1], "", row[-1]) for row in rows]
+    return Table(name="t", label="T", note="What it shows.", columns=columns, rows=found, **changes)
 
 
 def test_every_special_character_of_latex_is_escaped():
@@ -59,33 +61,27 @@ def test_bold_reaches_numbers_in_math_mode():
 
 
 def test_a_table_has_booktabs_rules_around_its_groups():
-    lines = to_latex(table((("a", "1"), ("b", "2")), (("c", "3"),))).splitlines()
+    rows = (("50% MLP", "a", "1"), ("50% MLP", "b", "2"), ("GPT", "c", "3"))
+    lines = to_latex(table(*rows, columns=(WORKLOAD, *COLUMNS), is_grouped=True)).splitlines()
     assert lines[0] == "% What it shows."
     assert lines[2:] == [
-        r"\begin{tabular}{lr}",
-        r"\toprule",
-        r"Arm & Value \\",
-        r"\midrule",
-        r"a & 1 \\",
-        r"b & 2 \\",
-        r"\midrule",
-        r"c & 3 \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-
-
-def test_the_title_of_a_group_is_before_its_first_row():
-    own = table((("a", "1"), ("b", "2")), grouped_by="workload")
-    latex = to_latex(replace(own, groups=[replace(own.groups[0], title="50% MLP")]))
-    assert latex.splitlines()[2:8] == [
         r"\begin{tabular}{llr}",
         r"\toprule",
         r"Workload & Arm & Value \\",
         r"\midrule",
         r"50\% MLP & a & 1 \\",
         r" & b & 2 \\",
+        r"\midrule",
+        r"GPT & c & 3 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
     ]
+
+
+def test_a_table_without_groups_has_no_rule_between_its_rows():
+    latex = to_latex(table(("a", "1"), ("a", "2"), ("b", "3")))
+    assert latex.count(r"\midrule") == 1
+    assert r"a & 2 \\" in latex
 
 
 @pytest.mark.parametrize(
@@ -98,13 +94,9 @@ def test_the_title_of_a_group_is_before_its_first_row():
     ],
 )
 def test_a_cell_is_set_by_what_it_means(cell, latex):
-    assert rf"a & {latex} \\" in to_latex(table((("a", cell),)))
+    assert rf"a & {latex} \\" in to_latex(table(("a", cell)))
 
 
 def test_the_symbol_of_a_statistic_is_set_as_one():
     columns = [Column(paper=title) for title in ("p (Holm)", "r", "Pairs")]
-    assert r"$p$ (Holm) & $r$ & Pairs \\" in to_latex(Table(name="t", label="T", columns=columns, groups=()))
-
-
-def test_empty_groups_leave_no_rule():
-    assert to_latex(table((("a", "1"),), ())).count(r"\midrule") == 1
+    assert r"$p$ (Holm) & $r$ & Pairs \\" in to_latex(Table(name="t", label="T", columns=columns, rows=()))
