@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 
 def require_whole(name: str, value: object, unit: str, *, fix: str = "") -> None:
     """Check that a count of steps, or of something else, is a whole number of at least 1."""
@@ -13,7 +15,7 @@ def require_whole(name: str, value: object, unit: str, *, fix: str = "") -> None
 
 def require_number(name: str, value: object, *, fix: str = "") -> None:
     """Check that a value is a number, before it is compared with others."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}{fix}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dcao.controller import Controller
 from dcao.guard import Skip
 from dcao.isolation import capture_rng, leave_no_trace
-from dcao.operators.base import LossFn, require_callable
+from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
@@ -109,7 +109,8 @@ class ProbeLoop:
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
         """Probe ``loss_fn`` now; what it raises passes through."""
-        require_callable(loss_fn)
+        if not callable(loss_fn):
+            raise not_callable(loss_fn)
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()

@@ -14,7 +14,7 @@ from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn, require_callable
+from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Policy
 from dcao.policies.fixed import Fixed
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
@@ -121,7 +121,8 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        require_callable(loss_fn)  # before the gradients are gone
+        if not callable(loss_fn):  # before the gradients are gone
+            raise not_callable(loss_fn)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
@@ -284,11 +285,8 @@ class DCAO(Optimizer):
         return skip is None
 
     def _own_state(self) -> dict[str, Any]:
-        return {
-            "loop": self.loop.state_dict(),
-            "controller": self.controller.state_dict(),
-            "guard": self.guard.state_dict(),
-        }
+        parts = {"loop": self.loop, "controller": self.controller, "guard": self.guard}
+        return {name: part.state_dict() for name, part in parts.items()}
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])

@@ -95,10 +95,9 @@ def gradient_evaluations(operator: LinearOperator, num_matvecs: int) -> float:
     return float(num_matvecs if counted is None else counted)
 
 
-def require_callable(loss_fn: object) -> None:
-    """Refuse a loss where a function that returns it is wanted."""
-    if not callable(loss_fn):
-        raise TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
+def not_callable(loss_fn: object) -> TypeError:
+    """The error for a loss that was passed instead of a function that returns it."""
+    return TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
 
 
 def evaluate_loss(loss_fn: LossFn) -> Tensor:
@@ -108,7 +107,8 @@ def evaluate_loss(loss_fn: LossFn) -> Tensor:
         TypeError: ``loss_fn`` is no function, or returned something other than a real floating-point tensor.
         ValueError: It returned more than one number, or a number without a graph.
     """
-    require_callable(loss_fn)
+    if not callable(loss_fn):
+        raise not_callable(loss_fn)
     loss = loss_fn()
     if not isinstance(loss, Tensor):
         raise TypeError(
