@@ -308,7 +308,7 @@ REFUSED = [
 def test_an_optimizer_without_a_threshold_is_refused_with_a_reason_and_a_way_out(name, reason):
     unknown = type(name, (optim.Optimizer,), {})([weight()], {})
     with pytest.raises(
-        TypeError, match=rf"{name} has no stability threshold .*{reason}.*register_optimizer.*measure=\"hessian\""
+        TypeError, match=rf"{name} has no stability threshold .*{reason}.*register_optimizer.*policies.Fixed.*measure=\"hessian\""
     ):
         optimizer_model(unknown)
 
