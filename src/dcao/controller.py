@@ -26,25 +26,25 @@ Group = dict[str, Any]
 class Controller:
     """Owns the policy's state and the scale on the learning rate.
 
-    What trains is ``nominal lr * scale``. As long as nobody else writes an lr, it stands in the param groups itself.
-    From the moment a scheduler (or a person) is seen to write one, the param groups hold the nominal lr, which stays
-    theirs, and the scale is applied during the base optimizer's step alone. The scale then is at most 1, unless the
-    policy is no governor: a controller that chases a target would undo a decay.
+    What trains is ``nominal lr * scale``. As long as nobody else writes an lr, the param groups hold this product. Once
+    a scheduler (or a person) is seen to write one, they hold the nominal lr, which is left to the scheduler, and the
+    scale is applied only while the base optimizer steps. From then on the scale is at most 1, so that a policy that
+    chases a target cannot undo a decay, unless the policy says ``governor = False``.
 
     Args:
-        policy: Decides.
-        optimizer: The base optimizer; its groups are written.
-        record: What is known of its class; None if nothing is, and then momentum is not written.
+        policy: The rule that decides.
+        optimizer: The base optimizer, whose groups are written.
+        record: Description of its class; None for an unknown class, whose momentum is not written.
     """
 
     def __init__(self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None) -> None:
         self.policy, self.optimizer, self.record = policy, optimizer, record
         self.scale = 1.0
         self.governed = False
-        self.looked = False  # for a scheduler that leaves no mark, before the first write
+        self.looked = False  # whether the first write has looked for a scheduler that leaves no mark
         self.policy_state: State | None = None
         self.written: list[float] = []  # lr in each group as this controller last left it
-        self.momenta: list[float | None] = []  # the same for momentum
+        self.momenta: list[float | None] = []  # momentum of each group, likewise
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
         self.note_groups()
         policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
@@ -57,7 +57,7 @@ class Controller:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def note_groups(self) -> None:
-        """Take the groups' present values for this controller's own; new groups are added."""
+        """Remember the present lr and momentum of each group, so that later changes by others are noticed."""
         self.written = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.momenta = [self._momentum(group) for group in self.optimizer.param_groups]
         self.compensation += [1.0] * (len(self.written) - len(self.compensation))
@@ -94,7 +94,7 @@ class Controller:
     # --- deciding and writing ---------------------------------------------------------------------------------
 
     def decide(self, observation: Observation) -> Decision:
-        """The policy's answer; TypeError if it is not a decision and a state."""
+        """Ask the policy, and keep its next state; TypeError if the answer is not a decision and a state."""
         if self.policy_state is None:
             self.policy_state = self.policy.init(observation.hyperparameters)
         answer = self.policy.propose(observation, self.policy_state)
@@ -116,7 +116,7 @@ class Controller:
             self.scale_lr(wanted.lr, now.lr)
 
     def apply(self, decision: Decision) -> Decision:
-        """Write a decision into the groups; the decision as it could be carried out, with what stood in its way."""
+        """Write a decision into the groups; returns it with what could not be carried out added to its reason."""
         now, wanted = self.hyperparameters(), decision.hyperparameters
         notes = [decision.reason]
         if wanted != now:
@@ -130,7 +130,7 @@ class Controller:
         return replace(decision, reason="; ".join(notes))
 
     def scale_lr(self, wanted: float, now: float = 1.0) -> list[str]:
-        """Multiply the lr that trains by ``wanted / now``, in every group alike.
+        """Multiply the lr that trains by ``wanted / now`` in every group; returns what kept it lower, in words.
 
         A group whose lr equals ``now`` is set to exactly ``wanted``, without rounding, so that a policy can make the
         run independent of the initial lr. Nothing is written for a ``wanted`` that is negative, infinite or nan.
@@ -186,7 +186,7 @@ class Controller:
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _own_policy_state(self, state: dict[str, Any]) -> State | None:
-        """What this policy can go on from: another one's memory means nothing to it."""
+        """The saved state if the same policy saved it: another one's would mean nothing to this one."""
         if state["policy"] == _describe(self.policy):
             own: State | None = state["policy_state"]
             return own
@@ -198,12 +198,12 @@ class Controller:
         return None
 
     def _become_governor(self) -> None:
-        """What stands in the groups now is the nominal lr; the scale starts over from it."""
+        """Take the groups' present lr for the nominal one, and start the scale over from 1."""
         self.governed, self.scale = True, 1.0
         self.compensation = [1.0] * len(self.optimizer.param_groups)
 
     def _look_for_scheduler(self) -> None:
-        """Before this controller's first write: ``ReduceLROnPlateau`` leaves no mark until its own."""
+        """Before the first write: ``ReduceLROnPlateau`` leaves no mark on the groups until it writes an lr itself."""
         if not self.governed and not self.looked and find_scheduler(self.optimizer):
             self._become_governor()
         self.looked = True
@@ -257,7 +257,7 @@ def has_scheduler(optimizer: Optimizer) -> bool:
 def find_scheduler(optimizer: Optimizer) -> bool:
     """Whether a living ``LRScheduler`` drives these groups, found among the garbage collector's objects.
 
-    ``ReduceLROnPlateau`` leaves no mark on the groups; its first cut would be of an lr of DCAO's.
+    ``ReduceLROnPlateau`` leaves no mark on the groups. Without this search it would first cut an lr that DCAO wrote.
     """
     groups = optimizer.param_groups
     schedulers = live_instances(LRScheduler)
@@ -265,7 +265,7 @@ def find_scheduler(optimizer: Optimizer) -> bool:
 
 
 def _describe(policy: Policy) -> str:
-    """A policy and its settings; not where in memory it is."""
+    """The policy's repr without memory addresses, which differ from process to process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(policy))
 
 

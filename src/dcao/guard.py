@@ -1,8 +1,8 @@
 """What keeps a run alive: steps on garbage are skipped, and a run that blew up can go back.
 
-Garbage are numbers that are not finite, and a gradient far longer or a loss far higher than any of the last ones: one
-batch of inputs in another unit would throw SGD off, and leave Adam a second moment that holds it still for thousands
-of steps. Several such batches in a row are a run that blew up.
+A step is garbage if its loss or gradient is not finite, or far larger than any of the last ones: one batch of inputs in
+another unit would throw SGD off, and leave Adam with a second moment that holds it still for thousands of steps.
+Several such batches in a row mean that the run blew up.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 from dcao.models import Model
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 
 SKIP_FACTOR = 0.5
-"""lr factor that answers a skipped step: the usual answer of loss scalers to an overflow."""
+"""Factor on lr after a step that is not finite: what loss scalers do after an overflow."""
 
 BUFFERS_EVERY = 10
 """Steps between the copies of buffers (BatchNorm statistics) that mend them after a bad batch."""
 
 SPREADS = 3.0
-"""A loss above the first one, and above the highest of the last :data:`MEMORY` by so many times their spread, is
+"""A loss above the first one, and above the highest of the last :data:`MEMORY` by this many times their spread, is
 garbage or a blow-up."""
 
 MEMORY = 50
-"""Steps whose losses and gradient norms are remembered; no judgement before a tenth of them are."""
+"""Steps whose losses and gradient norms are remembered. Outliers are judged once a tenth of them are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class Guard:
 
     Args:
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
-            back after ``patience`` skipped steps in a row, with a smaller lr. Default 25: what a blow-up costs at most,
-            besides the steps that it takes to notice it. None: no copies.
-        outlier: A gradient so many times longer than the longest of the last 50 is garbage. Default 100: in 18
+            back after ``patience`` skipped steps in a row, with a smaller lr. Default 25: a blow-up costs no more steps
+            than that, besides those that it takes to notice it. None: no copies.
+        outlier: A gradient this many times longer than the longest of the last 50 is garbage. Default 100: in 18
             unharmed runs on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3.
         patience: Skipped steps in a row after which a run goes back to its snapshot, and no longer cuts lr. Default 3:
             one or two may be bad batches, and a run that gets nothing but nan is not saved by a smaller step. Without a
@@ -66,6 +66,7 @@ class Guard:
         if self.snapshot_every is not None:
             require_whole("snapshot_every", self.snapshot_every, "step")
         require_whole("patience", self.patience, "skipped step")
+        require_number("outlier", self.outlier)
         if not 1.0 < self.outlier < math.inf:  # "not a < b" also catches nan
             raise ValueError(f"outlier must be a finite factor above 1, got {self.outlier}")
 
@@ -93,14 +94,14 @@ class StepGuard:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Nothing skipped yet, and nothing to go back to."""
+        """Forget all steps, and what the run could go back to."""
         self.num_skipped = 0
         self.num_restored = 0
         self._in_a_row = 0
         self._first_loss: float | None = None
         self._losses: deque[float] = deque(maxlen=MEMORY)
         self._norms: deque[float] = deque(maxlen=MEMORY)
-        self._modules: Sequence[nn.Module] | None = None  # the modules that the good buffers are of
+        self._modules: Sequence[nn.Module] | None = None  # whose buffers are in _good_buffers
         self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
 
@@ -113,7 +114,7 @@ class StepGuard:
             self._keep_buffers(modules)
 
     def check(self, loss: Tensor | float | None, step: int) -> Skip | None:
-        """None if the coming step may be taken."""
+        """Why the coming step has to be skipped; None if it may be taken."""
         if self.settings is None:
             return None
         modules, ranks = self.model.look()
@@ -179,8 +180,8 @@ class StepGuard:
         self._modules, self._good_buffers = modules, save_buffers(modules)
 
     def _outlier(self, loss: float | None, norm: float, settings: Guard) -> str | None:
-        """What sets a step apart from the last ones, in words."""
-        if len(self._norms) < MEMORY // 10 or self._in_a_row >= settings.patience:  # then a step is taken again
+        """Why this step is an outlier among the last ones, in words; None if it is not."""
+        if len(self._norms) < MEMORY // 10 or self._in_a_row >= settings.patience:  # accept the next step
             return None
         if norm > settings.outlier * max(self._norms):
             times = f"{settings.outlier:g} times the longest of the last {len(self._norms)}"

@@ -1,4 +1,4 @@
-"""The proposal's algorithm to the letter, to be compared with."""
+"""The proposal's algorithm to the letter, as a baseline."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def literal(
     """The proposal's algorithm to the letter: raw lambda_max by ``k`` Lanczos steps every T steps, all three rules.
 
     It knows no trust in an estimate, no anchor, no probe before its time and no compensation of momentum changes.
-    It raises AdamW's lr without end, because ``lr * lambda_max`` is far under any target there. It is here to be
-    compared with. Rules for hyperparameters that ``base`` does not use are left out.
+    It raises AdamW's lr without end, because ``lr * lambda_max`` is far under any target there. It is here as
+    a baseline. Rules for hyperparameters that ``base`` does not use are left out.
 
     Args:
         base: The optimizer to wrap.

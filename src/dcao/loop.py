@@ -27,7 +27,7 @@ class ProbeLoop:
     """Probes when due, asks the controller, records; counts steps and cost.
 
     Args:
-        probe: Measures.
+        probe: Measures the loss.
         controller: Asks the policy and writes its answer.
         schedule: When the measure that decides is due; None: never.
         spectrum: When a Lanczos run that only informs is due; None: never.
@@ -39,7 +39,7 @@ class ProbeLoop:
         num_steps: Optimizer steps taken.
         cost: Gradient evaluations that probes have cost.
         last_estimate: What the last probe measured.
-        last_decision: What was decided on it.
+        last_decision: What the policy has answered to it.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class ProbeLoop:
         self.num_steps = 0
         self.cost = 0.0
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
-        self._last_cost = 1.0  # of the default measure; the truth is known after the first probe
+        self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
         self._probe_again = False
         self._probed_at = -1
+        self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
 
     def is_due(self) -> bool:
@@ -99,7 +100,7 @@ class ProbeLoop:
                 break
 
     def finish_step(self, *, taken: bool) -> None:
-        """Count a step. Its gradient, still there, is kept if the probe before the next step will want it."""
+        """Count a step, and keep its gradient if the next step is going to be probed."""
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.past_gradient = None
@@ -107,7 +108,7 @@ class ProbeLoop:
             self.probe.remember_gradient()
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
-        """Probe a loss of the caller's; what it raises passes through."""
+        """Probe ``loss_fn`` now; what it raises passes through."""
         require_callable(loss_fn)
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
@@ -118,7 +119,7 @@ class ProbeLoop:
         return estimate
 
     def answer_skip(self, skip: Skip, loss: float | None) -> None:
-        """Cut lr where that helps, record a step that the guard has skipped, and tell the policy of a blow-up."""
+        """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
         if self.controller.adapts:
             self.controller.scale_lr(skip.factor)
@@ -149,8 +150,10 @@ class ProbeLoop:
         """Go on from a saved state."""
         self.start_afresh()
         self.num_steps, self.cost, self._last_cost = state["num_steps"], state["cost"], state["last_cost"]
-        self._probe_again, self._probed_at = state["probe_again"], state["probed_at"]
-        self._scheduled_cost = state["scheduled_cost"]
+        self._probed_at, self._scheduled_cost = state["probed_at"], state["scheduled_cost"]
+        # Only the policy that asked for the pending probe still wants it, and this schedule may not grant it.
+        is_same_policy = self.controller.policy_state is not None
+        self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
@@ -159,16 +162,17 @@ class ProbeLoop:
     # --- when -------------------------------------------------------------------------------------------------
 
     def _is_due_at(self, step: int) -> bool:
-        if self._probe_again or self._spectrum_is_due_at(step):
+        is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
+        if is_owed or self._probe_again or self._spectrum_is_due_at(step):
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
 
     def _spectrum_is_due_at(self, step: int) -> bool:
-        """Once a step: the probes before the first update, which search for an lr, need it once."""
+        """At most once a step: the probes that search for an lr before the first update need one spectrum together."""
         return self.spectrum is not None and self._probed_at != step and self.spectrum(step, 0.0)
 
     def _num_probes_at_most(self) -> int:
-        """Before the first update a policy may ask again and again, while nothing is lost yet."""
+        """Before the first update a policy may ask for probe after probe, because no step has been lost yet."""
         return MAX_PROBES_BEFORE_START if self.num_steps == 0 else 1
 
     # --- what -------------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ class ProbeLoop:
             return self.probe_batch.draw(rng_state)
 
     def _require_a_probe(self) -> None:
-        """Nothing to probe: an error if the caller set a schedule, or if the run would never probe at all."""
+        """Raise an error if the caller set a schedule, or if the run would never probe at all."""
         if self.is_demanded or self._probed_at < 0:
             raise ValueError(
                 f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
@@ -217,7 +221,7 @@ class ProbeLoop:
     # --- what follows -----------------------------------------------------------------------------------------
 
     def _act(self, estimate: CurvatureEstimate, loss: float | None, started: float) -> bool:
-        """Ask the policy, carry out its answer, record both; whether it has cut lr and wants another probe."""
+        """Ask the policy, carry out its answer, record both; returns whether it cut lr and wants another probe."""
         before = self.controller.hyperparameters()
         observation = Observation(
             step=self.num_steps,

@@ -33,10 +33,10 @@ class Model:
         self._found: tuple[list[tuple[int, int]], list[nn.Module], ProcessGroup | None] | None = None
 
     def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
-        """Every module of the model, or models, that hold the parameters, and the ranks that train replicas.
+        """All modules of the models that hold the parameters, and the process group that trains replicas of them.
 
-        The list is the same object until the groups change. The ranks are those of DistributedDataParallel; None if
-        there is none.
+        The list is the same object until the groups change. The process group is that of DistributedDataParallel; None
+        without it.
         """
         key = [(id(group["params"]), len(group["params"])) for group in self.optimizer.param_groups]
         if self._found is None or self._found[0] != key:

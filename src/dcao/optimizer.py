@@ -14,7 +14,7 @@ from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn
+from dcao.operators.base import LossFn, require_callable
 from dcao.policies.base import Decision, Policy
 from dcao.policies.fixed import Fixed
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
@@ -58,10 +58,9 @@ class DCAO(Optimizer):
         spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
             in ``estimate.stability``. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
-        guard: Skips a step whose loss or gradients are not finite and halves lr (not with ``Fixed``); skips a step
-            whose gradient or loss is far outside the last ones; goes back to a snapshot after three skipped steps in a
-            row. Default: on, unless the policy is ``Fixed``. True, False or a :class:`dcao.Guard` with settings. It
-            waits for the device once a step.
+        guard: Skips a step whose loss or gradients are not finite (lr is then halved, except with ``Fixed``) or far
+            outside the last ones; goes back to a snapshot after three skipped steps in a row. True, False or a
+            :class:`dcao.Guard`. Default: on, unless the policy is ``Fixed``. It waits for the device once a step.
         seed: Seed of random start vectors; the global random streams are never used.
 
     Raises:
@@ -103,7 +102,7 @@ class DCAO(Optimizer):
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
         probes = schedule is not None or spectrum is not None
-        record = options.find_model(base, needed=probes and settings.measure != "hessian")
+        record = options.find_record(base, needed=probes and settings.measure != "hessian")
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
@@ -122,6 +121,7 @@ class DCAO(Optimizer):
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
         """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
+        require_callable(loss_fn)  # before the gradients are gone
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
@@ -199,13 +199,13 @@ class DCAO(Optimizer):
 
     @property
     def last_decision(self) -> Decision | None:
-        """What was decided on it, with the reason in words."""
+        """What the policy has answered to it, with the reason in words."""
         return self.loop.last_decision
 
     # --- torch's contract -------------------------------------------------------------------------------------
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """The base optimizer's."""
+        """Clear the gradients, as the base optimizer does."""
         self.base.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ class DCAO(Optimizer):
         self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
-        """The random streams that a due probe has to start from; the guard sees the buffers while they are good."""
+        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
         self.guard.before_loss()
         return capture_rng(params_of(self.base)) if self.loop.is_due() else None
 
@@ -277,7 +277,7 @@ class DCAO(Optimizer):
         return loss
 
     def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; if not, lr has been cut where that helps, and the skip is recorded."""
+        """Whether the guard lets this step pass; if not, lr is cut where that helps, and the skip is recorded."""
         skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
         if skip is not None:
             self.loop.answer_skip(skip, None if batch is None else batch.loss_value())

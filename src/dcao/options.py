@@ -1,4 +1,4 @@
-"""What the caller of DCAO may pass: checked at once, and chosen where nothing is passed."""
+"""The arguments of DCAO: checked at once, and the defaults for those that are not given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 from torch.optim import LBFGS, Optimizer
 
-from dcao.checks import require_whole
+from dcao.checks import require_instance, require_whole
 from dcao.guard import Guard
 from dcao.operators.base import LossFn
 from dcao.policies.base import Policy
@@ -20,14 +20,14 @@ from dcao.updates.registry import OptimizerModel, optimizer_model
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
-    """Refuse what cannot be wrapped."""
+    """Raise an error if ``base`` cannot be wrapped."""
     if not isinstance(base, Optimizer):
         raise TypeError(f"base must be a torch.optim.Optimizer, got {type(base).__name__}")
     if isinstance(base, wrapper):
         raise TypeError(f"base must be a plain optimizer, got {wrapper.__name__}; wrap it once")
     if not all("lr" in group for group in base.param_groups):
         raise ValueError(
-            f"base must have an lr in each param group, which {type(base).__name__} has not; DCAO scales it"
+            f"base must have an lr in each param group, and {type(base).__name__} does not; DCAO scales it"
         )
     if not any(float(group["lr"]) > 0.0 for group in base.param_groups):
         raise ValueError(
@@ -37,21 +37,21 @@ def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
 
 
 def check_recorder(recorder: Recorder | None) -> Recorder | None:
-    """``recorder``, refused if it cannot record."""
+    """Return ``recorder``; a TypeError if it cannot record."""
     if recorder is not None:
         _require_method("recorder", recorder, "record", hint="dcao.MemoryRecorder() is one")
     return recorder
 
 
 def check_seed(seed: int) -> int:
-    """``seed``, refused if it is no whole number."""
+    """Return ``seed``; a TypeError if it is not a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be a whole number, got {seed!r}")
     return seed
 
 
 def check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | ProbeLoader | None:
-    """``probe_batch``, refused if it can give no loss."""
+    """Return ``probe_batch``; a TypeError if it cannot give a loss."""
     if probe_batch is None or isinstance(probe_batch, ProbeLoader) or callable(probe_batch):
         return probe_batch
     raise TypeError(
@@ -61,7 +61,7 @@ def check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | Prob
 
 
 def check_interval(name: str, interval: int | None) -> int | None:
-    """A number of steps, refused if it is no positive whole number."""
+    """Return a number of steps; an error if it is not a positive whole number."""
     if interval is not None:
         require_whole(name, interval, "step")
     return interval
@@ -71,22 +71,21 @@ def choose_policy(base: Optimizer, policy: Policy | None, total_steps: int | Non
     """The caller's policy, or the default one."""
     if policy is None:
         return Fixed() if isinstance(base, LBFGS) else Ceiling(total_steps=total_steps)  # LBFGS chooses its own step
-    if not isinstance(policy, Policy):
-        _require_instance("policy", policy, "dcao.Policy", hint="policies.Fixed() is one")
+    require_instance("policy", policy, Policy, fix="policies.Fixed() is one")
     if total_steps is not None:
-        warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=4)
+        warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
     return policy
 
 
 def choose_settings(measure: Measure | ProbeSettings) -> ProbeSettings:
-    """What is measured and how, from the name of a measure or as it was given."""
+    """The probe's settings, from the name of a measure or as they were given."""
     return measure if isinstance(measure, ProbeSettings) else ProbeSettings(measure)
 
 
 def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) -> Guard | None:
-    """The guard's settings; None: it is off."""
-    if guard is not None and not isinstance(guard, (bool, Guard)):
-        _require_instance("guard", guard, "True, False or a dcao.Guard", hint="dcao.Guard(snapshot_every=50) is one")
+    """The guard's settings; None if it is off."""
+    if guard is not None and not isinstance(guard, bool):
+        require_instance("guard", guard, Guard, fix="dcao.Guard(snapshot_every=50) is one; or pass True or False")
     if guard and isinstance(base, LBFGS):
         raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
     if isinstance(guard, Guard):
@@ -94,8 +93,8 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     return Guard() if (default if guard is None else guard) else None
 
 
-def find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
-    """The record of the base's class, demanded if a stability number is going to be measured."""
+def find_record(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
+    """The description of the base's class; for an unknown class None, or a TypeError if it is needed for a probe."""
     try:
         return optimizer_model(base)
     except TypeError:
@@ -107,12 +106,6 @@ def find_model(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
 def _require_method(name: str, value: object, method: str, *, hint: str) -> None:
     rule = f"{name} must have a method {method}"
     if isinstance(value, type):
-        raise TypeError(f"{rule}, got the class {value.__name__}; make one of it")
+        raise TypeError(f"{rule}, got the class {value.__name__}; call it, as in {value.__name__}()")
     if not callable(getattr(value, method, None)):
         raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")
-
-
-def _require_instance(name: str, value: object, kind: str, *, hint: str) -> None:
-    if isinstance(value, type):
-        raise TypeError(f"{name} must be {kind}, got the class {value.__name__}; call it, as in {value.__name__}()")
-    raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; {hint}")

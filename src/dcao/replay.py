@@ -15,7 +15,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[StepRecord]:
     """Records of a :class:`JsonlRecorder`; a last line cut short by a kill is left out.
 
     Raises:
-        ValueError: A whole line is no record; the message says which.
+        ValueError: A complete line is not a record; the message says which line.
 
     Example:
         >>> import math, tempfile

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 
 __all__ = ["Every", "Overhead", "Schedule", "Thinning", "usual"]
 
@@ -83,10 +83,9 @@ class Overhead(Schedule):
     share: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not isinstance(self.share, (int, float)):
-            raise TypeError(f"overhead must be a number, got {self.share!r}")
+        require_number("share", self.share)
         if not 0.0 < self.share < 1.0:  # "not a < b" also catches nan
-            raise ValueError(f"overhead must be a share between 0 and 1, such as 0.05, got {self.share}")
+            raise ValueError(f"share must be between 0 and 1, such as 0.05, got {self.share}")
 
     def __call__(self, step: int, cost: float) -> bool:
         """Whether the share still holds after a probe now."""
@@ -118,10 +117,20 @@ class Thinning(Schedule):
     then: int = 30
 
     def __post_init__(self) -> None:
-        for until, interval in self.stages:
+        require_whole("then", self.then, "step")
+        begin = 0
+        for stage in self.stages:
+            if not isinstance(stage, tuple) or len(stage) != 2:
+                fix = "write stages=((60, 5), (500, 20))"
+                raise TypeError(f"stages must be pairs (until, interval), got {stage!r}; {fix}")
+            until, interval = stage
             require_whole("until", until, "step")
             require_whole("interval", interval, "step")
-        require_whole("then", self.then, "step")
+            if until <= begin:
+                raise ValueError(
+                    f"stages must end one after the other, got a stage until {until} after one until {begin}"
+                )
+            begin = until
 
     def __call__(self, step: int, cost: float) -> bool:
         """Whether ``step`` is on the grid of its stage, which starts where the one before ends."""
@@ -134,13 +143,13 @@ class Thinning(Schedule):
 
 
 def usual(total_steps: int | None = None) -> Schedule:
-    """Schedule that :class:`dcao.DCAO` probes by where none is given: at most 10 % of all gradient evaluations.
+    """The default schedule of :class:`dcao.DCAO`: at most 10 % of all gradient evaluations.
 
     :class:`Thinning`, which costs that or less in runs of 165 steps and more; a run that is known to be shorter is
     probed by :class:`Overhead`, at steps 0, 18, 27, 36 and so on.
 
     Args:
-        total_steps: Training steps of the run; None: not known.
+        total_steps: Training steps of the run; None if that is not known.
 
     Example:
         >>> usual(100)

@@ -1,4 +1,4 @@
-"""Copies in memory that a run can go back to: all of it, or buffers that a bad batch has blown up."""
+"""Copies in memory to go back to: of a whole run, or of the buffers that a bad batch has blown up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from dcao.vectors import params_of
 
 JUMP = 1e3
-"""Between two copies no buffer's largest entry grows by such a factor unless a batch was garbage: inputs 1e4 times too
-large move BatchNorm's variance by 1e7, and its normalisation hides them from the gradient."""
+"""Only a garbage batch multiplies a buffer's largest entry by this much between two copies: inputs 1e4 times too large
+move BatchNorm's variance by 1e7, and its normalisation hides them from the gradient."""
 
 
 class Snapshot:
-    """A copy in memory of parameters, buffers and optimizer state, to go back to. What is added later stays."""
+    """A copy in memory of parameters, buffers and optimizer state. What is added to them later is left as it is."""
 
     def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
         self.optimizer, self.step = optimizer, step
@@ -49,18 +49,18 @@ class SavedBuffer:
 
     @property
     def now(self) -> Tensor | None:
-        """The buffer in use, where there is one."""
+        """The buffer that the module has now; None if it has none."""
         return self.module._buffers.get(self.name)
 
     def restore(self) -> None:
-        """Write the copy into the buffer in use."""
+        """Write the copy into the buffer that the module has now."""
         if self.now is not None:
             self.now.copy_(self.value)
 
 
 @torch.no_grad()
 def mend(good: Sequence[SavedBuffer]) -> None:
-    """Put back the copies of buffers that are garbage now: BatchNorm keeps what it has seen in a skipped batch."""
+    """Restore the buffers that are garbage now: BatchNorm's statistics remember a batch whose step was skipped."""
     pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
     pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel()]
     before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])

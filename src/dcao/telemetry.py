@@ -29,7 +29,7 @@ class StepRecord:
         before: Hyperparameters before the decision.
         after: Hyperparameters that train from here on; a governor or a bound may have kept them from the decision's.
         cost: Gradient evaluations that this probe spent beyond the training step.
-        total_cost: The same, of all probes until now.
+        total_cost: Gradient evaluations that all probes so far have spent.
         seconds: Wall-clock time that this probe took.
     """
 
@@ -68,11 +68,11 @@ class StepRecord:
 
 
 class Recorder(ABC):
-    """Takes records as they come. A subclass has to write :meth:`record`, which is called between steps."""
+    """Stores records as they come. A subclass has to write :meth:`record`, which is called between steps."""
 
     @abstractmethod
     def record(self, record: StepRecord) -> None:
-        """Take one record."""
+        """Store one record."""
 
 
 class MemoryRecorder(Recorder):
@@ -82,16 +82,16 @@ class MemoryRecorder(Recorder):
         self.records: list[StepRecord] = []
 
     def record(self, record: StepRecord) -> None:
-        """Append it."""
+        """Append a record."""
         self.records.append(record)
 
 
 class JsonlRecorder(Recorder):
-    """Recorder that appends one JSON line a record to a file, so that a killed run keeps what it had.
+    """Recorder that appends one JSON line per record to a file, so that a killed run keeps what it had.
 
     Args:
         path: File to append to; folders are made. A resumed run goes on in the same file; a last line that a kill cut
-            short is taken off first.
+            short is removed first.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -99,7 +99,7 @@ class JsonlRecorder(Recorder):
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def record(self, record: StepRecord) -> None:
-        """Append it and flush."""
+        """Append a record to the file."""
         _finish_last_line(self.path)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record.to_dict(), allow_nan=False) + "\n")
@@ -122,7 +122,7 @@ class TensorBoardRecorder(Recorder):
         self._writer = SummaryWriter(self.log_dir)
 
     def record(self, record: StepRecord) -> None:
-        """Write its numbers under ``dcao/``."""
+        """Write the numbers of a record under ``dcao/``."""
         for name, value in _scalars(record).items():
             self._writer.add_scalar(f"dcao/{name}", value, record.step)
         self._writer.add_text("dcao/reason", record.decision.reason, record.step)
@@ -136,7 +136,7 @@ class TensorBoardRecorder(Recorder):
 
 
 def _finish_last_line(path: Path) -> None:
-    """End a last line without its end: keep it if it is a whole record, else take it off."""
+    """Add a missing newline to a last line that is a whole record; remove one that is not."""
     if not path.exists():
         return
     with path.open("rb+") as file:

@@ -259,6 +259,35 @@ def test_the_state_of_another_policy_is_left_behind():
     other.advance(3)
 
 
+OTHERS = {
+    "another-policy": {"policy": policies.Ceiling(), "every": 10},
+    "fixed": {"policy": policies.Fixed()},
+    "a-budget": {"policy": policies.LearningRate(0.5), "every": schedules.Overhead(0.01)},
+}
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint is of another policy")
+@pytest.mark.parametrize("settings", OTHERS.values(), ids=list(OTHERS))
+def test_a_probe_that_a_policy_has_asked_for_is_left_behind_with_it(settings):
+    def run(**settings) -> DCAO:
+        weight = nn.Parameter(torch.ones(1))
+        return DCAO(optim.SGD([weight], lr=1e-3), recorder=MemoryRecorder(), **settings)
+
+    def minimize(optimizer: DCAO) -> None:
+        weight = optimizer.param_groups[0]["params"][0]
+        optimizer.minimize(lambda: weight.square().sum())
+
+    asking = run(policy=policies.LearningRate(0.5), every=10)
+    minimize(asking)
+    assert asking.last_decision.probe_again  # lr is far too small, and the rule is at its clip
+    same, other = run(policy=policies.LearningRate(0.5), every=10), run(**settings)
+    for resumed in (same, other):
+        resumed.load_state_dict(asking.state_dict())
+        minimize(resumed)
+    assert [record.step for record in same.loop.recorder.records] == [1]
+    assert other.loop.recorder.records == []
+
+
 def test_loading_does_not_keep_the_dictionary_that_it_was_given():
     run = dcao_run(named("adamw-wd"), **adapting()).advance(3)
     saved = run.optimizer.state_dict()

@@ -155,6 +155,15 @@ def test_what_was_added_since_the_snapshot_stays_when_a_run_goes_back():
     assert is_finite(run)
 
 
+@pytest.mark.parametrize("policy", [policies.Ceiling(), policies.LearningRate(1.5)], ids=["ceiling", "proposal"])
+def test_a_first_step_that_is_skipped_does_not_put_off_the_first_probe(policy):
+    recorder = MemoryRecorder()
+    run = poisoned(dcao_run(named("adamw-wd"), policy=policy, every=10, recorder=recorder), 0, 1).advance(3)
+    assert run.optimizer.num_skipped == 2
+    probed = [record.step for record in recorder.records if record.observation is not None]
+    assert probed == [2]  # the first step that trains: no update is made at an lr that nothing has looked at
+
+
 def test_nothing_but_nans_does_not_drive_the_lr_to_zero():
     run = poisoned(dcao_run(named("adamw-wd"), policy=HELD), *range(50)).advance(50)
     assert run.optimizer.num_skipped == 50

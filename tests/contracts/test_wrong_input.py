@@ -143,25 +143,25 @@ ROWS = [
         "overhead-0",
         lambda: wrap(every=schedules.Overhead(0.0))(),
         ValueError,
-        "overhead must be a share between 0 and 1, such as 0.05, got 0.0",
+        "share must be between 0 and 1, such as 0.05, got 0.0",
     ),
     Wrong(
         "overhead-5",
         lambda: wrap(every=schedules.Overhead(5))(),
         ValueError,
-        "overhead must be a share between 0 and 1, such as 0.05, got 5",
+        "share must be between 0 and 1, such as 0.05, got 5",
     ),
     Wrong(
         "overhead-nan",
         lambda: wrap(every=schedules.Overhead(float("nan")))(),
         ValueError,
-        "overhead must be a share between 0 and 1.*got nan",
+        "share must be between 0 and 1.*got nan",
     ),
     Wrong(
         "overhead-text",
         lambda: wrap(every=schedules.Overhead("5%"))(),
         TypeError,
-        "overhead must be a number, got '5%'",
+        "share must be a number, got '5%'",
     ),
     Wrong("spectrum-every-0", wrap(spectrum_every=0), ValueError, "spectrum_every must be at least 1 step, got 0"),
     Wrong(
@@ -185,7 +185,7 @@ ROWS = [
         "guard-text",
         wrap(guard="on"),
         TypeError,
-        r"guard must be True, False or a dcao.Guard, got str; dcao.Guard\(snapshot_every=50\) is one",
+        r"guard must be a dcao.Guard, got str; dcao.Guard\(snapshot_every=50\) is one; or pass True or False",
     ),
     Wrong("guard-class", wrap(guard=Guard), TypeError, r"got the class Guard; call it, as in Guard\(\)"),
     # --- what is measured
@@ -262,13 +262,13 @@ ROWS = [
         "policy-class",
         wrap(policy=policies.Fixed),
         TypeError,
-        r"policy must be dcao.Policy, got the class Fixed; call it, as in Fixed\(\)",
+        r"policy must be a dcao.Policy, got the class Fixed; call it, as in Fixed\(\)",
     ),
     Wrong(
         "policy-text",
         wrap(policy="fixed"),
         TypeError,
-        r"policy must be dcao.Policy, got str; policies.Fixed\(\) is one",
+        r"policy must be a dcao.Policy, got str; policies.Fixed\(\) is one",
     ),
     Wrong(
         "every-class",
@@ -281,7 +281,7 @@ ROWS = [
         "recorder-class",
         wrap(recorder=dcao.MemoryRecorder),
         TypeError,
-        "recorder must have a method record, got the class MemoryRecorder; make one of it",
+        r"recorder must have a method record, got the class MemoryRecorder; call it, as in MemoryRecorder\(\)",
     ),
     Wrong(
         "target-0",
@@ -348,6 +348,74 @@ ROWS = [
         r"bounds of weight_decay \[0, 1\] exclude its present value 2",
     ),
     Wrong("anchor", lambda: policies.WeightDecay(anchor=1.5), ValueError, r"anchor must be in \[0, 1\], got 1.5"),
+    Wrong(
+        "compose-a-class",
+        lambda: policies.Compose(policies.Momentum(), policies.LearningRate),
+        TypeError,
+        r"each rule of Compose must be a dcao.Policy, got the class LearningRate; call it, as in LearningRate\(\)",
+    ),
+    Wrong(
+        "compose-a-list",
+        lambda: policies.Compose([policies.LearningRate(), policies.Momentum()]),
+        TypeError,
+        r"each rule of Compose must be a dcao.Policy, got list; write Compose\(first, second\)",
+    ),
+    Wrong(
+        "smoothed-text",
+        lambda: policies.Smoothed("lr"),
+        TypeError,
+        r"policy must be a dcao.Policy, got str; policies.LearningRate\(\) is one",
+    ),
+    *(
+        Wrong(
+            f"{name}-text",
+            lambda make=make, name=name: make(**{name: "x"}),
+            TypeError,
+            f"{name} must be a number, got 'x'",
+        )
+        for make, names in {
+            Guard: ["outlier"],
+            ProbeSettings: ["tolerance"],
+            schedules.Overhead: ["share"],
+            policies.Ceiling: [
+                "target",
+                "max_relative_step",
+                "first_relative_step",
+                "growth",
+                "gamma_down",
+                "gamma_arrival",
+                "decay",
+                "min_lr",
+                "max_lr",
+                "min_trust",
+            ],
+            policies.LearningRate: ["gamma_down", "gamma_up", "min_lr", "max_lr", "min_trust"],
+            policies.Momentum: ["alpha", "min_momentum", "max_momentum", "anchor", "min_trust"],
+            policies.WeightDecay: ["alpha", "min_weight_decay", "max_weight_decay", "anchor", "min_trust"],
+        }.items()
+        for name in names
+    ),
+    Wrong(
+        "max-relative-step-none",
+        lambda: policies.Ceiling(max_relative_step=None),
+        TypeError,
+        "max_relative_step must be a number, got None",
+    ),
+    Wrong(
+        "thinning-one-stage",
+        lambda: schedules.Thinning(stages=(60, 5)),
+        TypeError,
+        r"stages must be pairs \(until, interval\), got 60; write stages=\(\(60, 5\), \(500, 20\)\)",
+    ),
+    Wrong(
+        "thinning-not-rising",
+        lambda: schedules.Thinning(stages=((500, 20), (60, 5))),
+        ValueError,
+        "stages must end one after the other, got a stage until 60 after one until 500",
+    ),
+    Wrong(
+        "groups-by-name", lambda: ProbeSettings(groups=("head",)), TypeError, "groups must be a tuple of indices, got"
+    ),
     Wrong("compose-nothing", lambda: policies.Compose(), ValueError, "Compose needs at least one policy, got none"),
     Wrong(
         "window-0",
@@ -420,9 +488,19 @@ def test_a_refused_loss_has_changed_nothing(row):
     assert not refused.base.state.get(weight_of(refused))
 
 
+def test_a_loss_where_a_function_is_wanted_leaves_the_gradients():
+    optimizer = DCAO(adamw())
+    loss = weight_of(optimizer).square().sum()
+    loss.backward()
+    with pytest.raises(TypeError, match="loss_fn must be callable, got Tensor; pass lambda: loss, not the loss"):
+        optimizer.minimize(loss)
+    assert torch.equal(weight_of(optimizer).grad, torch.full((3,), 2.0))
+
+
 def test_a_length_beside_a_policy_warns_that_it_has_no_effect():
-    with pytest.warns(UserWarning, match="total_steps has no effect beside policy; give it to the policy"):
+    with pytest.warns(UserWarning, match="total_steps has no effect beside policy; give it to the policy") as caught:
         DCAO(adamw(), total_steps=100, policy=policies.Fixed())
+    assert caught[0].filename == __file__  # the caller's line, not the one that called the caller
 
 
 def test_a_step_length_may_be_a_whole_number():
@@ -455,5 +533,5 @@ def test_a_base_without_an_lr_is_refused():
         def __init__(self, params):
             super().__init__(params, {})
 
-    with pytest.raises(ValueError, match="base must have an lr in each param group, which Rateless has not"):
+    with pytest.raises(ValueError, match="base must have an lr in each param group, and Rateless does not"):
         DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())

@@ -37,7 +37,7 @@ def test_overhead_probes_before_the_first_step_whatever_it_costs():
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, math.nan])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=r"overhead must be a share between 0 and 1, such as 0.05, got"):
+    with pytest.raises(ValueError, match=r"share must be between 0 and 1, such as 0.05, got"):
         schedules.Overhead(share)
 
 

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from dcao.checks import require_number
+
 State = dict[str, Any]
 """A policy's memory: JSON-plain (numbers, strings, lists, dicts), so that it goes into checkpoints as it is."""
 
@@ -72,7 +74,8 @@ class Decision:
 class Policy(ABC):
     """A rule that decides on hyperparameters. Pure: the same observation and state give the same decision.
 
-    A subclass has to write :meth:`propose`. Everything else has a default.
+    A subclass has to write :meth:`propose`. Everything else has a default; ``governor`` and ``compensate`` are changed
+    by an attribute of the class, such as ``governor = False``.
 
     Example:
         >>> class Halve(Policy):
@@ -139,20 +142,22 @@ def reason_to_hold(
 
 def require_bounds(name: str, lower: float, upper: float, *, least: float, most: float) -> None:
     """Check ``least <= lower <= upper <= most``."""
+    require_number(f"min_{name}", lower)
+    require_number(f"max_{name}", upper)
     if not least <= lower <= upper <= most:
         raise ValueError(f"bounds of {name} must satisfy {least} <= min <= max <= {most}, got {lower} and {upper}")
 
 
 def require_target(target: float) -> None:
     """Check that a target is a positive number."""
-    if isinstance(target, bool) or not isinstance(target, (int, float)):
-        raise TypeError(f"target must be a number, got {target!r}; the edge of stability is at 2")
+    require_number("target", target, fix="; the edge of stability is at 2")
     if not 0.0 < target < float("inf"):
         raise ValueError(f"target must be positive and finite, got {target}; the edge of stability is at 2")
 
 
 def require_min_trust(min_trust: float) -> None:
     """Check ``0 <= min_trust <= 1``."""
+    require_number("min_trust", min_trust)
     if not 0.0 <= min_trust <= 1.0:
         raise ValueError(f"min_trust must be in [0, 1], got {min_trust}; 0 acts on every estimate")
 

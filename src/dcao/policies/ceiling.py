@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import KW_ONLY, dataclass, replace
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 from dcao.policies.base import (
     MIN_TRUST,
     Decision,
@@ -25,14 +25,14 @@ TARGET = 8.0
 without end, so what it stops is what lies clearly above."""
 
 USUAL_MOMENTUM = 0.9
-"""From here on ``max_relative_step`` holds as it is; with less the limit is lower, see :class:`Ceiling`."""
+"""Momentum from which ``max_relative_step`` holds as it is. With less the limit is lower, see :class:`Ceiling`."""
 
 NUM_KEPT = 16
-"""Values an octave that the first probe's numbers are rounded to: within 3 %, and one batch's estimate is much further
-off. Float noise in them depends on the lr that was given; so it does not get into the run."""
+"""The first probe's numbers are rounded to this many values per octave, so that their float noise, which depends on the
+lr that was given, does not get into the run. Rounding moves them by 3 % at most, and an estimate is far less exact."""
 
 STEPS_AHEAD = 10
-"""The first rise goes on for at most so many steps without a new probe; while lr rises they are 5 apart by default."""
+"""Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Ceiling(Policy):
             takes 12 steps longer to get anywhere. None: start from the lr that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
         gamma_down: Smallest factor of one probe. Default from the proposal.
-        gamma_arrival: The same for the probe that ends the rise, which sees what has come up over several steps.
+        gamma_arrival: Smallest factor of the probe that ends the rise, during which lr has grown for several steps.
         decay: Share of the run, at its end, over which lr goes to 0.
-        window: Probes that the ceiling is from. Default 3: the smallest that survives an outlier.
+        window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
         min_lr: Bound on lr, so low that only float noise is below it.
         max_lr: Bound on lr.
         min_trust: An estimate trusted less is not acted on.
@@ -105,16 +105,19 @@ class Ceiling(Policy):
         if self.total_steps is not None:
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
-        for name in ("max_relative_step", "first_relative_step"):
-            value = getattr(self, name)
-            _require(value is None or value > 0.0, name, value, "positive")
+        for name in ("max_relative_step", "first_relative_step", "growth", "gamma_down", "gamma_arrival", "decay"):
+            if name != "first_relative_step" or self.first_relative_step is not None:
+                require_number(name, getattr(self, name))
+        _require(self.max_relative_step > 0.0, "max_relative_step", self.max_relative_step, "positive")
+        first = self.first_relative_step
+        _require(first is None or first > 0.0, "first_relative_step", first, "positive")
         _require(1.0 <= self.growth < math.inf, "growth", self.growth, "at least 1 and finite")
         for name in ("gamma_down", "gamma_arrival"):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
         _require(0.0 <= self.decay <= 1.0, "decay", self.decay, "a share between 0 and 1")
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """Nothing measured yet."""
+        """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
         return {"step": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
@@ -157,7 +160,7 @@ class Ceiling(Policy):
         return self.first_relative_step / _kept(length / lr) if length and self.first_relative_step else lr
 
     def _level(self, step: int, lr: float, state: State) -> float:
-        """Lr at this step without the decay: that of the step before, risen once."""
+        """Lr at this step without the decay at the end: that of the step before, raised once."""
         if state["step"] == step:  # probed again
             return lr / self._decayed(step)
         level = lr / self._decayed(step - 1)
@@ -200,7 +203,7 @@ class Ceiling(Policy):
 
 
 def _kept(estimate: float) -> float:
-    """The estimate, rounded to one of ``NUM_KEPT`` values an octave; 0 and what is not finite as it is."""
+    """The estimate, rounded to one of ``NUM_KEPT`` values per octave; 0 and what is not finite stay as they are."""
     if not math.isfinite(estimate):
         return estimate
     mantissa, exponent = math.frexp(estimate)  # of a mantissa from 1/2 to 1

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from dcao.checks import require_whole
+from dcao.checks import require_instance, require_whole
 from dcao.policies.base import MIN_TRUST, Decision, Hyperparameters, Observation, Policy, State
 
 
@@ -31,7 +31,12 @@ class Compose(Policy):
     def __init__(self, *policies: Policy) -> None:
         if not policies:
             raise ValueError("Compose needs at least one policy, got none; policies.Fixed() changes nothing")
+        for policy in policies:
+            require_instance("each rule of Compose", policy, Policy, fix="write Compose(first, second)")
         object.__setattr__(self, "policies", policies)  # the dataclass is frozen
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.policies))})"
 
     @property
     def governor(self) -> bool:
@@ -44,7 +49,7 @@ class Compose(Policy):
         return all(policy.compensate for policy in self.policies)
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """One state a policy."""
+        """The states of the rules, in order."""
         return {"parts": [policy.init(hyperparameters) for policy in self.policies]}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
@@ -96,20 +101,21 @@ class Smoothed(Policy):
     window: int = 3
 
     def __post_init__(self) -> None:
+        require_instance("policy", self.policy, Policy, fix="policies.LearningRate() is one")
         require_whole("window", self.window, "probe")
 
     @property
     def governor(self) -> bool:
-        """As the inner policy has it."""
+        """That of the inner policy."""
         return self.policy.governor
 
     @property
     def compensate(self) -> bool:
-        """As the inner policy has it."""
+        """That of the inner policy."""
         return self.policy.compensate
 
     def init(self, hyperparameters: Hyperparameters) -> State:
-        """No probes yet."""
+        """An empty window, and the state of the inner policy."""
         return {"curvatures": [], "inner": self.policy.init(hyperparameters)}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
@@ -120,7 +126,8 @@ class Smoothed(Policy):
             return decision, {**state, "inner": inner}
         curvatures = [*state["curvatures"], s / lr][-self.window :]
         median = lr * statistics.median(curvatures)
-        decision, inner = self.policy.propose(replace(observation, s=median, latest_s=s), state["inner"])
+        latest = s if observation.latest_s is None else observation.latest_s  # the probe's own, within another Smoothed
+        decision, inner = self.policy.propose(replace(observation, s=median, latest_s=latest), state["inner"])
         if len(curvatures) > 1:
             note = f"; median of {len(curvatures)}, this probe {s:.3g}"
             decision = replace(decision, reason=decision.reason + note)

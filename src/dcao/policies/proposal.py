@@ -2,8 +2,7 @@
 
 The rules for momentum and weight decay, ``x <- x * (1 + gain * (s - target))``, have no fixed point unless s equals the
 target: while s is held off it they drift to their bounds. ``anchor`` pulls them back to their first value (in log x, by
-that share of the distance at each decision); 0 is the proposal's form. An infinite s says that the step is too long but
-not by how much: the learning-rate rule alone acts on it.
+that share of the distance at each decision); 0 is the proposal's form. The lr rule alone acts on an infinite s.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, replace
 
+from dcao.checks import require_number
 from dcao.policies.base import (
     MIN_TRUST,
     Decision,
@@ -46,8 +46,7 @@ class LearningRate(Policy):
         target: C_target, the stability number to hold; the edge is at 2. Default 1.5: inside the proposal's 1.0 to 1.8,
             and the value that the prototype's figures were measured with.
         gamma_down: Smallest factor of one decision, in (0, 1]. Default from the proposal.
-        gamma_up: Largest factor of one decision, at least 1. Default from the proposal; larger steps upward can
-            resonate with momentum.
+        gamma_up: Largest factor of one decision, at least 1. From the proposal; more can resonate with momentum.
         min_lr: Bound on the reference group's lr. Default so low that only float noise is below it.
         max_lr: Bound on the reference group's lr. Curvature that vanishes, as at the end of a separable
             classification, would otherwise raise it without end.
@@ -76,6 +75,8 @@ class LearningRate(Policy):
 
     def __post_init__(self) -> None:
         require_target(self.target)
+        require_number("gamma_down", self.gamma_down)
+        require_number("gamma_up", self.gamma_up)
         if not 0.0 < self.gamma_down <= 1.0 <= self.gamma_up < float("inf"):
             raise ValueError(
                 f"gammas must satisfy 0 < gamma_down <= 1 <= gamma_up, got {self.gamma_down} and {self.gamma_up}"
@@ -165,6 +166,7 @@ class Momentum(Policy):
     compensate: bool = True
 
     def __post_init__(self) -> None:
+        require_number("alpha", self.alpha)
         require_bounds("momentum", self.min_momentum, self.max_momentum, least=0.0, most=1.0 - 1e-12)
         self._rule()
 
@@ -222,6 +224,7 @@ class WeightDecay(Policy):
     min_trust: float = MIN_TRUST
 
     def __post_init__(self) -> None:
+        require_number("alpha", self.alpha)
         require_bounds("weight_decay", self.min_weight_decay, self.max_weight_decay, least=0.0, most=float("inf"))
         self._rule()
 
@@ -265,6 +268,7 @@ class _AnchoredRule:
         if not abs(self.gain) < float("inf"):
             raise ValueError(f"alpha of the {self.name} rule must be finite, got {abs(self.gain)}")
         require_target(self.target)
+        require_number("anchor", self.anchor)
         if not 0.0 <= self.anchor <= 1.0:
             raise ValueError(f"anchor must be in [0, 1], got {self.anchor}; 0 is the proposal's rule")
 
@@ -285,10 +289,8 @@ class _AnchoredRule:
         assert observation.s is not None
         moved = self._clamp(value * self._factor(observation.s))
         anchored = self._clamp(moved ** (1.0 - self.anchor) * anchor**self.anchor)
-        return (
-            anchored,
-            f"s {observation.s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}",
-        )
+        reason = f"s {observation.s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}"
+        return anchored, reason
 
     def _factor(self, s: float) -> float:
         factor = 1.0 + self.gain * (s - self.target)

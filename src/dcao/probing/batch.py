@@ -29,7 +29,7 @@ class Batch:
     Attributes:
         loss_fn: Returns the loss with its graph. Exactly one of ``loss_fn`` and ``closure`` is given.
         closure: Returns the loss after calling ``backward``.
-        weight: Weight among several batches: its size.
+        weight: Its size, by which several batches are weighted.
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
@@ -58,7 +58,7 @@ class Batch:
         return replace(self, closure=keeping_autocast(self.closure))
 
     def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
-        """The same batch with its loss and gradient known: evaluated, or for the training batch as they are there."""
+        """The same batch with loss and gradient; those of the training batch are there, others are evaluated."""
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
             return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())

@@ -19,7 +19,7 @@ class CurvatureEstimate:
     Attributes:
         step: Optimizer step that comes next; 0 is the first.
         loss: Loss of the probe batch.
-        measure: The measure that ``s`` is by.
+        measure: The measure that gave ``s``.
         s: Stability number; the edge is at 2 for every optimizer. ``inf``: the loss is not finite one step away.
         stability: The stability number by each measure taken.
         trust: How far to trust ``s``: 0 (do not act on it) to 1. For a Ritz value, one minus its relative residual.
@@ -33,14 +33,14 @@ class CurvatureEstimate:
             in units of 1 / lr: multiply by the optimizer's effective lr for the stability number.
         load_signal: Part of the ``batch`` stability number that successive batches share; in the load it counts
             ``(1 - b) / (1 + b)`` times, because momentum b averages over the oscillation.
-        load_noise: The rest of it, which differs from batch to batch and counts in full.
+        load_noise: The rest of the ``batch`` stability number, which differs from batch to batch and counts in full.
         relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
-            the present lr, ``w`` all parameters probed; measured where ``load`` or ``batch`` is.
+            the present lr, ``w`` all parameters probed; only by the measures ``load`` and ``batch``.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.
         hvp: How products were made: ``"exact"``, ``"central"`` or ``"forward"``.
-        reason: What did not go as planned, in words; empty if nothing.
+        reason: What did not go as planned, in words; empty if all did.
     """
 
     step: int
@@ -82,7 +82,7 @@ class Reading:
     Attributes:
         stability: Stability number by each of its measures; empty if it means nothing.
         trust: How far to trust it: 0 to 1.
-        reason: What did not go as planned; empty if nothing.
+        reason: What did not go as planned; empty if all did.
         fields: Its other numbers, by their names in :class:`CurvatureEstimate`.
     """
 

@@ -21,7 +21,7 @@ class ProbeLoader:
     Args:
         loader: Any re-iterable of batches, such as a DataLoader. It is started again when it ends.
         batch_loss: ``batch_loss(batch)`` returns the mean loss of a batch with its graph.
-        num_batches: Batches a probe.
+        num_batches: Batches per probe.
         batch_size: ``batch_size(batch)`` returns its size, which weights ragged batches; default: the length of the
             first tensor in the batch.
         seed: Shuffling of the loader draws from this seed, not from the training's random stream.

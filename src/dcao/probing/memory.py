@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(kw_only=True)
 class ProbeMemory:
-    """What one probe hands to the next.
+    """Start vectors, a gradient and a random stream, which one probe leaves for the next.
 
     Attributes:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
-        past_gradient: Gradient of the training batch before the coming one, where a probe is going to want it.
+        past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
     """
 
     generator: torch.Generator

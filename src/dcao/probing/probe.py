@@ -30,7 +30,7 @@ class Probe:
     Args:
         optimizer: The base optimizer, live.
         model: Its model, whose state an evaluation must not change.
-        record: What is known of the optimizer's class; None if nothing is.
+        record: Description of the optimizer's class; None for an unknown class.
         settings: What is measured, and how.
         seed: Seed of the random start vectors.
     """
@@ -50,7 +50,7 @@ class Probe:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Forget what earlier probes have handed on."""
+        """Forget what earlier probes have left."""
         self.memory = ProbeMemory.fresh(self.seed)
 
     def params(self) -> list[Tensor]:
@@ -114,7 +114,3 @@ class Probe:
         if self.settings.measure in ("load", "batch"):
             params = self.params()
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
-
-    def forget_gradient(self) -> None:
-        """Free the gradient that was kept for the next probe."""
-        self.memory.past_gradient = None

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import torch
 
-from dcao.checks import require_whole
+from dcao.checks import require_number, require_whole
 from dcao.operators.hvp import HvpKind
 from dcao.probing.estimate import Measure
 
@@ -69,6 +69,8 @@ class ProbeSettings:
             require_whole("num_lanczos_steps", self.num_lanczos_steps, "step")
         if self.num_lanczos_steps is not None and self.num_lanczos_steps < self.k:
             raise ValueError(f"num_lanczos_steps must be at least k = {self.k}, got {self.num_lanczos_steps}")
+        if self.tolerance is not None:
+            require_number("tolerance", self.tolerance)
         if self.tolerance is not None and not 0.0 < self.tolerance < math.inf:
             raise ValueError(f"tolerance must be positive and finite, got {self.tolerance}")
         if self.hvp not in get_args(HvpKind):
@@ -79,5 +81,7 @@ class ProbeSettings:
             raise ValueError(f'step_length must be positive and finite, "step" or None, got {length!r}')
         if self.groups is not None and not isinstance(self.groups, (tuple, list)):
             raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; write ({self.groups!r},)")
+        if not all(isinstance(index, int) for index in self.groups or ()):
+            raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; param groups are numbered from 0")
         if self.groups is not None and not self.groups:
             raise ValueError("groups must name at least one param group, got none; leave it out to measure all")

@@ -96,6 +96,15 @@ def test_the_reason_says_what_this_probe_said():
     assert decision.reason.endswith("; median of 3, this probe 400")
 
 
+def test_a_rule_under_two_medians_is_still_alarmed_by_what_the_probe_itself_measured():
+    policy = policies.Smoothed(policies.Smoothed(policies.LearningRate(1.5)))
+    state = policy.init(HERE)
+    for s in (1.5, 1.5):
+        decision, state = policy.propose(seen(s), state)
+        assert not decision.probe_again
+    assert policy.propose(seen(400.0), state)[0].probe_again
+
+
 def test_a_median_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"window must be at least 1 probe, got 0"):
         policies.Smoothed(policies.LearningRate(), window=0)
@@ -114,3 +123,8 @@ def test_the_median_survives_an_lr_that_others_move():
     for lr in (0.1, 0.05, 0.2):
         decision, state = policy.propose(seen(15.0 * lr, replace(HERE, lr=lr)), state)
     assert decision.reason.startswith("s 3 against target 1.5")
+
+
+def test_what_is_printed_of_composed_rules_makes_them_again():
+    rule = policies.Compose(policies.Smoothed(policies.LearningRate(1.2)), policies.Momentum(0.1))
+    assert eval(repr(rule), vars(policies)) == rule

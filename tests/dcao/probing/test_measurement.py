@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 from dcao.isolation import capture_rng
 from dcao.models import Model
-from dcao.options import find_model
+from dcao.options import find_record
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.probe import Probe
@@ -64,7 +64,7 @@ def measure(
     spectrum: bool = False,
     **settings,
 ) -> CurvatureEstimate:
-    probe = Probe(optimizer, Model(optimizer), find_model(optimizer, needed=False), ProbeSettings(**settings))
+    probe = Probe(optimizer, Model(optimizer), find_record(optimizer, needed=False), ProbeSettings(**settings))
     probe.memory.past_gradient = past
     weights = [1.0] * len(losses) if weights is None else weights
     batches = [
