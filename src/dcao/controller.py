@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -93,10 +94,16 @@ class Controller:
     # --- deciding and writing ---------------------------------------------------------------------------------
 
     def decide(self, observation: Observation) -> Decision:
-        """Ask the policy, and keep its next state."""
+        """Ask the policy, and keep its next state; TypeError if the answer is not a decision and a state."""
         if self.policy_state is None:
             self.policy_state = self.policy.init(observation.hyperparameters)
-        decision, self.policy_state = self.policy.propose(observation, self.policy_state)
+        answer = self.policy.propose(observation, self.policy_state)
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Decision)):
+            raise TypeError(
+                f"{type(self.policy).__name__}.propose must return a dcao.Decision and the next state, got {answer!r}; "
+                "for a policy without a state: return decision, state"
+            )
+        decision, self.policy_state = answer
         return decision
 
     def move_on(self, step: int) -> None:
@@ -126,8 +133,10 @@ class Controller:
         """Multiply the lr that trains by ``wanted / now`` in every group; returns what kept it lower, in words.
 
         A group whose lr equals ``now`` is set to exactly ``wanted``, without rounding, so that a policy can make the
-        run independent of the initial lr.
+        run independent of the initial lr. Nothing is written for a ``wanted`` that is negative, infinite or nan.
         """
+        if not 0.0 <= wanted < math.inf:
+            return [f"lr held: {wanted:g} is no learning rate"]
         self._look_for_scheduler()
         scale = self.scale * (wanted / now)
         self.scale = min(scale, 1.0) if self.governed and self.policy.governor else scale

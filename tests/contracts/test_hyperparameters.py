@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import nn, optim
 
-from dcao import DCAO, Decision, Hyperparameters, Observation, policies
+from dcao import DCAO, Decision, Hyperparameters, MemoryRecorder, Observation, policies
 from helpers.contract_cases import Run, case_name, dcao_run, named
 from helpers.optimizer_cases import OptimizerCase
+
+HELD = Decision(hyperparameters=Hyperparameters(lr=0.1), reason="held")
+WRONG_ANSWERS = {
+    "nothing": None,
+    "no state": HELD,
+    "no decision": (HELD.hyperparameters, {}),
+    "too much": (HELD, {}, 1),
+}
 
 
 class Scripted(policies.Policy):
@@ -131,3 +139,33 @@ def test_bounds_hold_for_every_hyperparameter():
     assert group["betas"][0] == pytest.approx(0.85, rel=0.06)
     assert group["betas"][0] >= 0.85
     assert group["weight_decay"] <= 0.06
+
+
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), -0.1])
+def test_a_policy_that_decides_on_no_learning_rate_changes_none(lr):
+    recorder = MemoryRecorder()
+    weight, optimizer = linear_run(named("sgd-momentum"), 0.1, policy=Scripted(1, lr=lr), recorder=recorder)
+    step_lengths(weight, optimizer, 3)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert [record.decision.reason for record in recorder.records] == [
+        "scripted",
+        f"scripted; lr held: {lr:g} is no learning rate",
+        "scripted",
+    ]
+
+
+class Answering(policies.Policy):
+    """A policy that answers what it is told to, right or wrong."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def propose(self, observation: Observation, state: dict[str, Any]) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", WRONG_ANSWERS, ids=lambda a: type(a).__name__)
+def test_a_policy_that_answers_something_else_is_told_what_to_answer(answer):
+    weight, optimizer = linear_run(named("sgd-momentum"), 0.1, policy=Answering(answer))
+    with pytest.raises(TypeError, match=r"Answering\.propose must return a dcao\.Decision and the next state, got"):
+        step_lengths(weight, optimizer, 1)

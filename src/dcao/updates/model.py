@@ -34,8 +34,9 @@ class OptimizerModel:
         dynamics: ``(group, state)`` to the group's `StepDynamics` at the coming step.
         denominator: ``(group, state, grad)`` to the elementwise P without its first-moment correction, in float32
             or wider; None stands for the identity. ``grad`` is the gradient that the optimizer sees, coupled
-            decay added, and P is that of the coming step. With ``grad=None`` P comes from the state as it is,
-            and before the first step the function raises `NoPreconditionerYet`.
+            decay added, and P is that of the coming step. Probes always pass it. With ``grad=None`` (only
+            :meth:`preconditioner` called without one) P comes from the state as it is, and before the first step
+            the function raises `NoPreconditionerYet`.
         first_moment_correction: ``(group, state, coming)`` to the factor of P that undoes the bias of the
             gradient average, at the coming step (``coming=True``) or at the last one; 1 if there is none.
         momentum_key: Entry of the group that holds the momentum (of ``betas`` the first); None without momentum.

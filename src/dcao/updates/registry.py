@@ -112,5 +112,5 @@ def _why_unsupported(name: str) -> str:
     return (
         f"{name} has no stability threshold that DCAO can compute: {reason}. "
         "Describe its update with dcao.register_optimizer, "
-        "or pass its steps through unmeasured: policies.Fixed(), without every, spectrum_every or probe()"
+        'or measure the Hessian beside it and leave its lr alone: policy=policies.Fixed(), measure="hessian"'
     )

@@ -51,7 +51,7 @@ class StudyFolder:
         if (self.root / STUDY).exists():
             if self.study().fingerprint() != study.fingerprint():
                 raise LabError(
-                    f"{self.root} has a {study.name} study of another config (its recipe or an option changed); "
+                    f"{self.root} has the study {study.name} with another config (its recipe or an option changed); "
                     "give another --out, or delete that folder: runs that both have are not done again"
                 )
             return

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import re
 from pathlib import Path
@@ -7,9 +8,11 @@ import torch
 
 import dcao
 from dcao_lab.baselines import BASELINES, BuildRequest, watch
+from dcao_lab.baselines.dcao.arms import literal, steered
 from dcao_lab.baselines.dcao.policies import make_policy
 from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, known_settings
 from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
+from dcao_lab.baselines.torch_bases import ADAMW
 from dcao_lab.errors import LabError
 from dcao_lab.runs.training import TrainingLog, TrainingPlan, evaluation_mode, minimize, train
 from dcao_lab.workloads import StartRequest, get_workload
@@ -354,6 +357,26 @@ def test_an_optimizer_without_a_threshold_has_no_spectrum_of_its_steps():
     lion = BASELINES["lion"].build(problem, BuildRequest(lr=1e-4))
     with pytest.raises(LabError, match="DCAO knows no stability threshold of Lion; choose sgd, adam, adamw"):
         watch(lion, "preconditioned", seed=0)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.NAdam, torch.optim.RMSprop, torch.optim.Adagrad])
+def test_every_optimizer_of_torch_that_dcao_knows_has_a_spectrum_of_its_steps(optimizer):
+    problem = start()
+    batch = next(problem.batches)
+    watched = watch(optimizer(problem.model.parameters(), lr=1e-3), "preconditioned", seed=0)
+    assert watched.probe(lambda: problem.loss(batch)).s > 0.0
+
+
+def test_an_optimizer_of_torch_that_dcao_does_not_know_has_no_spectrum_of_its_steps():
+    problem = start()
+    with pytest.raises(LabError, match="DCAO knows no stability threshold of Rprop; choose sgd, adam, adamw"):
+        watch(torch.optim.Rprop(problem.model.parameters()), "preconditioned", seed=0)
+
+
+def test_a_base_whose_search_has_no_weight_decay_can_be_wrapped():
+    bare = dataclasses.replace(ADAMW, space={"lr": ADAMW.space["lr"]})
+    assert set(steered(bare).space) == {"target", "max_relative_step"}
+    assert set(literal(bare).space) == {"lr", "target"}
 
 
 # --- tested with an average -----------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_studies_of_one_folder_share_their_runs(tmp_path):
 
 def test_another_study_in_the_same_folder_is_refused(tmp_path):
     do(tinier_study(tuning=None), tmp_path)
-    with pytest.raises(LabError, match=r"tiny-demo has a tiny study of another config .* give another --out, or"):
+    with pytest.raises(LabError, match=r"tiny-demo has the study tiny with another config .* give another --out, or"):
         do(tinier_study(), tmp_path)
 
 

@@ -22,7 +22,6 @@ from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
-WATCHED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 PROBED = ("measure", "k")  # settings that say what is measured
 PROBING = (*PROBED, "every")  # and when, whatever is decided on it
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
@@ -62,7 +61,7 @@ def steered(base: TorchBase) -> Baseline:
         name=f"dcao:{base.name}",
         title=title,
         build=build,
-        space={"weight_decay": base.space["weight_decay"], **CEILING_SPACE},
+        space={**_only(base.space, base.space.keys() & {"weight_decay"}), **CEILING_SPACE},
         evaluations_per_step=1.0,
         source="this repository: dcao.DCAO",
         probes=dcao.schedules.usual,  # what DCAO probes by; its own measure costs one evaluation a probe
@@ -82,7 +81,7 @@ def literal(base: TorchBase) -> Baseline:
         return dcao.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
 
     title = f"literal DCAO({base.title})"
-    own = {name: base.space[name] for name in ("lr", "weight_decay")}
+    own = {name: base.space[name] for name in ("lr", "weight_decay") if name in base.space}
     return _around(
         base,
         name=f"dcao-literal:{base.name}",
@@ -98,14 +97,25 @@ def watch(optimizer: torch.optim.Optimizer, measure: dcao.Measure, seed: int) ->
     """A DCAO that measures what ``optimizer`` does by ``measure``, and changes nothing.
 
     Raises:
-        LabError: The optimizer is none of torch's that have a stability threshold.
+        LabError: The optimizer is not one of torch's own, or it has no stability threshold.
     """
     base = optimizer.base if isinstance(optimizer, dcao.DCAO) else optimizer
-    if type(base) not in WATCHED:  # a subclass may step otherwise, as K-FAC does
+    if not _has_known_threshold(base):
         raise LabError(
             f"DCAO knows no stability threshold of {type(base).__name__}; choose sgd, adam, adamw or one of DCAO's arms"
         )
     return dcao.DCAO(base, policy=dcao.policies.Fixed(), measure=measure, seed=seed)
+
+
+def _has_known_threshold(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is an optimizer of torch that DCAO knows; a subclass may step otherwise, as K-FAC does."""
+    if not type(optimizer).__module__.startswith("torch.optim."):
+        return False
+    try:
+        dcao.stability_threshold(optimizer)
+    except TypeError:
+        return False
+    return True
 
 
 def _around(base: TorchBase, **facts: Any) -> Baseline:

@@ -170,9 +170,9 @@ def _line(style: Style, width: float) -> Json:
 
 
 def _marker(style: Style, size: float) -> Json:
-    """Filled where the line is solid."""
-    symbol = f"{style.marker}-open" if style.dash else style.marker
-    return {"color": style.color.page, "size": size, "symbol": symbol}
+    """Filled where the line is solid; an outline of one pixel, which is plotly's, is faint."""
+    found = {"color": style.color.page, "size": size, "symbol": style.marker}
+    return found | ({"symbol": f"{style.marker}-open", "line": {"width": 2}} if style.dash else {})
 
 
 def _axis(which: str, axis: Axis, limits: tuple[float, float] | None) -> Json:

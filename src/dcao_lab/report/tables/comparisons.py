@@ -29,10 +29,10 @@ from dcao_lab.workloads import WorkloadInfo
 INTERVAL = f"95{formats.PERCENT} interval"
 COMPARISON_NOTE = (
     "Mean over seeds of the paired differences of the final test metric, arm minus other, of accuracies in points; a "
-    "diverged run counts as the worst score of its task, untrained networks included. The interval is by bootstrap, p "
-    "of the signed-rank test; r: matched-pairs rank-biserial correlation; d: mean difference over its standard "
-    "deviation; both positive where the arm's number is the larger. The best other arm is chosen by these same runs, "
-    "which favours it."
+    "diverged run counts as the worst score of its task, untrained networks included. The interval is the 95 % "
+    "bootstrap interval; p is of the signed-rank test, p (Holm) the same after Holm's correction, in bold on paper if "
+    "at most 0.05; r: matched-pairs rank-biserial correlation; d: mean difference over its standard deviation; both "
+    "positive where the arm's number is the larger. The best other arm is chosen by these same runs, which favours it."
 )
 TARGET_NOTE = (
     "Gradient evaluations until the validation metric first reached the workload's target, which was set before any "
@@ -41,11 +41,11 @@ TARGET_NOTE = (
 )
 UNTUNED_NOTE = (
     "Worst start: the worst median of any initial learning rate. Short by: how much worse it is than the best of the "
-    f"sweep, of accuracies in points, negative where it is better; allowed: {LIMITS}. Difference: arm minus sweep, so "
-    "that of a perplexity less than zero is better: the mean over seeds of the mean over all starts minus the sweep's "
-    "best, paired by seed, with its 95 % bootstrap interval; a diverged run counts as the worst score of its task. The "
-    "sweep's best was chosen by these same runs, which favours it. Cost: gradient evaluations of the whole sweep with "
-    "one seed over those of the one run, probes included."
+    "sweep, of accuracies in points, negative where it is better; allowed, and then in bold on paper: "
+    f"{LIMITS}. Difference: arm minus sweep, so that of a perplexity less than zero is better: the mean over seeds of "
+    "the mean over all starts minus the sweep's best, paired by seed, with its 95 % bootstrap interval; a diverged run "
+    "counts as the worst score of its task. The sweep's best was chosen by these same runs, which favours it. Cost: "
+    "gradient evaluations of the whole sweep with one seed over those of the one run, probes included."
 )
 
 
@@ -169,8 +169,8 @@ def overall(numbers: Numbers, found: Overall) -> Table:
             Column(title="profile score", paper="Profile"),
         ),
         rows=rows,
-        note="Mean rank over workloads, interquartile mean of the normalised scores, score of the performance profile "
-        f"(1: fastest everywhere). {ranking_note(numbers, found)}",
+        note="Mean rank over workloads, interquartile mean of the normalised scores with its 95 % interval, score of "
+        f"the performance profile (1: fastest everywhere). {ranking_note(numbers, found)}",
         most=12,
     )
 

@@ -12,8 +12,9 @@ from dcao_lab.report.tables.base import DIVERGED, Columns, Table, by_workload, v
 
 COST_NOTE = (
     "Medians over the runs that count; the watched ones are not among them. One gradient evaluation is one forward and "
-    "one backward pass. Ratios are medians over pairs of one seed and equal conditions. What is held is what the "
-    "optimizer keeps from one step to the next; peak memory is of the whole process."
+    "one backward pass. Changes are against the arm's reference: medians over pairs of one seed and equal "
+    "conditions. Copies of the parameters: what the optimizer keeps from one step to the next. Peak memory is of the "
+    "whole process."
 )
 SMOOTHNESS_NOTE = (
     "With l the logarithm of the mini-batch loss of a step and m its running median over 11 steps: oscillation is the "
