@@ -285,8 +285,8 @@ class DCAO(Optimizer):
         return skip is None
 
     def _own_state(self) -> dict[str, Any]:
-        parts = {"loop": self.loop, "controller": self.controller, "guard": self.guard}
-        return {name: part.state_dict() for name, part in parts.items()}
+        loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
+        return {"loop": loop, "controller": controller, "guard": guard}
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])

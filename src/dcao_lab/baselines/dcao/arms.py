@@ -1,6 +1,6 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -142,5 +142,5 @@ def _refuse_idle_rules(values: Values) -> None:
             raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
 
 
-def _only(values: Values, names: Iterable[str]) -> Values:
+def _only(values: Mapping[str, Any], names: Iterable[str]) -> Values:
     return {name: values[name] for name in names}
