@@ -219,7 +219,7 @@ class Controller:
         return float(value[0] if self.record.momentum_key == "betas" else value)
 
     def _write_momentum(self, wanted: float, now: float | None) -> list[str]:
-        """Change momentum in the groups that share the reference group's, without a jump in the step (design 6)."""
+        """Change momentum in the groups that share the reference group's, without a jump in the step."""
         if [self._momentum(group) for group in self.optimizer.param_groups] != self.momenta:
             return ["momentum held: somebody else sets it"]
         assert self.record is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import ClassVar
 
 from dcao.checks import require_number
 from dcao.policies.base import (
@@ -132,14 +133,75 @@ class LearningRate(Policy):
 
 
 @dataclass(frozen=True)
-class Momentum(Policy):
+class _AnchoredRule(Policy):
+    """What the rules for momentum and weight decay share: ``x <- x * (1 + sign * alpha * (s - target))``, anchored."""
+
+    name: ClassVar[str]
+    sign: ClassVar[float]
+    largest: ClassVar[float]
+
+    alpha: float = 0.05
+    _: KW_ONLY
+    target: float = 1.5
+    anchor: float = 0.1
+    min_trust: float = MIN_TRUST
+
+    def __post_init__(self) -> None:
+        require_number("alpha", self.alpha)
+        if not abs(self.alpha) < math.inf:
+            raise ValueError(f"alpha of the {self.name} rule must be finite, got {abs(self.alpha)}")
+        require_bounds(self.name, *self._bounds, least=0.0, most=self.largest)
+        require_target(self.target)
+        require_number("anchor", self.anchor)
+        if not 0.0 <= self.anchor <= 1.0:
+            raise ValueError(f"anchor must be in [0, 1], got {self.anchor}; 0 is the proposal's rule")
+        require_min_trust(self.min_trust)
+
+    def init(self, hyperparameters: Hyperparameters) -> State:
+        """The first value is the anchor; checks that the optimizer has one, inside the bounds."""
+        value = getattr(hyperparameters, self.name)
+        if value is None:
+            raise ValueError(f"the {self.name} rule needs an optimizer with {self.name}; this one has none")
+        require_inside(self.name, value, *self._bounds)
+        return {"anchor": value}
+
+    def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
+        """The rule; the value is held where the observation should not be acted on."""
+        now, held = observation.hyperparameters, reason_to_hold(observation, self.min_trust)
+        if held is None and observation.s == math.inf:
+            held = "held: s is infinite"
+        if held is not None:
+            return Decision(hyperparameters=now, reason=f"{self.name} {held}"), state
+        assert observation.s is not None
+        value: float = getattr(now, self.name)
+        moved = self._clamp(value * self._factor(observation.s))
+        anchored = self._clamp(moved ** (1.0 - self.anchor) * state["anchor"] ** self.anchor)
+        reason = f"s {observation.s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}"
+        return Decision(hyperparameters=replace(now, **{self.name: anchored}), reason=reason), state
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return getattr(self, f"min_{self.name}"), getattr(self, f"max_{self.name}")
+
+    def _factor(self, s: float) -> float:
+        factor = 1.0 + self.sign * self.alpha * (s - self.target)
+        return min(max(factor, 1.0 / MAX_FACTOR), MAX_FACTOR) if self.anchor else factor
+
+    def _clamp(self, value: float) -> float:
+        lower, upper = self._bounds
+        return min(max(value, lower), upper)
+
+
+@dataclass(frozen=True)
+class Momentum(_AnchoredRule):
     """Rule ``beta <- beta * (1 - alpha * (s - target))``, clamped to its bounds and anchored to its first value.
 
     Know the sign: for Adam more b1 always stabilises, so this rule pushes the wrong way there; for heavy ball less
     momentum helps only where noise dominates. It is off by default.
 
     Args:
-        alpha: alpha_beta, change of beta per unit of s, relative. Default 0.05: theory.md 3c.
+        alpha: alpha_beta, change of beta per unit of s, relative. Default 0.05, with which the
+            closed-loop trials of the proposal were run.
         target: C_target, where the rule is at rest.
         min_momentum: Lower bound.
         max_momentum: Upper bound, below 1.
@@ -156,51 +218,25 @@ class Momentum(Policy):
         0.81
     """
 
-    alpha: float = 0.05
+    name: ClassVar[str] = "momentum"
+    sign: ClassVar[float] = -1.0
+    largest: ClassVar[float] = 1.0 - 1e-12
+
     _: KW_ONLY
-    target: float = 1.5
     min_momentum: float = 0.0
     max_momentum: float = 0.999
-    anchor: float = 0.1
-    min_trust: float = MIN_TRUST
     compensate: bool = True
-
-    def __post_init__(self) -> None:
-        require_number("alpha", self.alpha)
-        require_bounds("momentum", self.min_momentum, self.max_momentum, least=0.0, most=1.0 - 1e-12)
-        self._rule()
-
-    def init(self, hyperparameters: Hyperparameters) -> State:
-        """The anchor; checks that the optimizer has momentum, inside the bounds."""
-        return {"anchor": self._rule().first(hyperparameters.momentum)}
-
-    def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
-        """The rule; momentum is held where the observation should not be acted on."""
-        now = observation.hyperparameters
-        assert now.momentum is not None
-        value, reason = self._rule().moved(observation, now.momentum, state["anchor"])
-        return Decision(hyperparameters=replace(now, momentum=value), reason=reason), state
-
-    def _rule(self) -> _AnchoredRule:
-        return _AnchoredRule(
-            name="momentum",
-            gain=-self.alpha,
-            target=self.target,
-            lower=self.min_momentum,
-            upper=self.max_momentum,
-            anchor=self.anchor,
-            min_trust=self.min_trust,
-        )
 
 
 @dataclass(frozen=True)
-class WeightDecay(Policy):
+class WeightDecay(_AnchoredRule):
     """Rule ``weight_decay <- weight_decay * (1 + alpha * (s - target))``, clamped and anchored to its first value.
 
     AdamW decays by ``lr * weight_decay`` a step: when lr moves, so does the decay. It is off by default.
 
     Args:
-        alpha: alpha_wd, change of the weight decay per unit of s, relative. Default 0.05: theory.md 3c.
+        alpha: alpha_wd, change of the weight decay per unit of s, relative. Default 0.05,
+            as for :class:`Momentum`.
         target: C_target, where the rule is at rest.
         min_weight_decay: Lower bound.
         max_weight_decay: Upper bound.
@@ -215,86 +251,10 @@ class WeightDecay(Policy):
         0.011
     """
 
-    alpha: float = 0.05
+    name: ClassVar[str] = "weight_decay"
+    sign: ClassVar[float] = 1.0
+    largest: ClassVar[float] = math.inf
+
     _: KW_ONLY
-    target: float = 1.5
     min_weight_decay: float = 0.0
     max_weight_decay: float = 1.0
-    anchor: float = 0.1
-    min_trust: float = MIN_TRUST
-
-    def __post_init__(self) -> None:
-        require_number("alpha", self.alpha)
-        require_bounds("weight_decay", self.min_weight_decay, self.max_weight_decay, least=0.0, most=float("inf"))
-        self._rule()
-
-    def init(self, hyperparameters: Hyperparameters) -> State:
-        """The anchor; checks that the optimizer has weight decay, inside the bounds."""
-        return {"anchor": self._rule().first(hyperparameters.weight_decay)}
-
-    def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
-        """The rule; weight decay is held where the observation should not be acted on."""
-        now = observation.hyperparameters
-        assert now.weight_decay is not None
-        value, reason = self._rule().moved(observation, now.weight_decay, state["anchor"])
-        return Decision(hyperparameters=replace(now, weight_decay=value), reason=reason), state
-
-    def _rule(self) -> _AnchoredRule:
-        return _AnchoredRule(
-            name="weight_decay",
-            gain=self.alpha,
-            target=self.target,
-            lower=self.min_weight_decay,
-            upper=self.max_weight_decay,
-            anchor=self.anchor,
-            min_trust=self.min_trust,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _AnchoredRule:
-    """What the rules for momentum and weight decay share: ``x <- x * (1 + gain * (s - target))`` with an anchor."""
-
-    name: str
-    gain: float
-    target: float
-    lower: float
-    upper: float
-    anchor: float
-    min_trust: float
-
-    def __post_init__(self) -> None:
-        require_min_trust(self.min_trust)
-        if not abs(self.gain) < float("inf"):
-            raise ValueError(f"alpha of the {self.name} rule must be finite, got {abs(self.gain)}")
-        require_target(self.target)
-        require_number("anchor", self.anchor)
-        if not 0.0 <= self.anchor <= 1.0:
-            raise ValueError(f"anchor must be in [0, 1], got {self.anchor}; 0 is the proposal's rule")
-
-    def first(self, value: float | None) -> float:
-        """The first value, which is the anchor."""
-        if value is None:
-            raise ValueError(f"the {self.name} rule needs an optimizer with {self.name}; this one has none")
-        require_inside(self.name, value, self.lower, self.upper)
-        return value
-
-    def moved(self, observation: Observation, value: float, anchor: float) -> tuple[float, str]:
-        """The next value, and why."""
-        held = reason_to_hold(observation, self.min_trust)
-        if held is None and observation.s == math.inf:
-            held = "held: s is infinite"
-        if held is not None:
-            return value, f"{self.name} {held}"
-        assert observation.s is not None
-        moved = self._clamp(value * self._factor(observation.s))
-        anchored = self._clamp(moved ** (1.0 - self.anchor) * anchor**self.anchor)
-        reason = f"s {observation.s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}"
-        return anchored, reason
-
-    def _factor(self, s: float) -> float:
-        factor = 1.0 + self.gain * (s - self.target)
-        return min(max(factor, 1.0 / MAX_FACTOR), MAX_FACTOR) if self.anchor else factor
-
-    def _clamp(self, value: float) -> float:
-        return min(max(value, self.lower), self.upper)

@@ -15,8 +15,8 @@ from dcao.probing.batch import Batch
 class ProbeLoader:
     """Batches for probes drawn from a loader, in place of the training batch.
 
-    A probe on independent batches measures the load by its definition (design of the measure: every pair of different
-    batches) and costs two gradient evaluations a batch.
+    A probe on independent batches measures the load by its definition, over every pair of different batches, and costs
+    two gradient evaluations a batch.
 
     Args:
         loader: Any re-iterable of batches, such as a DataLoader. It is started again when it ends.
