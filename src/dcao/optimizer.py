@@ -102,7 +102,9 @@ class DCAO(Optimizer):
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
         probes = schedule is not None or spectrum is not None
-        record = options.find_record(base, needed=probes and settings.measure != "hessian")
+        steers_by_default = policy is None and adapts  # by lr * lambda_max alone an unknown optimizer cannot be steered
+        needed = steers_by_default or (probes and settings.measure != "hessian")
+        record = options.find_record(base, needed=needed)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(

@@ -110,6 +110,12 @@ ROWS = [
         "Lion has no stability threshold.*sign of an average.*register_optimizer",
     ),
     Wrong(
+        "base-lion-by-its-hessian",
+        lambda: DCAO(Lion(params(), lr=1e-3), measure="hessian"),
+        TypeError,
+        r'Lion has no stability threshold.*policy=policies.Fixed\(\), measure="hessian"',
+    ),
+    Wrong(
         "base-maximize",
         lambda: DCAO(adamw(maximize=True)),
         ValueError,
