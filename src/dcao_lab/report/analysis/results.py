@@ -1,7 +1,7 @@
 """Where the runs of each place ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -91,7 +91,7 @@ def worst_score(view: StudyView, task: str) -> float | None:
     The worst of all final values and of the untrained networks: throwing the training away gives the latter.
     """
     info = view.infos[task]
-    runs = [run for place, own in view.finals.items() if place.task == task for run in own]
+    runs = view.runs(task)
     finals = [final_metric(run, info) for run in runs]
     untrained = [run.points[0].metrics.get(f"test_{info.metric}") for run in runs]
     values = [value for value in (*finals, *untrained) if value is not None and np.isfinite(value)]
@@ -120,8 +120,7 @@ def _interval(finite: list[float], num_diverged: int) -> Interval:
 
 
 def _ranked(result: Result, others: Results, info: WorkloadInfo) -> Result:
-    rank = ranking(info)
-    place = result.place
-    rivals = [o for o in others.values() if (o.place.task, o.place.variation) == (place.task, place.variation)]
+    rank, place = ranking(info), result.place
+    rivals = [o for p, o in others.items() if (p.task, p.variation) == (place.task, place.variation)]
     better = sum(rank(other.median) > rank(result.median) for other in rivals)
-    return Result(**{**vars(result), "rank": 1 + better})
+    return replace(result, rank=1 + better)

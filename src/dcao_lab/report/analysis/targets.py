@@ -36,8 +36,11 @@ class Reaching:
 
 def reachings(view: StudyView) -> dict[Place, Reaching]:
     """How each arm reaches the target under the workload's own conditions."""
+    longest = {
+        task: max((run.result.gradient_evaluations for run in view.runs(task)), default=0.0) for task in view.tasks
+    }
     times = {
-        place: _times(place, runs, _longest(view, place.task))
+        place: _times(place, runs, longest[place.task])
         for place, runs in view.finals.items()
         if place.variation is None
     }
@@ -56,13 +59,6 @@ def _reaching(view: StudyView, place: Place, times: dict[Place, TargetTimes]) ->
         typical=_typical(own),
         curve=_curve(own),
         against=None if other is None else log_rank(own, other),
-    )
-
-
-def _longest(view: StudyView, task: str) -> float:
-    """The gradient evaluations of the longest run of a task: what a diverged run is censored at."""
-    return max(
-        run.result.gradient_evaluations for place, runs in view.finals.items() if place.task == task for run in runs
     )
 
 

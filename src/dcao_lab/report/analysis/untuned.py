@@ -15,9 +15,6 @@ SHARE = 0.02  # of any other best value
 LIMITS = "one point of accuracy against constant learning rates, 2 % of the best otherwise"
 LEAST_SWEEP = 8  # learning rates; fewer are no search that anybody would call one
 
-Starts = Mapping[float, Result]
-"""Where the runs of an arm ended, by initial learning rate."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Untuned:
@@ -121,7 +118,7 @@ def _allowed(info: WorkloadInfo, other: Arm, best: float) -> float:
     return POINTS if info.metric == "accuracy" and other.schedule == "constant" else SHARE * abs(best)
 
 
-def _by_seed(starts: Starts, lost: float | None) -> dict[int, float]:
+def _by_seed(starts: Mapping[float, Result], lost: float | None) -> dict[int, float]:
     """The mean over all starts, of the seeds that were run from each: pairs are alike then."""
     by_start = [scores(result, lost) for result in starts.values()]
     seeds = set.intersection(*map(set, by_start))

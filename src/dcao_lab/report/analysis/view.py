@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import median
 
 from dcao_lab.baselines import Baseline, get_baseline
 from dcao_lab.runs.runner import Outcome, StoredRun
@@ -66,13 +67,14 @@ class StudyView:
         present = {place.variation for place in self.finals if place.task == task}
         return tuple(variation for variation in (None, *self.study.variations) if variation in present)
 
-    def first_watched(self, task: str, variation: Variation | None) -> dict[str, StoredRun]:
-        """The first watched run of each arm that has one there."""
-        return {
-            place.arm: runs[0]
-            for place, runs in self.watched.items()
-            if (place.task, place.variation) == (task, variation)
-        }
+    def runs(self, task: str, arm: str | None = None) -> list[StoredRun]:
+        """The runs of the task that count, under all conditions; those of one arm, or of all (None)."""
+        return [
+            run
+            for place, runs in self.finals.items()
+            if place.task == task and arm in (None, place.arm)
+            for run in runs
+        ]
 
     def is_wrapped(self, arm: str) -> bool:
         """Whether DCAO steers the arm."""
@@ -102,6 +104,12 @@ def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
 def final_metric(run: StoredRun, info: WorkloadInfo, split: str = "test") -> float | None:
     """The workload's metric at the end of a run; None when it diverged."""
     return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"{split}_{info.metric}"]
+
+
+def finite_median(values: Iterable[float | None]) -> float | None:
+    """The median of the values that are finite; None without any."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return median(finite) if finite else None
 
 
 def spelled(variation: Variation | None) -> str:
