@@ -146,24 +146,17 @@ def log_rank(first: TargetTimes, second: TargetTimes) -> LogRank:
     """
     if first.arm == second.arm:
         raise LabError(f"the two arms must have different names, got {first.arm!r} twice; name what differs")
-    if not any(first.reached) and not any(second.reached):
-        return _untested(first, second, "no run of either arm reached the target")
+    statistic = p_value = None
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0 is the status below
         found = stats.logrank(_censored(first), _censored(second))
-    if not math.isfinite(found.statistic):
-        return _untested(first, second, "all runs still at risk reached the target at once: nothing to compare")
-    return LogRank(
-        first=first.arm,
-        second=second.arm,
-        statistic=float(found.statistic),
-        p_value=float(found.pvalue),
-        status="ok",
-    )
-
-
-def _untested(first: TargetTimes, second: TargetTimes, status: str) -> LogRank:
-    return LogRank(first=first.arm, second=second.arm, statistic=None, p_value=None, status=status)
+    if math.isfinite(found.statistic):
+        statistic, p_value, status = float(found.statistic), float(found.pvalue), "ok"
+    elif any(first.reached) or any(second.reached):
+        status = "all runs still at risk reached the target at once: nothing to compare"
+    else:
+        status = "no run of either arm reached the target"
+    return LogRank(first=first.arm, second=second.arm, statistic=statistic, p_value=p_value, status=status)
 
 
 def _censored(runs: TargetTimes) -> stats.CensoredData:
