@@ -101,9 +101,9 @@ def smoothed_density(
     nodes: Sequence[float], weights: Sequence[float], grid: Sequence[float], width: float
 ) -> list[float]:
     """The density on the grid, each node a bell of standard deviation ``width``."""
-    offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
-    bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
-    return list(map(float, bells @ np.array(weights)))
+    bells = stats.norm.pdf(np.array(grid)[:, None], loc=nodes, scale=width)
+    density: list[float] = (bells @ weights).tolist()
+    return density
 
 
 def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -> Correlation:

@@ -1,7 +1,9 @@
 """When the runs of each arm reached the target, in gradient evaluations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from scipy import stats
@@ -76,12 +78,10 @@ def _time(run: StoredRun, longest: float) -> float:
 
 
 def _typical(times: TargetTimes) -> float:
-    values = sorted(t if r else np.inf for t, r in zip(times.times, times.reached, strict=True))
-    return float(np.median(values)) if np.isfinite(values[len(values) // 2]) else float("inf")
+    return median(t if reached else math.inf for t, reached in zip(times.times, times.reached, strict=True))
 
 
 def _curve(times: TargetTimes) -> tuple[tuple[float, float], ...]:
     censored = stats.CensoredData.right_censored(np.array(times.times), ~np.array(times.reached))
     reached = stats.ecdf(censored).cdf
-    steps = zip(reached.quantiles.tolist(), reached.probabilities.tolist(), strict=True)
-    return ((0.0, 0.0), *((time, share) for time, share in steps))
+    return ((0.0, 0.0), *zip(reached.quantiles.tolist(), reached.probabilities.tolist(), strict=True))

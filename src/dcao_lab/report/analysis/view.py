@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from dcao_lab.baselines import Baseline, get_baseline
+from dcao_lab.baselines import get_baseline
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
@@ -37,7 +37,6 @@ class StudyView:
     Attributes:
         study: The study.
         infos: Facts about each task's workload, by name; only of tasks that have runs.
-        baselines: The optimizer of each arm, by the arm's name.
         finals: The runs that count.
         trials: The runs that tuned.
         watched: The runs that were measured.
@@ -45,7 +44,6 @@ class StudyView:
 
     study: StudyConfig
     infos: dict[str, WorkloadInfo]
-    baselines: dict[str, Baseline]
     finals: Runs
     trials: Runs
     watched: Runs
@@ -78,7 +76,7 @@ class StudyView:
 
     def is_wrapped(self, arm: str) -> bool:
         """Whether DCAO steers the arm."""
-        return self.baselines[arm].is_wrapped
+        return get_baseline(self.study.arm(arm).optimizer).is_wrapped
 
 
 def view(result: StudyResult) -> StudyView:
@@ -88,7 +86,6 @@ def view(result: StudyResult) -> StudyView:
     return StudyView(
         study=result.study,
         infos={task: get_workload(task).info for task in tasks},
-        baselines={arm.name: get_baseline(arm.optimizer) for arm in result.study.arms},
         finals=_by_place(result.runs, "final"),
         trials=_by_place(result.runs, "trial"),
         watched=_by_place(result.runs, "watched"),
