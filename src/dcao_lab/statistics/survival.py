@@ -46,6 +46,10 @@ class TargetTimes:
                     "a run that missed the target has its budget as time and reached=False"
                 )
 
+    def censored(self) -> stats.CensoredData:
+        """The times as scipy takes them, right-censored where the target was missed."""
+        return stats.CensoredData.right_censored(self.times, np.logical_not(self.reached))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetMedian:
@@ -108,7 +112,7 @@ def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> Tar
         (2.0, inf)
     """
     check_confidence(confidence)
-    survival = stats.ecdf(_censored(runs)).sf
+    survival = stats.ecdf(runs.censored()).sf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # at survival 0 or 1 the interval is nan, which is no bound
         band = survival.confidence_interval(confidence, method="log-log")
@@ -149,7 +153,7 @@ def log_rank(first: TargetTimes, second: TargetTimes) -> LogRank:
     statistic = p_value = None
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0 is the status below
-        found = stats.logrank(_censored(first), _censored(second))
+        found = stats.logrank(first.censored(), second.censored())
     if math.isfinite(found.statistic):
         statistic, p_value, status = float(found.statistic), float(found.pvalue), "ok"
     elif any(first.reached) or any(second.reached):
@@ -157,10 +161,6 @@ def log_rank(first: TargetTimes, second: TargetTimes) -> LogRank:
     else:
         status = "no run of either arm reached the target"
     return LogRank(first=first.arm, second=second.arm, statistic=statistic, p_value=p_value, status=status)
-
-
-def _censored(runs: TargetTimes) -> stats.CensoredData:
-    return stats.CensoredData.right_censored(np.array(runs.times, dtype=float), ~np.array(runs.reached, dtype=bool))
 
 
 def _first_at_most_half(times: np.ndarray, survival: np.ndarray) -> float:

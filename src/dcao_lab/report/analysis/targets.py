@@ -5,21 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
 from scipy import stats
 
-from dcao_lab.report.analysis.view import Place, StudyView
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.statistics import LogRank, TargetMedian, TargetTimes, log_rank, median_time_to_target
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaching:
+class Reaching(ArmOnTask):
     """How one arm reaches the target of one task.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         times: Gradient evaluations to the target, or of the whole run without it, one a run.
         median: Kaplan-Meier median.
         typical: Median over the runs with a missed target as infinity, as AlgoPerf's profiles take it.
@@ -27,8 +24,6 @@ class Reaching:
         against: Log-rank test against the arm's reference; None without one.
     """
 
-    task: str
-    arm: str
     times: TargetTimes
     median: TargetMedian
     typical: float
@@ -82,6 +77,5 @@ def _typical(times: TargetTimes) -> float:
 
 
 def _curve(times: TargetTimes) -> tuple[tuple[float, float], ...]:
-    censored = stats.CensoredData.right_censored(np.array(times.times), ~np.array(times.reached))
-    reached = stats.ecdf(censored).cdf
+    reached = stats.ecdf(times.censored()).cdf
     return ((0.0, 0.0), *zip(reached.quantiles.tolist(), reached.probabilities.tolist(), strict=True))
