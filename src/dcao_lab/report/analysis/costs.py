@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from dcao_lab.report.analysis.view import Place, StudyView, finite_median
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView, finite_median
 from dcao_lab.runs.runner import StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(ArmOnTask):
     """What an arm spends on a task: medians over its runs that count.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         reference: Name of the arm that the ratios are over; None where there is none.
         evaluations_per_step: Gradient evaluations a training step, probes included.
         milliseconds: Time of a training step, evaluations of the network not included.
@@ -25,8 +23,6 @@ class Cost:
         held_copies: What the optimizer holds between steps, in copies of the parameters; None where not counted.
     """
 
-    task: str
-    arm: str
     reference: str | None
     evaluations_per_step: float
     milliseconds: float

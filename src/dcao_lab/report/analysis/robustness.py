@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from dcao_lab.report.analysis.results import Result, Results, along, result_of
-from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView, ranking
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.workloads import WorkloadInfo
 
@@ -11,12 +11,10 @@ TOLERANCE = 0.05  # of the best median; where a result counts as usable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(ArmOnTask):
     """The final metric of one arm along one axis.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         axis: What varies.
         source: ``variations``, or ``trials`` where only the tuning varied it (other settings varied too).
         points: Value on the axis, median of the final metric (None: diverged), and each run's metric.
@@ -25,8 +23,6 @@ class Sweep:
             each arm are at values of its own, and all of them count.
     """
 
-    task: str
-    arm: str
     axis: str
     source: str
     points: tuple[tuple[float, float | None, tuple[float | None, ...]], ...]

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 from dcao_lab.report.analysis.robustness import is_near
-from dcao_lab.report.analysis.view import StudyView, final_metric, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric, ranking
 from dcao_lab.runs.runner import StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
+class Tuned(ArmOnTask):
     """One arm's tuning on one task.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         chosen_lr: Initial learning rate of the runs that count; None where there are none.
         chosen: Their other settings.
         num_trials: Trials.
@@ -23,8 +21,6 @@ class Tuned:
         num_near: Trials within 5 % of the best.
     """
 
-    task: str
-    arm: str
     chosen_lr: float | None
     chosen: dict[str, object]
     num_trials: int

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from dcao_lab.report.analysis.results import Result, Results, along, scores, worst_score
-from dcao_lab.report.analysis.view import Runs, StudyView, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, Runs, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare
 from dcao_lab.study.config import Arm
 from dcao_lab.workloads import WorkloadInfo
@@ -17,12 +17,10 @@ LEAST_SWEEP = 8  # learning rates; fewer are no search that anybody would call o
 
 
 @dataclass(frozen=True, kw_only=True)
-class Untuned:
+class Untuned(ArmOnTask):
     """A wrapped arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the wrapped arm.
         other: Name of the arm that was swept: the same optimizer with a constant or a scheduled learning rate.
         starts: Initial learning rates of ``arm``, with the median of its runs (None: the median run diverged).
         num_swept: Learning rates of the sweep: those that were run with all seeds.
@@ -39,8 +37,6 @@ class Untuned:
         cost_ratio: The one over the other.
     """
 
-    task: str
-    arm: str
     other: str
     starts: tuple[tuple[float, float | None], ...]
     num_swept: int

@@ -13,17 +13,26 @@ from dcao_lab.workloads import WorkloadInfo, get_workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a run is in a study.
+class ArmOnTask:
+    """One arm on one task; what is known of the two inherits from it.
 
     Attributes:
         task: Name of the workload.
         arm: Name of the arm.
-        variation: Change of the conditions; None: none.
     """
 
     task: str
     arm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(ArmOnTask):
+    """Where a run is in a study: an arm on a task, under its conditions.
+
+    Attributes:
+        variation: Change of the conditions; None: none.
+    """
+
     variation: Variation | None = None
 
 
