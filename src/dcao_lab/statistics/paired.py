@@ -125,10 +125,11 @@ def _differences(first: Scores, second: Scores, seeds: list[int]) -> tuple[np.nd
 def _nothing_to_compare(first: Scores, second: Scores, seeds: list[int], names: tuple[str, str]) -> str:
     if not seeds:
         return "no seed in common"
-    arms = zip(names, (first, second), strict=True)
-    found = ((name, scores[seed], seed) for name, scores in arms for seed in seeds if not math.isfinite(scores[seed]))
-    name, score, seed = next(found)
-    return f"{name!r} has the score {score} at seed {seed}: compare times to a target instead"
+    for name, scores in zip(names, (first, second), strict=True):
+        for seed in seeds:
+            if not math.isfinite(scores[seed]):
+                return f"{name!r} has the score {scores[seed]} at seed {seed}: compare times to a target instead"
+    raise AssertionError("called without a reason")
 
 
 def _signed_rank(differences: np.ndarray, size: float, alpha: float) -> tuple[float, float, str]:
