@@ -148,15 +148,16 @@ def mean_ranks(numbers: Numbers) -> list[BarChart]:
     ranking = None if numbers.overall is None else numbers.overall.ranking
     if ranking is None or ranking.num_workloads < 2:
         return []
-    ranks = dict(zip(ranking.arms, ranking.mean_ranks, strict=True))
-    positions = {arm: position for position, arm in enumerate(ranks)}
+    arms = ranking.arms
     return [
         BarChart(
             title="Critical-difference ranking",
             label="mean rank (1: best)",
-            bars=[Bar(value=rank, style=numbers.styles[arm]) for arm, rank in ranks.items()],
+            bars=[
+                Bar(value=rank, style=numbers.styles[arm]) for arm, rank in zip(arms, ranking.mean_ranks, strict=True)
+            ],
             from_zero=False,
             critical_difference=ranking.critical_difference,
-            groups=[(positions[group[0]], positions[group[-1]]) for group in ranking.groups],
+            groups=[(arms.index(group[0]), arms.index(group[-1])) for group in ranking.groups],
         )
     ]

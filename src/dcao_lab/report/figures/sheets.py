@@ -109,8 +109,7 @@ def gain_sheets(numbers: Numbers) -> Iterator[Sheet]:
 def _own_conditions(numbers: Numbers, task: str) -> list[BarChart]:
     found = gains([c for c in numbers.comparisons if c.variation is None], task).get(None, [])
     is_one = len({c.other for c in found}) == 1
-    titles = {c.arm: (numbers.title(c.arm), numbers.title(c.other)) for c in found}
-    labels = {arm: title if is_one else f"{title} over {other}" for arm, (title, other) in titles.items()}
+    labels = {c.arm: numbers.title(c.arm) + ("" if is_one else f" over {numbers.title(c.other)}") for c in found}
     title = numbers.view.infos[task].title
     return [comparisons.gains(numbers, task, found, labels, title=title)] if found else []
 
