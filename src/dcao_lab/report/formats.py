@@ -66,8 +66,10 @@ def scientific(value: float, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def learning_rate(lr: float) -> str:
+def learning_rate(lr: float | None) -> str:
     """A learning rate, for example ``1e-3`` or ``2.5e-2``."""
+    if lr is None:
+        return DASH
     mantissa, exponent = scientific(lr, 4).split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
@@ -136,9 +138,9 @@ def span(low: str, high: str) -> str:
     return f"{low.removesuffix(PERCENT) if both else low}\N{EN DASH}{high}"
 
 
-def count(value: float) -> str:
+def count(value: float | None) -> str:
     """A whole number, its thousands apart."""
-    return f"{value:,.0f}".replace(",", "\u202f")
+    return DASH if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def counted(number: int, noun: str) -> str:

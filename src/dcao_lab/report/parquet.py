@@ -21,8 +21,8 @@ def write_tables(result: StudyResult, folder: Path) -> None:
     evaluations = [row for planned, run in result.runs for row in _evaluations(planned, run)]
     for name, rows in ((RUNS, runs), (EVALUATIONS, evaluations)):
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        filled = [{column: row.get(column) for column in columns} for row in rows]
-        pq.write_table(pa.Table.from_pylist(filled), folder / name, compression="zstd")
+        table = pa.table({column: [row.get(column) for row in rows] for column in columns})
+        pq.write_table(table, folder / name, compression="zstd")
 
 
 def _place(planned: PlannedRun) -> dict[str, Any]:

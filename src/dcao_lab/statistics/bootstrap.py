@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,31 +81,18 @@ def bootstrap_interval(
         value = float(statistic(*strata, axis=-1))
         return Interval(low=value, high=value, confidence=confidence, status="the values do not vary")
     generator = np.random.default_rng(0) if generator is None else generator
-    return _with_fallback(strata, statistic, confidence, num_resamples, generator)
+    resample = partial(
+        stats.bootstrap, strata, statistic, n_resamples=num_resamples, confidence_level=confidence, rng=generator
+    )
+    return _with_fallback(resample, confidence, "fewer than 10 values: too narrow" if smallest < 10 else "ok")
 
 
-def _with_fallback(
-    strata: list[np.ndarray],
-    statistic: Statistic,
-    confidence: float,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> Interval:
+def _with_fallback(resample: Callable[..., Any], confidence: float, status: str) -> Interval:
     """The BCa interval, or the percentile interval if BCa's acceleration is 0/0, as for a median among ties."""
-    few = min(len(stratum) for stratum in strata) < 10
-    status = "fewer than 10 values: too narrow" if few else "ok"
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # the status says it
-            found = stats.bootstrap(
-                strata,
-                statistic,
-                n_resamples=num_resamples,
-                confidence_level=confidence,
-                method=method,
-                vectorized=True,
-                rng=generator,
-            ).confidence_interval
+            found = resample(method=method).confidence_interval
         if math.isfinite(found.low) and math.isfinite(found.high):
             break
         status = "BCa is undefined among ties: percentile interval"

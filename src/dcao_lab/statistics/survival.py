@@ -46,6 +46,10 @@ class TargetTimes:
                     "a run that missed the target has its budget as time and reached=False"
                 )
 
+    def censored(self) -> stats.CensoredData:
+        """The times as scipy takes them, right-censored where the target was missed."""
+        return stats.CensoredData.right_censored(self.times, np.logical_not(self.reached))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetMedian:
@@ -108,7 +112,7 @@ def median_time_to_target(runs: TargetTimes, *, confidence: float = 0.95) -> Tar
         (2.0, inf)
     """
     check_confidence(confidence)
-    survival = stats.ecdf(_censored(runs)).sf
+    survival = stats.ecdf(runs.censored()).sf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # at survival 0 or 1 the interval is nan, which is no bound
         band = survival.confidence_interval(confidence, method="log-log")
@@ -146,28 +150,17 @@ def log_rank(first: TargetTimes, second: TargetTimes) -> LogRank:
     """
     if first.arm == second.arm:
         raise LabError(f"the two arms must have different names, got {first.arm!r} twice; name what differs")
-    if not any(first.reached) and not any(second.reached):
-        return _untested(first, second, "no run of either arm reached the target")
+    statistic = p_value = None
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0 is the status below
-        found = stats.logrank(_censored(first), _censored(second))
-    if not math.isfinite(found.statistic):
-        return _untested(first, second, "all runs still at risk reached the target at once: nothing to compare")
-    return LogRank(
-        first=first.arm,
-        second=second.arm,
-        statistic=float(found.statistic),
-        p_value=float(found.pvalue),
-        status="ok",
-    )
-
-
-def _untested(first: TargetTimes, second: TargetTimes, status: str) -> LogRank:
-    return LogRank(first=first.arm, second=second.arm, statistic=None, p_value=None, status=status)
-
-
-def _censored(runs: TargetTimes) -> stats.CensoredData:
-    return stats.CensoredData.right_censored(np.array(runs.times, dtype=float), ~np.array(runs.reached, dtype=bool))
+        found = stats.logrank(first.censored(), second.censored())
+    if math.isfinite(found.statistic):
+        statistic, p_value, status = float(found.statistic), float(found.pvalue), "ok"
+    elif any(first.reached) or any(second.reached):
+        status = "all runs still at risk reached the target at once: nothing to compare"
+    else:
+        status = "no run of either arm reached the target"
+    return LogRank(first=first.arm, second=second.arm, statistic=statistic, p_value=p_value, status=status)
 
 
 def _first_at_most_half(times: np.ndarray, survival: np.ndarray) -> float:

@@ -105,8 +105,7 @@ def test_a_bar_without_an_interval_has_none_and_an_empty_line_has_no_bar():
         Bar(label="c", value=math.nan, style=SECOND),
     ]
     chart = BarChart(
-        title="On a page",
-        paper_title="On paper",
+        title="Gains",
         label="gain in points",
         paper_label="gain over C in points",
         bars=bars,

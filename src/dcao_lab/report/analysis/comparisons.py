@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dcao_lab.report.analysis.results import Results, scores, worst_score
-from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare, holm
 from dcao_lab.study.config import Variation
 
@@ -16,13 +16,11 @@ Verdict = Literal["better", "worse", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmComparison:
+class ArmComparison(ArmOnTask):
     """One arm against another on one task.
 
     Attributes:
-        task: Name of the workload.
         variation: Conditions; None: the workload's own.
-        arm: Name of the arm.
         other: Name of the arm that it is compared with.
         kinds: Why: the arm's reference, the best arm without DCAO (chosen by these same runs), or AdamW.
         gain: Mean difference in the direction that is better; None without pairs.
@@ -31,9 +29,7 @@ class ArmComparison:
         is_certain: The p-value after Holm's correction is at most 0.05.
     """
 
-    task: str
     variation: Variation | None
-    arm: str
     other: str
     kinds: tuple[Kind, ...]
     gain: float | None
@@ -45,7 +41,7 @@ class ArmComparison:
 def comparisons(view: StudyView, results: Results) -> tuple[ArmComparison, ...]:
     """Every comparison of the report; they are one family for Holm's correction."""
     found = [
-        _compare(view, results, task, variation, pair, tuple(kinds))
+        _compare(view, results, *pair, tuple(kinds))
         for task in view.tasks
         for variation in view.variations(task)
         for pair, kinds in _pairs(view, results, task, variation).items()
@@ -76,39 +72,32 @@ def best_without_dcao(view: StudyView, results: Results, task: str, variation: V
 
 def _pairs(
     view: StudyView, results: Results, task: str, variation: Variation | None
-) -> dict[tuple[str, str], list[Kind]]:
-    """Which arms are compared, and why; under changed conditions each with its reference alone."""
+) -> dict[tuple[Place, Place], list[Kind]]:
+    """Which arms are compared with which, and why; under changed conditions each with its reference alone."""
     best = best_without_dcao(view, results, task, variation)
     adamw = next((arm.name for arm in view.study.arms if arm.optimizer == "adamw"), None)
-    pairs: dict[tuple[str, str], list[Kind]] = {}
+    pairs: dict[tuple[Place, Place], list[Kind]] = {}
     for arm in view.arms(task):
+        own = Place(task=task, arm=arm.name, variation=variation)
         rivals: list[tuple[str | None, Kind]] = [(arm.reference, "reference")]
         if view.is_wrapped(arm.name) and variation is None:
             rivals += [(best, "best other"), (adamw, "AdamW")]
-        for other, kind in rivals:
-            both = [Place(task=task, arm=name, variation=variation) for name in (arm.name, other) if name is not None]
-            if other not in (None, arm.name) and all(place in results for place in both):
-                pairs.setdefault((arm.name, other), []).append(kind)
+        for name, kind in rivals:
+            other = own if name is None else replace(own, arm=name)
+            if other != own and own in results and other in results:
+                pairs.setdefault((own, other), []).append(kind)
     return pairs
 
 
-def _compare(
-    view: StudyView,
-    results: Results,
-    task: str,
-    variation: Variation | None,
-    pair: tuple[str, str],
-    kinds: tuple[Kind, ...],
-) -> ArmComparison:
-    worst = worst_score(view, task)
-    first, second = (scores(results[Place(task=task, arm=name, variation=variation)], worst) for name in pair)
-    found = compare(first, second, names=pair)
-    sign = 1.0 if view.infos[task].higher_is_better else -1.0
+def _compare(view: StudyView, results: Results, own: Place, other: Place, kinds: tuple[Kind, ...]) -> ArmComparison:
+    worst = worst_score(view, own.task)
+    found = compare(scores(results[own], worst), scores(results[other], worst), names=(own.arm, other.arm))
+    sign = 1.0 if view.infos[own.task].higher_is_better else -1.0
     return ArmComparison(
-        task=task,
-        variation=variation,
-        arm=pair[0],
-        other=pair[1],
+        task=own.task,
+        variation=own.variation,
+        arm=own.arm,
+        other=other.arm,
         kinds=kinds,
         gain=None if found.difference is None else sign * found.difference,
         found=found,

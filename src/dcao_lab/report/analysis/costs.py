@@ -1,20 +1,18 @@
 """What a training step costs, against the reference arm's."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from dcao_lab.report.analysis.view import Place, StudyView
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView, finite_median
 from dcao_lab.runs.runner import StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(ArmOnTask):
     """What an arm spends on a task: medians over its runs that count.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         reference: Name of the arm that the ratios are over; None where there is none.
         evaluations_per_step: Gradient evaluations a training step, probes included.
         milliseconds: Time of a training step, evaluations of the network not included.
@@ -25,8 +23,6 @@ class Cost:
         held_copies: What the optimizer holds between steps, in copies of the parameters; None where not counted.
     """
 
-    task: str
-    arm: str
     reference: str | None
     evaluations_per_step: float
     milliseconds: float
@@ -40,15 +36,14 @@ class Cost:
 def costs(view: StudyView) -> tuple[Cost, ...]:
     """The cost of every arm on every task that has runs that count."""
     return tuple(
-        _cost(view, task, arm.name)
+        _cost(view, task, arm.name, runs)
         for task in view.tasks
         for arm in view.arms(task)
-        if any((place.task, place.arm) == (task, arm.name) for place in view.finals)
+        if (runs := view.runs(task, arm.name))
     )
 
 
-def _cost(view: StudyView, task: str, arm: str) -> Cost:
-    runs = [run for place, own in view.finals.items() if (place.task, place.arm) == (task, arm) for run in own]
+def _cost(view: StudyView, task: str, arm: str, runs: Sequence[StoredRun]) -> Cost:
     reference = view.study.arm(arm).reference
     epochs = [run.points[-1].seconds / run.points[-1].epoch for run in runs if run.points[-1].epoch > 0]
     peaks = [run.timing.peak_bytes / 1e6 for run in runs if run.timing.peak_bytes is not None]
@@ -58,11 +53,11 @@ def _cost(view: StudyView, task: str, arm: str) -> Cost:
         reference=reference,
         evaluations_per_step=median(map(_evaluations_per_step, runs)),
         milliseconds=median(map(_milliseconds, runs)),
-        seconds_per_epoch=_median(epochs),
+        seconds_per_epoch=finite_median(epochs),
         evaluations_ratio=_ratio(view, task, arm, reference, _evaluations_per_step),
         time_ratio=_ratio(view, task, arm, reference, _milliseconds),
-        peak_megabytes=_median(peaks),
-        held_copies=_median(run.result.held_copies for run in runs if run.result.held_copies is not None),
+        peak_megabytes=finite_median(peaks),
+        held_copies=finite_median(run.result.held_copies for run in runs),
     )
 
 
@@ -78,12 +73,7 @@ def _ratio(
             other = Place(task=task, arm=reference, variation=place.variation)
             bare = {run.config.seed: measure(run) for run in view.finals.get(other, ())}
             ratios += [measure(run) / bare[run.config.seed] for run in runs if bare.get(run.config.seed)]
-    return _median(ratios)
-
-
-def _median(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return median(values) if values else None
+    return finite_median(ratios)
 
 
 def _milliseconds(run: StoredRun) -> float:

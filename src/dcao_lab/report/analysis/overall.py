@@ -55,29 +55,22 @@ def overall(view: StudyView, results: Results, reachings: dict[Place, Reaching])
 
 
 def _means(view: StudyView, results: Results, arms: tuple[str, ...]) -> dict[str, InterquartileMean]:
-    normalise = {task: _normaliser(view, results, task) for task in view.tasks}
-    table = {
-        arm: {
-            task: [
-                normalise[task](value)
-                for value in scores(results[Place(task=task, arm=arm)], worst_score(view, task)).values()
-            ]
-            for task in view.tasks
-        }
-        for arm in arms
-    }
+    by_task = {task: _normalised(view, results, task, arms) for task in view.tasks}
+    table = {arm: {task: found[arm] for task, found in by_task.items()} for arm in arms}
     return {arm: interquartile_mean(rows) for arm, rows in table.items() if all(rows.values())}
 
 
-def _normaliser(view: StudyView, results: Results, task: str) -> Callable[[float], float]:
-    """Maps the worst score of a task to 0 and the best run's to 1; a perplexity by its logarithm."""
+def _normalised(view: StudyView, results: Results, task: str, arms: tuple[str, ...]) -> dict[str, list[float]]:
+    """Each arm's scores on a task, whose worst is 0 and whose best run is 1; a perplexity by its logarithm."""
     info, worst = view.infos[task], worst_score(view, task)
+    if worst is None:
+        return {arm: [] for arm in arms}
     values = [v for p, r in results.items() if p.task == task for v in r.values.values() if v is not None]
     scale: Callable[[float], float] = math.log if info.metric == "perplexity" else float
-    if worst is None:
-        return lambda _: 0.0
     zero, one = scale(worst), scale(max(values, key=ranking(info), default=worst))
-    return lambda value: 0.0 if one == zero else (scale(value) - zero) / (one - zero)
+    length = one - zero or 1.0  # where all scores are alike, each is 0
+    found = {arm: scores(results[Place(task=task, arm=arm)], worst).values() for arm in arms}
+    return {arm: [(scale(value) - zero) / length for value in own] for arm, own in found.items()}
 
 
 def _ranking(view: StudyView, results: Results, arms: tuple[str, ...]) -> Ranking:

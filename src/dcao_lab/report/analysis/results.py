@@ -1,8 +1,7 @@
 """Where the runs of each place ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,23 +65,16 @@ def result_of(place: Place, runs: Sequence[StoredRun], info: WorkloadInfo) -> Re
     """The result of some runs of one place, not ranked."""
     values = {run.config.seed: final_metric(run, info) for run in runs}
     finite = [value for value in values.values() if value is not None]
+    middle, worse, better = _middle_and_ends(list(values.values()), info)
     return Result(
         place=place,
         values=values,
-        median=median_with_losses(list(values.values()), info),
+        median=middle,
         spread=spread(len(values)),
-        ends=_ends(list(values.values()), info),
+        ends=(worse, better),
         interval=_interval(finite, len(values) - len(finite)),
         num_diverged=len(values) - len(finite),
     )
-
-
-def median_with_losses(values: Sequence[float | None], info: WorkloadInfo) -> float | None:
-    """The median; of an even number, halfway between the middle two, or None if one of those diverged."""
-    ordered = sorted(values, key=ranking(info))
-    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-    finite = [value for value in middle if value is not None]
-    return median(finite) if len(finite) == len(middle) else None
 
 
 def worst_score(view: StudyView, task: str) -> float | None:
@@ -91,7 +83,7 @@ def worst_score(view: StudyView, task: str) -> float | None:
     The worst of all final values and of the untrained networks: throwing the training away gives the latter.
     """
     info = view.infos[task]
-    runs = [run for place, own in view.finals.items() if place.task == task for run in own]
+    runs = view.runs(task)
     finals = [final_metric(run, info) for run in runs]
     untrained = [run.points[0].metrics.get(f"test_{info.metric}") for run in runs]
     values = [value for value in (*finals, *untrained) if value is not None and np.isfinite(value)]
@@ -104,13 +96,13 @@ def scores(result: Result, worst: float | None) -> dict[int, float]:
     return {seed: value for seed, value in filled.items() if value is not None}
 
 
-def _ends(values: list[float | None], info: WorkloadInfo) -> tuple[float | None, float | None]:
+def _middle_and_ends(values: list[float | None], info: WorkloadInfo) -> list[float | None]:
+    """Median, worse and better end; None where a run decides it that diverged, which is worse than every other."""
     ordered = np.array(sorted(map(ranking(info), values)))
-    with np.errstate(invalid="ignore"):  # on the way to minus infinity is nan: there is no end
-        found = np.quantile(ordered, spread_shares(len(values))).tolist()
+    with np.errstate(invalid="ignore"):  # on the way to minus infinity is nan
+        found = [float(np.median(ordered)), *np.quantile(ordered, spread_shares(len(values))).tolist()]
     sign = 1.0 if info.higher_is_better else -1.0
-    worse, better = (sign * value if np.isfinite(value) else None for value in found)
-    return worse, better
+    return [sign * value if np.isfinite(value) else None for value in found]
 
 
 def _interval(finite: list[float], num_diverged: int) -> Interval:
@@ -120,8 +112,7 @@ def _interval(finite: list[float], num_diverged: int) -> Interval:
 
 
 def _ranked(result: Result, others: Results, info: WorkloadInfo) -> Result:
-    rank = ranking(info)
-    place = result.place
-    rivals = [o for o in others.values() if (o.place.task, o.place.variation) == (place.task, place.variation)]
+    rank, place = ranking(info), result.place
+    rivals = [o for p, o in others.items() if (p.task, p.variation) == (place.task, place.variation)]
     better = sum(rank(other.median) > rank(result.median) for other in rivals)
-    return Result(**{**vars(result), "rank": 1 + better})
+    return replace(result, rank=1 + better)

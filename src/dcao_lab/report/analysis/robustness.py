@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from dcao_lab.report.analysis.results import Results, along, result_of
-from dcao_lab.report.analysis.view import Place, StudyView, ranking
+from dcao_lab.report.analysis.results import Result, Results, along, result_of
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView, ranking
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.workloads import WorkloadInfo
 
@@ -11,12 +11,10 @@ TOLERANCE = 0.05  # of the best median; where a result counts as usable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(ArmOnTask):
     """The final metric of one arm along one axis.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         axis: What varies.
         source: ``variations``, or ``trials`` where only the tuning varied it (other settings varied too).
         points: Value on the axis, median of the final metric (None: diverged), and each run's metric.
@@ -25,8 +23,6 @@ class Sweep:
             each arm are at values of its own, and all of them count.
     """
 
-    task: str
-    arm: str
     axis: str
     source: str
     points: tuple[tuple[float, float | None, tuple[float | None, ...]], ...]
@@ -37,30 +33,25 @@ class Sweep:
 def sweeps(view: StudyView, results: Results) -> tuple[Sweep, ...]:
     """Every arm along every axis that was varied; the learning rate from the tuning where no variation has it."""
     axes = list(dict.fromkeys(variation.axis for variation in view.study.variations))
-    found = [_from_variations(view, results, task, arm.name, axis)
+    found = [_sweep(task, arm.name, axis, "variations", along(results, task, arm.name, axis))
              for task in view.tasks for axis in axes for arm in view.arms(task)]  # fmt: skip
     if "lr" not in axes:
-        found += [_from_trials(view, task, arm.name) for task in view.tasks for arm in view.arms(task)]
+        found += [_sweep(task, arm.name, "lr", "trials", _trials(view, Place(task=task, arm=arm.name)))
+                  for task in view.tasks for arm in view.arms(task)]  # fmt: skip
     drawn = [sweep for sweep in found if len(sweep.points) > 1]
     return tuple(_judged(sweep, drawn, view.infos[sweep.task]) for sweep in drawn)
 
 
-def _from_variations(view: StudyView, results: Results, task: str, arm: str, axis: str) -> Sweep:
-    found = along(results, task, arm, axis)
+def _sweep(task: str, arm: str, axis: str, source: str, found: dict[float, Result]) -> Sweep:
     points = tuple((value, result.median, tuple(result.values.values())) for value, result in found.items())
-    return Sweep(task=task, arm=arm, axis=axis, source="variations", points=points)
+    return Sweep(task=task, arm=arm, axis=axis, source=source, points=points)
 
 
-def _from_trials(view: StudyView, task: str, arm: str) -> Sweep:
-    place = Place(task=task, arm=arm)
+def _trials(view: StudyView, place: Place) -> dict[float, Result]:
     by_lr: dict[float, list[StoredRun]] = {}
     for run in view.trials.get(place, ()):
         by_lr.setdefault(run.config.lr, []).append(run)
-    points = []
-    for lr, runs in sorted(by_lr.items()):
-        result = result_of(place, runs, view.infos[task])
-        points.append((lr, result.median, tuple(result.values.values())))
-    return Sweep(task=task, arm=arm, axis="lr", source="trials", points=tuple(points))
+    return {lr: result_of(place, runs, view.infos[place.task]) for lr, runs in sorted(by_lr.items())}
 
 
 def _judged(sweep: Sweep, sweeps: list[Sweep], info: WorkloadInfo) -> Sweep:
@@ -76,8 +67,8 @@ def _shared_values(sweeps: list[Sweep]) -> set[float]:
     return set.intersection(*({value for value, _, _ in sweep.points} for sweep in sweeps))
 
 
-def is_near(value: float | None, best: float | None, info: WorkloadInfo, tolerance: float = TOLERANCE) -> bool:
-    """Whether a value of the metric is within a share ``tolerance`` of the best one."""
+def is_near(value: float | None, best: float | None, info: WorkloadInfo) -> bool:
+    """Whether a value of the metric is within a share of :data:`TOLERANCE` of the best one."""
     if value is None or best is None:
         return False
-    return ranking(info)(value) >= ranking(info)(best) - tolerance * abs(best)
+    return ranking(info)(value) >= ranking(info)(best) - TOLERANCE * abs(best)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from dcao_lab.report.analysis.view import StudyView, final_metric
+from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric
 from dcao_lab.report.analysis.window import Point
 
 MEASURES = ("sharpness", "preconditioned_sharpness", "trace")
@@ -17,20 +17,16 @@ Density = dict[str, list[float]]  # nodes and weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solution:
+class Solution(ArmOnTask):
     """One trained network.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         seed: Training seed.
         measures: Curvature by measure; None where it could not be had.
         outcomes: Gap between test and training loss, and the test metric.
         density: Nodes and weights of the spectral density; None where not measured.
     """
 
-    task: str
-    arm: str
     seed: int
     measures: dict[str, float | None]
     outcomes: dict[str, float | None]
@@ -101,9 +97,9 @@ def smoothed_density(
     nodes: Sequence[float], weights: Sequence[float], grid: Sequence[float], width: float
 ) -> list[float]:
     """The density on the grid, each node a bell of standard deviation ``width``."""
-    offsets = (np.array(grid)[:, None] - np.array(nodes)) / width
-    bells = np.exp(-0.5 * offsets**2) / (width * math.sqrt(2.0 * math.pi))
-    return list(map(float, bells @ np.array(weights)))
+    bells = stats.norm.pdf(np.array(grid)[:, None], loc=nodes, scale=width)
+    density: list[float] = (bells @ weights).tolist()
+    return density
 
 
 def _correlation(found: list[Solution], task: str, measure: str, outcome: str) -> Correlation:

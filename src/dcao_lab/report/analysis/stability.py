@@ -1,15 +1,13 @@
 """How smoothly the runs of each arm went."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from scipy.ndimage import median_filter
 
 import dcao
-from dcao_lab.report.analysis.view import Place, StudyView
+from dcao_lab.report.analysis.view import Place, StudyView, finite_median
 from dcao_lab.runs.runner import StoredRun
 
 EDGE = 2.0
@@ -58,14 +56,14 @@ def _smoothness(view: StudyView, place: Place, runs: tuple[StoredRun, ...]) -> S
     probed = [s for run in view.watched.get(place, ()) for record in run.probes if (s := stability_number(record))]
     return Smoothness(
         place=place,
-        oscillation=_median(run.result.oscillation for run in runs),
-        largest_rise=_median(run.result.largest_rise for run in runs),
-        gradient_norm=_median(run.points[-1].gradient_norm for run in runs),
-        parameter_norm=_median(run.points[-1].parameter_norm for run in runs),
-        update_norm=_median(run.points[-1].update_norm for run in runs),
+        oscillation=finite_median(run.result.oscillation for run in runs),
+        largest_rise=finite_median(run.result.largest_rise for run in runs),
+        gradient_norm=finite_median(run.points[-1].gradient_norm for run in runs),
+        parameter_norm=finite_median(run.points[-1].parameter_norm for run in runs),
+        update_norm=finite_median(run.points[-1].update_norm for run in runs),
         num_probes=len(probed),
         share_above_edge=sum(s > EDGE for s in probed) / len(probed) if probed else None,
-        median_s=_median(probed),
+        median_s=finite_median(probed),
     )
 
 
@@ -95,8 +93,3 @@ def running_median(values: Sequence[float]) -> list[float]:
         [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     return median_filter(np.array(values), size=SMOOTHING, mode="nearest").tolist() if values else []
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    return median(finite) if finite else None

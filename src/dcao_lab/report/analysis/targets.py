@@ -1,23 +1,22 @@
 """When the runs of each arm reached the target, in gradient evaluations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
-import numpy as np
 from scipy import stats
 
-from dcao_lab.report.analysis.view import Place, StudyView
+from dcao_lab.report.analysis.view import ArmOnTask, Place, StudyView
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.statistics import LogRank, TargetMedian, TargetTimes, log_rank, median_time_to_target
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaching:
+class Reaching(ArmOnTask):
     """How one arm reaches the target of one task.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         times: Gradient evaluations to the target, or of the whole run without it, one a run.
         median: Kaplan-Meier median.
         typical: Median over the runs with a missed target as infinity, as AlgoPerf's profiles take it.
@@ -25,8 +24,6 @@ class Reaching:
         against: Log-rank test against the arm's reference; None without one.
     """
 
-    task: str
-    arm: str
     times: TargetTimes
     median: TargetMedian
     typical: float
@@ -36,8 +33,11 @@ class Reaching:
 
 def reachings(view: StudyView) -> dict[Place, Reaching]:
     """How each arm reaches the target under the workload's own conditions."""
+    longest = {
+        task: max((run.result.gradient_evaluations for run in view.runs(task)), default=0.0) for task in view.tasks
+    }
     times = {
-        place: _times(place, runs, _longest(view, place.task))
+        place: _times(place, runs, longest[place.task])
         for place, runs in view.finals.items()
         if place.variation is None
     }
@@ -59,13 +59,6 @@ def _reaching(view: StudyView, place: Place, times: dict[Place, TargetTimes]) ->
     )
 
 
-def _longest(view: StudyView, task: str) -> float:
-    """The gradient evaluations of the longest run of a task: what a diverged run is censored at."""
-    return max(
-        run.result.gradient_evaluations for place, runs in view.finals.items() if place.task == task for run in runs
-    )
-
-
 def _times(place: Place, runs: Sequence[StoredRun], longest: float) -> TargetTimes:
     reached = tuple(run.result.target_evaluations is not None for run in runs)
     return TargetTimes(arm=place.arm, times=tuple(_time(run, longest) for run in runs), reached=reached)
@@ -80,12 +73,9 @@ def _time(run: StoredRun, longest: float) -> float:
 
 
 def _typical(times: TargetTimes) -> float:
-    values = sorted(t if r else np.inf for t, r in zip(times.times, times.reached, strict=True))
-    return float(np.median(values)) if np.isfinite(values[len(values) // 2]) else float("inf")
+    return median(t if reached else math.inf for t, reached in zip(times.times, times.reached, strict=True))
 
 
 def _curve(times: TargetTimes) -> tuple[tuple[float, float], ...]:
-    censored = stats.CensoredData.right_censored(np.array(times.times), ~np.array(times.reached))
-    reached = stats.ecdf(censored).cdf
-    steps = zip(reached.quantiles.tolist(), reached.probabilities.tolist(), strict=True)
-    return ((0.0, 0.0), *((time, share) for time, share in steps))
+    reached = stats.ecdf(times.censored()).cdf
+    return ((0.0, 0.0), *zip(reached.quantiles.tolist(), reached.probabilities.tolist(), strict=True))

@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 
 from dcao_lab.report.analysis.robustness import is_near
-from dcao_lab.report.analysis.view import StudyView, final_metric, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric, ranking
 from dcao_lab.runs.runner import StoredRun
-from dcao_lab.study.config import Variation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
+class Tuned(ArmOnTask):
     """One arm's tuning on one task.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the arm.
         chosen_lr: Initial learning rate of the runs that count; None where there are none.
         chosen: Their other settings.
         num_trials: Trials.
@@ -24,8 +21,6 @@ class Tuned:
         num_near: Trials within 5 % of the best.
     """
 
-    task: str
-    arm: str
     chosen_lr: float | None
     chosen: dict[str, object]
     num_trials: int
@@ -60,8 +55,7 @@ def _tuned(view: StudyView, task: str, arm: str, trials: tuple[StoredRun, ...]) 
 
 
 def _first_final(view: StudyView, task: str, arm: str) -> StoredRun | None:
-    def order(variation: Variation | None) -> bool:
-        return variation is not None
-
-    places = sorted((p for p in view.finals if (p.task, p.arm) == (task, arm)), key=lambda p: order(p.variation))
-    return view.finals[places[0]][0] if places else None
+    """The first run that counts, under the workload's own conditions where there is one."""
+    places = [place for place in view.finals if (place.task, place.arm) == (task, arm)]
+    first = min(places, key=lambda place: place.variation is not None, default=None)
+    return None if first is None else view.finals[first][0]

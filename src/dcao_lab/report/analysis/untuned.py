@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from dcao_lab.report.analysis.results import Result, Results, along, scores, worst_score
-from dcao_lab.report.analysis.view import Runs, StudyView, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, Runs, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare
 from dcao_lab.study.config import Arm
 from dcao_lab.workloads import WorkloadInfo
@@ -15,17 +15,12 @@ SHARE = 0.02  # of any other best value
 LIMITS = "one point of accuracy against constant learning rates, 2 % of the best otherwise"
 LEAST_SWEEP = 8  # learning rates; fewer are no search that anybody would call one
 
-Starts = Mapping[float, Result]
-"""Where the runs of an arm ended, by initial learning rate."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Untuned:
+class Untuned(ArmOnTask):
     """A wrapped arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
 
     Attributes:
-        task: Name of the workload.
-        arm: Name of the wrapped arm.
         other: Name of the arm that was swept: the same optimizer with a constant or a scheduled learning rate.
         starts: Initial learning rates of ``arm``, with the median of its runs (None: the median run diverged).
         num_swept: Learning rates of the sweep: those that were run with all seeds.
@@ -42,8 +37,6 @@ class Untuned:
         cost_ratio: The one over the other.
     """
 
-    task: str
-    arm: str
     other: str
     starts: tuple[tuple[float, float | None], ...]
     num_swept: int
@@ -121,7 +114,7 @@ def _allowed(info: WorkloadInfo, other: Arm, best: float) -> float:
     return POINTS if info.metric == "accuracy" and other.schedule == "constant" else SHARE * abs(best)
 
 
-def _by_seed(starts: Starts, lost: float | None) -> dict[int, float]:
+def _by_seed(starts: Mapping[float, Result], lost: float | None) -> dict[int, float]:
     """The mean over all starts, of the seeds that were run from each: pairs are alike then."""
     by_start = [scores(result, lost) for result in starts.values()]
     seeds = set.intersection(*map(set, by_start))

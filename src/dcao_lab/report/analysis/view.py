@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import median
 
-from dcao_lab.baselines import Baseline, get_baseline
+from dcao_lab.baselines import get_baseline
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
@@ -12,17 +13,26 @@ from dcao_lab.workloads import WorkloadInfo, get_workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a run is in a study.
+class ArmOnTask:
+    """One arm on one task; what is known of the two inherits from it.
 
     Attributes:
         task: Name of the workload.
         arm: Name of the arm.
-        variation: Change of the conditions; None: none.
     """
 
     task: str
     arm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(ArmOnTask):
+    """Where a run is in a study: an arm on a task, under its conditions.
+
+    Attributes:
+        variation: Change of the conditions; None: none.
+    """
+
     variation: Variation | None = None
 
 
@@ -36,7 +46,6 @@ class StudyView:
     Attributes:
         study: The study.
         infos: Facts about each task's workload, by name; only of tasks that have runs.
-        baselines: The optimizer of each arm, by the arm's name.
         finals: The runs that count.
         trials: The runs that tuned.
         watched: The runs that were measured.
@@ -44,7 +53,6 @@ class StudyView:
 
     study: StudyConfig
     infos: dict[str, WorkloadInfo]
-    baselines: dict[str, Baseline]
     finals: Runs
     trials: Runs
     watched: Runs
@@ -66,17 +74,18 @@ class StudyView:
         present = {place.variation for place in self.finals if place.task == task}
         return tuple(variation for variation in (None, *self.study.variations) if variation in present)
 
-    def first_watched(self, task: str, variation: Variation | None) -> dict[str, StoredRun]:
-        """The first watched run of each arm that has one there."""
-        return {
-            place.arm: runs[0]
-            for place, runs in self.watched.items()
-            if (place.task, place.variation) == (task, variation)
-        }
+    def runs(self, task: str, arm: str | None = None) -> list[StoredRun]:
+        """The runs of the task that count, under all conditions; those of one arm, or of all (None)."""
+        return [
+            run
+            for place, runs in self.finals.items()
+            if place.task == task and arm in (None, place.arm)
+            for run in runs
+        ]
 
     def is_wrapped(self, arm: str) -> bool:
         """Whether DCAO steers the arm."""
-        return self.baselines[arm].is_wrapped
+        return get_baseline(self.study.arm(arm).optimizer).is_wrapped
 
 
 def view(result: StudyResult) -> StudyView:
@@ -86,7 +95,6 @@ def view(result: StudyResult) -> StudyView:
     return StudyView(
         study=result.study,
         infos={task: get_workload(task).info for task in tasks},
-        baselines={arm.name: get_baseline(arm.optimizer) for arm in result.study.arms},
         finals=_by_place(result.runs, "final"),
         trials=_by_place(result.runs, "trial"),
         watched=_by_place(result.runs, "watched"),
@@ -102,6 +110,12 @@ def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
 def final_metric(run: StoredRun, info: WorkloadInfo, split: str = "test") -> float | None:
     """The workload's metric at the end of a run; None when it diverged."""
     return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"{split}_{info.metric}"]
+
+
+def finite_median(values: Iterable[float | None]) -> float | None:
+    """The median of the values that are finite; None without any."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return median(finite) if finite else None
 
 
 def spelled(variation: Variation | None) -> str:

@@ -50,13 +50,9 @@ class Window:
         """The point itself where it is in view, else the nearest place on the edge."""
         return self.x.nearest(point[0]), self.y.nearest(point[1])
 
-    def is_outside(self, point: Point) -> bool:
-        """Whether the point is out of view."""
-        return self.edge(point) != point
-
     def outside(self, points: Iterable[Point]) -> list[Point]:
         """The points that are out of view."""
-        return [point for point in points if self.is_outside(point)]
+        return [point for point in points if self.edge(point) != point]
 
     def direction(self, point: Point) -> Direction:
         """On which side of the view a point outside it is; of a corner, above or below."""
@@ -88,9 +84,5 @@ def _may_be_log(values: Sequence[float]) -> bool:
 
 def _within(low: float, high: float, *, is_log: bool) -> Extent:
     margin = _MARGIN * (high - low) or 0.1
-    ends = (low - margin, high + margin)
-    return (
-        Extent(low=10.0 ** ends[0], high=10.0 ** ends[1], is_log=True)
-        if is_log
-        else Extent(low=ends[0], high=ends[1], is_log=False)
-    )
+    low, high = low - margin, high + margin
+    return Extent(low=10.0**low, high=10.0**high, is_log=True) if is_log else Extent(low=low, high=high, is_log=False)

@@ -18,13 +18,7 @@ LEAST_SEEN = 0.25  # share of the other side of zero that a bar alone on its sid
 
 
 def gains(
-    numbers: Numbers,
-    task: str,
-    found: Sequence[ArmComparison],
-    labels: Mapping[str, str],
-    *,
-    title: str,
-    paper_title: str = "",
+    numbers: Numbers, task: str, found: Sequence[ArmComparison], labels: Mapping[str, str], *, title: str
 ) -> BarChart:
     """A bar for each arm: its gain over its reference, with the interval; right of zero is better.
 
@@ -33,8 +27,7 @@ def gains(
         task: Name of the workload.
         found: The comparisons of the arms with their references, under one condition.
         labels: What each arm's line is called, from top to bottom; one without a comparison stays empty.
-        title: What the chart is called on a page.
-        paper_title: What it is called on paper.
+        title: What the chart is called.
     """
     info, by_arm = numbers.view.infos[task], {c.arm: c for c in found}
     others = list(dict.fromkeys(numbers.title(c.other) for c in found))
@@ -42,7 +35,6 @@ def gains(
     bars = [_gain(info, numbers.styles[arm], label, by_arm.get(arm)) for arm, label in labels.items()]
     return BarChart(
         title=title,
-        paper_title=paper_title,
         label=f"gain in {formats.difference_unit(info)} (right: better)",
         paper_label=f"gain{over} in {formats.difference_unit(info)}",
         bars=bars,
@@ -156,15 +148,16 @@ def mean_ranks(numbers: Numbers) -> list[BarChart]:
     ranking = None if numbers.overall is None else numbers.overall.ranking
     if ranking is None or ranking.num_workloads < 2:
         return []
-    ranks = dict(zip(ranking.arms, ranking.mean_ranks, strict=True))
-    positions = {arm: position for position, arm in enumerate(ranks)}
+    arms = ranking.arms
     return [
         BarChart(
             title="Critical-difference ranking",
             label="mean rank (1: best)",
-            bars=[Bar(value=rank, style=numbers.styles[arm]) for arm, rank in ranks.items()],
+            bars=[
+                Bar(value=rank, style=numbers.styles[arm]) for arm, rank in zip(arms, ranking.mean_ranks, strict=True)
+            ],
             from_zero=False,
             critical_difference=ranking.critical_difference,
-            groups=[(positions[group[0]], positions[group[-1]]) for group in ranking.groups],
+            groups=[(arms.index(group[0]), arms.index(group[-1])) for group in ranking.groups],
         )
     ]

@@ -71,6 +71,7 @@ def curve(runs: Sequence[StoredRun], read: Read, clock: str, style: Style, *, ha
     """
     columns = [column for column in zip(*(run.points for run in runs), strict=False) if _values(read, column)]
     columns = thinned(columns, MAX_CURVE_POINTS)
+    behind = runs if has_runs and len(runs) > 1 else ()
     first, last = spread_shares(len(runs))
     clocks = {
         name: [float(np.median([at(point) for point in column])) for column in columns] for name, at in CLOCKS.items()
@@ -82,14 +83,9 @@ def curve(runs: Sequence[StoredRun], read: Read, clock: str, style: Style, *, ha
         spread=spread(len(runs)) if len(runs) > 1 else "",
         low=[_quantile(read, column, first) for column in columns],
         high=[_quantile(read, column, last) for column in columns],
-        behind=[_run(run, read, clock, style) for run in runs] if has_runs and len(runs) > 1 else (),
+        behind=[replace(curve([run], read, clock, style), label=f"seed {run.config.seed}") for run in behind],
         clocks=clocks,
     )
-
-
-def _run(run: StoredRun, read: Read, clock: str, style: Style) -> Series:
-    one = curve([run], read, clock, style)
-    return replace(one, label=f"seed {run.config.seed}")
 
 
 def _values(read: Read, points: Iterable[EvaluationPoint]) -> list[float]:

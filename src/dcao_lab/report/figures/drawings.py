@@ -170,8 +170,7 @@ class BarChart:
     """Values below each other: bars from zero, points, or mean ranks.
 
     Attributes:
-        title: What it is called on a page.
-        paper_title: What it is called on paper.
+        title: What it is called.
         label: Title of the axis that the values lie along, on a page.
         paper_label: The same on paper, where no title above names the reference.
         bars: From top to bottom.
@@ -182,7 +181,6 @@ class BarChart:
     """
 
     title: str
-    paper_title: str = ""
     label: str
     paper_label: str = ""
     bars: Sequence[Bar]

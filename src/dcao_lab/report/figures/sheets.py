@@ -109,10 +109,9 @@ def gain_sheets(numbers: Numbers) -> Iterator[Sheet]:
 def _own_conditions(numbers: Numbers, task: str) -> list[BarChart]:
     found = gains([c for c in numbers.comparisons if c.variation is None], task).get(None, [])
     is_one = len({c.other for c in found}) == 1
-    titles = {c.arm: (numbers.title(c.arm), numbers.title(c.other)) for c in found}
-    labels = {arm: title if is_one else f"{title} over {other}" for arm, (title, other) in titles.items()}
+    labels = {c.arm: numbers.title(c.arm) + ("" if is_one else f" over {numbers.title(c.other)}") for c in found}
     title = numbers.view.infos[task].title
-    return [comparisons.gains(numbers, task, found, labels, title=title, paper_title=title)] if found else []
+    return [comparisons.gains(numbers, task, found, labels, title=title)] if found else []
 
 
 def _row(numbers: Numbers, task: str, found: Sequence[ArmComparison], *, is_first: bool) -> list[BarChart]:
@@ -121,7 +120,6 @@ def _row(numbers: Numbers, task: str, found: Sequence[ArmComparison], *, is_firs
     charts = []
     for variation in dict.fromkeys(c.variation for c in found):
         own = [c for c in found if c.variation == variation]
-        title = formats.variation(variation)
-        paper_title = title if is_first else ""
-        charts.append(comparisons.gains(numbers, task, own, labels, title=title, paper_title=paper_title))
+        title = formats.variation(variation) if is_first else ""
+        charts.append(comparisons.gains(numbers, task, own, labels, title=title))
     return charts

@@ -35,9 +35,8 @@ def scatter(numbers: Numbers, task: str, measure: str, outcome: str) -> list[Pan
     info = numbers.view.infos[task]
     is_share = outcome == "test_metric" and info.metric == "accuracy"
     view = window(everything, y_is_share=is_share)
-    names = [arm.name for arm in numbers.view.arms(task)]
-    clouds = [_cloud([s for s in found if s.arm == name], measure, outcome, view, numbers.styles[name])
-              for name in names]  # fmt: skip
+    clouds = [_cloud([s for s in found if s.arm == arm.name], measure, outcome, view, numbers.styles[arm.name])
+              for arm in numbers.view.arms(task)]  # fmt: skip
     outside = len(view.outside(everything))
     (rho,) = [c for c in numbers.correlations if (c.task, c.measure, c.outcome) == (task, measure, outcome)]
     return [

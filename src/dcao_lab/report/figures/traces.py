@@ -63,10 +63,10 @@ def hyperparameter(numbers: Numbers, task: str, name: str) -> list[Panel]:
 
 def watched(numbers: Numbers, task: str) -> dict[str, dict[str, StoredRun]]:
     """The first watched run of each arm, by what the title of their panel adds: the arms' family, the conditions."""
-    found = {}
-    for variation in conditions(numbers.view, task, numbers.view.watched):
-        runs = numbers.view.first_watched(task, variation)
-        for family, arms in families(numbers.view.study, runs, FEW_ARMS).items():
+    found, view = {}, numbers.view
+    for variation in conditions(view, task, view.watched):
+        runs = {p.arm: own[0] for p, own in view.watched.items() if (p.task, p.variation) == (task, variation)}
+        for family, arms in families(view.study, runs, FEW_ARMS).items():
             found[formats.joined(family, formats.variation(variation))] = {arm: runs[arm] for arm in arms}
     return found
 

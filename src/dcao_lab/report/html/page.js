@@ -27,7 +27,7 @@
 
   function clockOf(figure, id) {
     const clock = clocks.get(id.split("-")[0]);
-    return clock && figure.data.some((trace) => trace.meta && trace.meta.clocks) ? clock : null;
+    return clock && figure.data.some((trace) => trace.meta.clocks) ? clock : null;
   }
 
   function isShown(meta) {
@@ -37,7 +37,7 @@
   function shown(figure, id) {
     const clock = clockOf(figure, id);
     return figure.data.map((trace) => {
-      const copy = { ...trace, visible: isShown(trace.meta || {}) };
+      const copy = { ...trace, visible: isShown(trace.meta) };
       if (clock) copy.x = trace.meta.clocks[clock];
       return copy;
     });
@@ -100,19 +100,16 @@
   // --- the data behind a figure
 
   function cell(value) {
-    const text = value === null || value === undefined ? "" : String(value);
+    const text = String(value ?? "");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  }
-
-  function title(axis, fallback) {
-    return axis && axis.title ? axis.title.text || axis.title : fallback;
   }
 
   function csv(id) {
     const figure = figures[id];
-    const x = clockOf(figure, id) || title(figure.layout.xaxis, "x");
-    const rows = [["trace", x, title(figure.layout.yaxis, "y"), "interval from", "interval to"]];
-    for (const trace of shown(figure, id).filter((one) => !(one.meta && one.meta.is_mark))) {
+    const { xaxis, yaxis } = figure.layout;
+    const names = ["trace", clockOf(figure, id) || xaxis.title.text, yaxis.title?.text ?? "y"];
+    const rows = [[...names, "interval from", "interval to"]];
+    for (const trace of shown(figure, id).filter((one) => !one.meta.is_mark)) {
       const bars = trace.error_x;
       trace.x.forEach((value, i) => {
         const interval = bars ? [value - bars.arrayminus[i], value + bars.array[i]] : ["", ""];

@@ -63,15 +63,11 @@ def render(context: Context) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figures_by_id"] = figures_by_id
-    parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    return environment.get_template("template.html").render(page=context, plotly=get_plotlyjs(), **parts)
-
-
-def figures_by_id(context: Context) -> Context:
-    """The figures of the page, by the id of the element that shows them."""
     sections = [*context["overview"], *(section for task in context["tasks"] for section in task["sections"])]
-    return {panel["id"]: panel["figure"] for section in sections for panel in section["figures"]}
+    figures = {panel["id"]: panel["figure"] for section in sections for panel in section["figures"]}
+    parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    template = environment.get_template("template.html")
+    return template.render(page=context, figures=figures, plotly=get_plotlyjs(), **parts)
 
 
 def build_context(result: StudyResult) -> Context:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -69,21 +70,15 @@ def _faint(series: Series, one: Series) -> Json:
 def _band(series: Series) -> Json:
     """Between the ends of the spread, as one closed line."""
     kept = [i for i, ends in enumerate(zip(series.low, series.high, strict=True)) if all(map(math.isfinite, ends))]
-    around = [*kept, *reversed(kept)]
-    clocks = {name: [xs[i] for i in around] for name, xs in series.clocks.items()}
-    return {
-        "type": "scatter",
-        "x": _rounded(series.x[i] for i in around),
-        "y": _rounded([*(series.low[i] for i in kept), *(series.high[i] for i in reversed(kept))]),
-        "name": f"{series.style.title}, {series.spread}",
-        "mode": "lines",
-        "fill": "toself",
-        "fillcolor": series.style.color.page,
-        "line": {"width": 0, "color": series.style.color.page},
-        "opacity": 0.15,
-        "hoverinfo": "skip",
-        "meta": _meta(series) | ({"clocks": {n: _rounded(xs) for n, xs in clocks.items()}} if clocks else {}),
-    }
+    around, color = [*kept, *reversed(kept)], series.style.color.page
+    outline = replace(
+        series,
+        x=[series.x[i] for i in around],
+        y=[*(series.low[i] for i in kept), *(series.high[i] for i in reversed(kept))],
+        clocks={name: [xs[i] for i in around] for name, xs in series.clocks.items()},
+    )
+    look = {"mode": "lines", "fill": "toself", "fillcolor": color, "line": {"width": 0, "color": color}}
+    return _trace(outline, name=f"{series.style.title}, {series.spread}", opacity=0.15, hoverinfo="skip", **look)
 
 
 def _trace(series: Series, **look: Any) -> Json:

@@ -66,7 +66,7 @@ def _draw_bars(axes: Axes, chart: BarChart, *, is_named: bool, letters: int) -> 
             _name_if_cut(axes, position, bar.value, chart.limits)
     axes.axvline(0.0, color="black", linewidth=0.6)
     x = Axis(label=chart.paper_label, limits=chart.limits)
-    set_up(axes, chart.paper_title, x, Axis(label=""), letters=letters)
+    set_up(axes, chart.title, x, Axis(label=""), letters=letters)
     axes.grid(axis="y", visible=False)
     axes.set_yticks(range(len(chart.bars)), [literal(bar.name) if is_named else "" for bar in chart.bars])
     axes.set_ylim(len(chart.bars) - 0.4, -0.6)

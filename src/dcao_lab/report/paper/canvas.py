@@ -16,8 +16,6 @@ PIXELS_PER_INCH = 200  # twice a screen's 100: the documentation shows these pic
 
 RC = {
     "font.family": "DejaVu Sans",  # matplotlib brings it, so the pictures are the same wherever they are made
-    "mathtext.fontset": "dejavusans",
-    "text.usetex": False,
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
@@ -40,8 +38,6 @@ RC = {
     "legend.frameon": False,
     "legend.handlelength": 2.8,
     "pdf.fonttype": 42,  # TrueType, as publishers ask; the default type 3 is refused by some
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
 }
 
 _NO_DATES: dict[str, dict[str, str | None]] = {

@@ -37,14 +37,10 @@ def costs(numbers: Numbers) -> Table:
         values("against reference", "Change", lambda c, _: formats.percent_change(c.time_ratio)),
         values("seconds an epoch", "", lambda c, _: formats.significant(c.seconds_per_epoch)),
         values("held, copies of the parameters", "Copies", lambda c, _: formats.significant(c.held_copies, 2)),
-        values("peak memory, MB", "MB", lambda c, _: _megabytes(c.peak_megabytes)),
+        values("peak memory, MB", "MB", lambda c, _: formats.count(c.peak_megabytes)),
         words("reference", "", lambda c, _: formats.DASH if c.reference is None else numbers.title(c.reference)),
     )
     return by_workload(numbers, numbers.costs, columns, name="overhead", label="What it costs", note=COST_NOTE)
-
-
-def _megabytes(value: float | None) -> str:
-    return formats.DASH if value is None else formats.count(value)
 
 
 def smoothness(numbers: Numbers) -> Table:
@@ -74,7 +70,7 @@ def tunings(numbers: Numbers) -> Table:
     """What the tuning of each arm chose, and how many trials come near."""
     columns: Columns[Tuned] = (
         words("arm", "Arm", lambda t, _: numbers.title(t.arm)),
-        values("chosen lr", "Learning rate", lambda t, _: _learning_rate(t.chosen_lr)),
+        values("chosen lr", "Learning rate", lambda t, _: formats.learning_rate(t.chosen_lr)),
         words("other settings", "Other settings", lambda t, _: settings(t.chosen.items()) or formats.DASH),
         values("trials", "Trials", lambda t, _: str(t.num_trials)),
         values("diverged", "Diverged", lambda t, _: str(t.num_diverged)),
@@ -85,10 +81,6 @@ def tunings(numbers: Numbers) -> Table:
         values("best validation", "Best", lambda t, info: formats.metric(info, t.best)),
     )
     return by_workload(numbers, numbers.tunings, columns, name="tuned", label="What tuning chose", note=TUNING_NOTE)
-
-
-def _learning_rate(lr: float | None) -> str:
-    return formats.DASH if lr is None else formats.learning_rate(lr)
 
 
 def settings(pairs: Iterable[tuple[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.results import Result
+from dcao_lab.report.analysis.results import Result, along
 from dcao_lab.report.analysis.robustness import Sweep
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, ranking
@@ -94,25 +94,22 @@ def _shades(found: list[Result], info: WorkloadInfo) -> dict[float | None, int]:
 def sweep_results(numbers: Numbers, task: str, axis: str) -> Table:
     """The arms of a task along one varied condition, a column for each of its values."""
     info = numbers.view.infos[task]
-    values = sorted({v.value for v in numbers.view.variations(task) if v is not None and v.axis == axis})
-    found = {
-        (place.arm, place.variation.value): result
-        for place, result in numbers.results.items()
-        if place.task == task and place.variation is not None and place.variation.axis == axis
-    }
-    shade = _shades(list(found.values()), info)
+    found = {arm: along(numbers.results, task, arm.name, axis) for arm in numbers.view.arms(task)}
+    values = sorted({value for own in found.values() for value in own})
+    results = [result for own in found.values() for result in own.values()]
+    shade = _shades(results, info)
     usable = {s.arm: s for s in numbers.sweeps if (s.task, s.axis, s.source) == (task, axis, "variations")}
     rows: list[Row] = [
         (
             arm.title,
-            *(_median(found.get((arm.name, value)), info, shade) for value in values),
+            *(_median(own.get(value), info, shade) for value in values),
             _usable(usable[arm.name]) if arm.name in usable else formats.DASH,
         )
-        for arm in numbers.view.arms(task)
-        if any((arm.name, value) in found for value in values)
+        for arm, own in found.items()
+        if own
     ]
     titles = [formats.axis_title(axis), *(formats.axis_value(axis, value) for value in values), "near the best"]
-    words = spread_words(len(result.values) for result in found.values())
+    words = spread_words(len(result.values) for result in results)
     return Table(
         name=f"sweep_{axis}",
         label=f"{info.title}: {formats.metric_title(info)} by {formats.axis_title(axis)}",

@@ -88,8 +88,8 @@ def certainty(numbers: Numbers) -> str:
     )
 
 
-def coverage(num_pairs: int, confidence: float = 0.95) -> float:
-    """How often a bootstrap interval of the mean of so many normal values covers it, instead of ``confidence``.
+def coverage(num_pairs: int) -> float:
+    """How often a 95 % bootstrap interval of the mean of so many normal values covers it.
 
     As often as Student's t is within ``z sqrt((n - 1) / n)``.
 
@@ -97,7 +97,7 @@ def coverage(num_pairs: int, confidence: float = 0.95) -> float:
         >>> round(coverage(3), 2), round(coverage(10), 2)
         (0.75, 0.9)
     """
-    limit = stats.norm.ppf(0.5 + confidence / 2) * math.sqrt((num_pairs - 1) / num_pairs)
+    limit = stats.norm.ppf(0.975) * math.sqrt((num_pairs - 1) / num_pairs)
     return float(2 * stats.t.cdf(limit, num_pairs - 1) - 1)
 
 

@@ -97,7 +97,7 @@ def crowded():
 def test_an_ablation_has_a_row_of_charts_a_reference_and_a_column_a_condition(crowded):
     (found,) = (sheet for sheet in sheets.gain_sheets(crowded) if sheet.drawings)
     assert (found.name, found.columns) == ("gains_digits_mlp", len(RATES))
-    assert [chart.paper_title for chart in found.drawings[:3]] == [
+    assert [chart.title for chart in found.drawings[:3]] == [
         f"initial learning rate {x}" for x in ("1e-5", "1e-3", "1e-1")
     ]
     over_adamw, over_dcao = found.drawings[0], found.drawings[3]
