@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dcao.operators import LossFn
-from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, dot, hessian_product
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.norms import trainable
@@ -110,11 +108,11 @@ class CDAT(torch.optim.Optimizer):
         return float(self.param_groups[0]["lr"]) * ratio
 
 
-def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    return CDAT(trainable(problem.model), request.lr, **values)
+def _make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    return CDAT(trainable(problem.model), request.lr, **request.settings)
 
 
-CDAT_RECIPE = Recipe(
+CDAT_BASELINE = Baseline(
     name="cdat",
     title="CDAT",
     make=_make,
