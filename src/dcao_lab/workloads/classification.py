@@ -6,18 +6,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import (
-    Batch,
-    Problem,
-    SplitName,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    require_batch_size,
-    shuffled_batches,
-    with_label_noise,
-)
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo, shuffled_batches
 
 Splits = dict[SplitName, Batch]  # inputs and labels of each split
 NUM_CLASSES = 10
@@ -34,14 +23,14 @@ class ClassificationWorkload:
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights, order of batches and label noise from the seed of the request."""
         splits = moved(self.splits(), request)
-        model = build_seeded(self.build, request.seed).to(request.device)
+        model = request.built(self.build)
         inputs, labels = splits["train"]
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
+        batch_size = request.batch_size_within(self.info, len(inputs))
         criterion = nn.CrossEntropyLoss()
-        noisy = noisy_labels(labels, request)
+        noisy = request.noisy(labels, NUM_CLASSES)
         return Problem(
             model=model,
-            batches=shuffled_batches(inputs, noisy, batch_size, generator(request.seed, purpose=1)),
+            batches=shuffled_batches(inputs, noisy, batch_size, request.generator(purpose=1)),
             loss=lambda batch: criterion(model(batch[0]), batch[1]),
             evaluate=lambda split: classification_metrics(model, splits[split], F.cross_entropy),
             criterion=criterion,
@@ -52,12 +41,6 @@ class ClassificationWorkload:
 def moved(splits: Splits, request: StartRequest) -> Splits:
     """The splits on the device of the request."""
     return {name: (inputs.to(request.device), labels.to(request.device)) for name, (inputs, labels) in splits.items()}
-
-
-def noisy_labels(labels: Tensor, request: StartRequest, num_classes: int = NUM_CLASSES) -> Tensor:
-    """The training labels with the label noise of the request, on its device."""
-    noise = generator(request.seed, purpose=2)
-    return with_label_noise(labels.cpu(), request.label_noise, num_classes, noise).to(request.device)
 
 
 def classification_metrics(

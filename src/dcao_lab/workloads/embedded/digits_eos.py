@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import Problem, StartRequest, WorkloadInfo, build_seeded, require_batch_size
-from dcao_lab.workloads.classification import classification_metrics, moved, noisy_labels
+from dcao_lab.workloads.base import Problem, StartRequest, WorkloadInfo
+from dcao_lab.workloads.classification import NUM_CLASSES, classification_metrics, moved
 from dcao_lab.workloads.embedded.digits import digits_splits
 
 NUM_IMAGES = 1000
@@ -36,10 +36,10 @@ class EdgeOfStabilityWorkload:
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights from the seed; every batch is the same: the first ``batch_size`` images."""
         splits = {name: (PIXEL_STD * x, y) for name, (x, y) in moved(digits_splits(), request).items()}
-        model = build_seeded(build, request.seed).to(request.device)
+        model = request.built(build)
         inputs, labels = splits["train"]
-        number = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
-        batch = (inputs[:number], noisy_labels(labels, request)[:number])
+        number = request.batch_size_within(self.info, len(inputs))
+        batch = (inputs[:number], request.noisy(labels, NUM_CLASSES)[:number])
         return Problem(
             model=model,
             batches=itertools.repeat(batch),
@@ -74,8 +74,6 @@ def _workload(name: str, loss_title: str, loss: Loss) -> EdgeOfStabilityWorkload
         name=name,
         title=f"Digits full batch, {loss_title}",
         summary=f"{NUM_IMAGES} scikit-learn digits at once, tanh network of 2 layers, width {WIDTH}, {loss_title}",
-        metric="accuracy",
-        higher_is_better=True,
         target=0.97,
         batch_size=NUM_IMAGES,
         num_steps=2000,
