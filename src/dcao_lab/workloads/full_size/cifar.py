@@ -20,7 +20,7 @@ from functools import partial
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.data.image_files import read_cifar10, read_cifar100
+from dcao_lab.workloads.data import image_files
 from dcao_lab.workloads.data.images import VisionSource
 from dcao_lab.workloads.networks.vision import build_small_image_resnet, build_vit
 from dcao_lab.workloads.vision import VisionWorkload
@@ -48,7 +48,7 @@ CIFAR10 = VisionSource(
     shape=(3, 32, 32),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
-    read_original=read_cifar10,
+    read_original=image_files.CIFAR10.read,
     original="cifar-10-python.tar.gz or the folder cifar-10-batches-py that it unpacks to",
 )
 CIFAR100 = VisionSource(
@@ -61,7 +61,7 @@ CIFAR100 = VisionSource(
     shape=(3, 32, 32),
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
-    read_original=read_cifar100,
+    read_original=image_files.CIFAR100.read,
     original="cifar-100-python.tar.gz or the folder cifar-100-python that it unpacks to",
 )
 
