@@ -17,7 +17,7 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.runs.runner import Outcome, RunPlace, load, run
 from dcao_lab.runs.store import RunStore
-from dcao_lab.runs.training import TrainingPlan, minimize, probe_cost, train
+from dcao_lab.runs.training import TrainingPlan, probe_cost, train
 from dcao_lab.workloads import WORKLOADS, StartRequest
 from dcao_lab.workloads.base import generator
 from dcao_lab.workloads.data.bpe import encode_lines, read_tokenizer, read_tokens
@@ -29,6 +29,7 @@ from dcao_lab.workloads.language_stream import Carry, mean_loss, stream_batches,
 from dcao_lab.workloads.language_workload import WordWorkload
 from dcao_lab.workloads.networks.awd_lstm import AWDLSTM, LSTMShape, locked_dropout
 from dcao_lab.workloads.networks.language_transformer import CONTEXT, TransformerModel
+from helpers.lab_runs import minimize
 from helpers.language_files import (
     file_text,
     ptb_lines,
