@@ -41,6 +41,7 @@ def own_steps(*workloads: str) -> dict[str, int | None]:
     return dict.fromkeys(workloads)
 
 
+# What several studies train at these sizes: images and words, on small and on large networks.
 SMALL = Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3)
 FULL = Amount(
     steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
