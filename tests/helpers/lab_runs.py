@@ -9,6 +9,7 @@ import torch
 from dcao_lab.config import RunConfig
 from dcao_lab.runs.runner import load, run
 from dcao_lab.runs.store import RunStore
+from dcao_lab.runs.training import training_steps
 from dcao_lab.workloads import WORKLOADS
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -17,6 +18,11 @@ HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window
 def small_config(**changes):
     settings = {"workload": "digits_mlp", "optimizer": "adamw", "lr": 1e-3, "seed": 0, "num_steps": 6, "eval_every": 3}
     return RunConfig(**{**settings, **changes})
+
+
+def minimize(optimizer, loss_fn, batch=None):
+    """One training step of any optimizer; the loss before it."""
+    return next(training_steps(optimizer, lambda batch: loss_fn(), iter([batch])))
 
 
 def finish(store: RunStore, *configs):

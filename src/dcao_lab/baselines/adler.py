@@ -19,10 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from dcao.operators import LossFn
-from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.curvature import JACOBIAN_PRODUCT_COST, dot, gauss_newton_along_gradient
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.norms import trainable
@@ -76,11 +74,11 @@ class Adler(torch.optim.Optimizer):
         return loss
 
 
-def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    return Adler(problem.model, request.lr, **values)
+def _make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    return Adler(problem.model, request.lr, **request.settings)
 
 
-ADLER_RECIPE = Recipe(
+ADLER_BASELINE = Baseline(
     name="adler",
     title="ADLER-style",
     make=_make,

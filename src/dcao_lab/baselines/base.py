@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import torch
 
 import dcao
+from dcao_lab.baselines.settings import Settings, Values, complete
 from dcao_lab.baselines.space import SearchSpace
-from dcao_lab.config import Setting
+from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
+
+TOP_K = 5  # number of Ritz values in the spectra of a watched run
+WATCH_EVERY = 10  # steps between probes of a bare optimizer; DCAO itself probes more often at first, and less later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,7 @@ class BuildRequest:
     """
 
     lr: float
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
     num_steps: int = 1000
     seed: int = 0
     watch: bool = False
@@ -36,27 +41,25 @@ class BuildRequest:
     recorder: dcao.Recorder | None = None
 
 
-Build = Callable[[Problem, BuildRequest], torch.optim.Optimizer]
+Make = Callable[[Problem, BuildRequest], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
     """An optimizer that runs can be compared with.
 
-    ``build`` returns a ``torch.optim.Optimizer``. One that needs more than gradients has ``minimize(loss_fn)``, or
-    ``minimize(loss_fn, batch)`` and ``needs_batch = True``. In ``probe_cost`` it counts the gradient evaluations that
-    it spends beyond one forward and one backward pass a step.
-
     Attributes:
         name: Its name on the command line.
         title: Its name in the report.
-        family: Name of the bare optimizer in it; optimizers of one family share a colour in the report.
-        is_wrapped: Whether DCAO sets its hyperparameters.
-        build: Builds it for a problem and a request.
+        make: Returns the optimizer for a problem and a request with all settings. One that needs more than gradients
+            has ``minimize(loss_fn)``, or ``minimize(loss_fn, batch)`` and ``needs_batch = True``. In ``probe_cost`` it
+            counts the gradient evaluations that it spends beyond one forward and one backward pass a step.
         space: The hyperparameters that a search may vary.
-        lr: Initial learning rate if none is given and none is searched.
-        evaluations_per_step: Typical number of gradient evaluations a step; a run counts its own.
         source: The paper and the code that it is taken from.
+        defaults: All settings that it knows, with their default values; None if they depend on the settings that are
+            given, which ``make`` then gets as they are.
+        base: The bare optimizer inside it, if DCAO sets the hyperparameters of one.
+        evaluations_per_step: Typical number of gradient evaluations a step; a run counts its own.
         probes: Takes the number of steps of a run, and returns a schedule of the steps that cost one evaluation more;
             None if all steps cost the same.
         can_be_watched: Whether DCAO can measure s for it, which takes a stability threshold of its update.
@@ -64,15 +67,49 @@ class Baseline:
 
     name: str
     title: str
-    family: str
-    is_wrapped: bool
-    build: Build
+    make: Make
     space: SearchSpace
-    lr: float
-    evaluations_per_step: float
     source: str
+    defaults: Settings | None = field(default_factory=dict)
+    base: "Baseline | None" = None
+    evaluations_per_step: float = 1.0
     probes: Callable[[int], dcao.schedules.Schedule] | None = None
-    can_be_watched: bool = True
+    can_be_watched: bool = False
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether DCAO sets its hyperparameters."""
+        return self.base is not None
+
+    @property
+    def family(self) -> str:
+        """Name of the bare optimizer in it; optimizers of one family share a colour in the report."""
+        return (self.base or self).name
+
+    @property
+    def lr(self) -> float:
+        """Initial learning rate if none is given and none is searched."""
+        return float((self.base or self).space["lr"].default)
+
+    def build(self, problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        """The optimizer for one run.
+
+        A bare optimizer that is watched is inside a DCAO that changes nothing, bit for bit.
+
+        Raises:
+            LabError: It does not know a setting, or it is to be watched and cannot be.
+        """
+        if self.defaults is not None:
+            request = replace(request, settings=complete(self.title, request.settings, self.defaults))
+        if request.watch and not self.can_be_watched:
+            raise LabError(
+                f"{self.title} cannot be watched: DCAO knows no stability threshold of its update; "
+                "leave watch out, or watch sgd, adam or adamw"
+            )
+        optimizer = self.make(problem, request)
+        if self.is_wrapped or not request.watch:
+            return optimizer
+        return dcao.DCAO(optimizer, policy=dcao.policies.Fixed(), every=WATCH_EVERY, **probing(request))
 
     def steps_within(self, budget: float) -> int:
         """The number of training steps that typically spend ``budget`` gradient evaluations; the last may exceed it."""
@@ -91,3 +128,13 @@ def _steps_between_probes(probes: dcao.schedules.Schedule, evaluations_per_step:
         probed += probes(step, probed + 1.0)
         step += 1
     return step
+
+
+def probing(request: BuildRequest, **measured: Any) -> Values:
+    """The arguments that every ``dcao.DCAO`` of a run gets; ``measured`` are fields of its ``ProbeSettings``."""
+    return {
+        "measure": dcao.ProbeSettings(**{"k": TOP_K, **measured}),
+        "recorder": request.recorder,
+        "spectrum_every": request.spectrum_every,
+        "seed": request.seed,
+    }

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from dcao.operators import LossFn
-from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST, differentiable_gradient, dot, hessian_product
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.smoothed_ratio import SmoothedRatio
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
+
+CURVATURE_EPS = 1e-8  # added to d
 
 
 class CDAT(torch.optim.Optimizer):
@@ -38,7 +38,6 @@ class CDAT(torch.optim.Optimizer):
         beta2: Decay a step of the mean squared gradient.
         eps: Added to the root of the mean squared gradient.
         smoothing: Decay a step of the averages of n and d, in [0, 1); 0 uses those of the step alone.
-        curvature_eps: Added to d.
 
     Attributes:
         probe_cost: Gradient evaluations spent beyond one a step.
@@ -56,14 +55,12 @@ class CDAT(torch.optim.Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         smoothing: float = 0.9,
-        curvature_eps: float = 1e-8,
     ) -> None:
         for name, value in (("beta1", beta1), ("beta2", beta2)):
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
         super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps})
         self.ratio = SmoothedRatio(smoothing)
-        self.curvature_eps = curvature_eps
         self.probe_cost = 0.0
         self.num_steps = 0
         self.step_size: float | None = None
@@ -106,15 +103,15 @@ class CDAT(torch.optim.Optimizer):
 
     def _step_size(self, gradient: Sequence[Tensor], direction: Sequence[Tensor], product: Sequence[Tensor]) -> float:
         slope, curvature = dot(gradient, direction).item(), dot(direction, product).item()
-        ratio = self.ratio.update(max(-slope, 0.0), abs(curvature) + self.curvature_eps)
+        ratio = self.ratio.update(max(-slope, 0.0), abs(curvature) + CURVATURE_EPS)
         return float(self.param_groups[0]["lr"]) * ratio
 
 
-def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    return CDAT(trainable(problem.model), request.lr, **values)
+def _make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    return CDAT(trainable(problem.model), request.lr, **request.settings)
 
 
-CDAT_RECIPE = Recipe(
+CDAT_BASELINE = Baseline(
     name="cdat",
     title="CDAT",
     make=_make,

@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dcao.operators import LossFn
-from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.kfac_factors import FactorEstimator, can_be_treated
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.errors import LabError
 from dcao_lab.norms import trainable
@@ -109,7 +107,7 @@ class KFAC(torch.optim.SGD):
             param.grad = value * scale
 
 
-def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
     if problem.criterion is None:
         raise LabError(
             "K-FAC needs a loss that is CrossEntropyLoss or MSELoss of the network's output, and the loss of this "
@@ -118,12 +116,13 @@ def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.opti
     treated = can_be_treated(problem.model)
     if not treated:
         raise LabError("K-FAC needs Linear or Conv2d layers with weights of their own, and this network has none")
-    estimator = FactorEstimator(problem.model, problem.criterion, treated, damping=values["damping"], seed=request.seed)
-    settings = {name: value for name, value in values.items() if name != "damping"}
+    settings = dict(request.settings)
+    damping = settings.pop("damping")
+    estimator = FactorEstimator(problem.model, problem.criterion, treated, damping=damping, seed=request.seed)
     return KFAC(estimator, trainable(problem.model), request.lr, **settings)
 
 
-KFAC_RECIPE = Recipe(
+KFAC_BASELINE = Baseline(
     name="kfac",
     title="K-FAC",
     make=_make,

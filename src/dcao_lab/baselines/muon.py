@@ -3,9 +3,7 @@
 import torch
 from torch import nn
 
-from dcao_lab.baselines.base import BuildRequest
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.errors import LabError
@@ -38,7 +36,8 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
     return [param for name, param in named if name.startswith("weight") and param.ndim >= 2]
 
 
-def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
+def _make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    values = request.settings
     if not values["adamw_share"] >= 0.0:
         raise LabError(f"adamw_share must be 0 or more, got {values['adamw_share']}; it is AdamW's share of the lr")
     hidden = hidden_weights(problem.model)
@@ -53,7 +52,7 @@ def _make(problem: Problem, request: BuildRequest, values: Values) -> torch.opti
     return optimizer
 
 
-MUON = Recipe(
+MUON = Baseline(
     name="muon",
     title="Muon",
     make=_make,

@@ -2,11 +2,9 @@
 
 import torch
 
-from dcao_lab.baselines.base import BuildRequest
+from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.curvature import HESSIAN_PRODUCT_COST
 from dcao_lab.baselines.hutchinson import HutchinsonOptimizer, gaussian, over_kernels, rademacher
-from dcao_lab.baselines.recipe import Recipe
-from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
 from dcao_lab.baselines.third_party import pytorch_optimizer
 from dcao_lab.baselines.torch_bases import with_betas
@@ -17,27 +15,27 @@ from dcao_lab.workloads import Problem
 SOPHIA_EVERY = 10  # as in the paper
 
 
-def _adahessian(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    inner = pytorch_optimizer().AdaHessian(trainable(problem.model), lr=request.lr, **with_betas(values))
-    every = _period(values)
+def _adahessian(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    inner = pytorch_optimizer().AdaHessian(trainable(problem.model), lr=request.lr, **with_betas(request.settings))
+    every = _period(request)
     return HutchinsonOptimizer(inner, draw=rademacher, every=every, seed=request.seed, average=over_kernels)
 
 
-def _sophia(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    every = _period(values)
-    inner = pytorch_optimizer().SophiaH(trainable(problem.model), lr=request.lr, **with_betas(values))
+def _sophia(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    every = _period(request)
+    inner = pytorch_optimizer().SophiaH(trainable(problem.model), lr=request.lr, **with_betas(request.settings))
     return HutchinsonOptimizer(inner, draw=gaussian, every=every, seed=request.seed)
 
 
-def _period(values: Values) -> int:
+def _period(request: BuildRequest) -> int:
     """Steps between two estimates of the Hessian's diagonal."""
-    every = int(values["update_period"])
+    every = int(request.settings["update_period"])
     if every < 1:
         raise LabError(f"update_period must be at least 1 step, got {every}")
     return every
 
 
-ADAHESSIAN = Recipe(
+ADAHESSIAN = Baseline(
     name="adahessian",
     title="AdaHessian",
     make=_adahessian,
@@ -57,7 +55,7 @@ ADAHESSIAN = Recipe(
     source="Yao et al. 2021; pytorch_optimizer.AdaHessian, with the authors' eps and averaging over kernels",
     evaluations_per_step=1.0 + HESSIAN_PRODUCT_COST,
 )
-SOPHIA = Recipe(
+SOPHIA = Baseline(
     name="sophia",
     title="Sophia-H",
     make=_sophia,

@@ -1,13 +1,12 @@
 """Schedule-Free AdamW, Prodigy, SOAP and Lion of ``pytorch_optimizer``."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import torch
 
-from dcao_lab.baselines.base import BuildRequest
-from dcao_lab.baselines.recipe import MakeOptimizer, Recipe
-from dcao_lab.baselines.settings import Values
+from dcao_lab.baselines.base import Baseline, BuildRequest, Make
 from dcao_lab.baselines.space import Choice, Continuous
 from dcao_lab.baselines.torch_bases import with_betas
 from dcao_lab.errors import LabError
@@ -30,23 +29,24 @@ def pytorch_optimizer() -> ModuleType:
     return pytorch_optimizer
 
 
-def _of(name: str) -> MakeOptimizer:
+def _of(name: str) -> Make:
     """A function that builds the package's class ``name``; all settings are arguments of that class."""
 
-    def make(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
+    def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
         build: Callable[..., torch.optim.Optimizer] = getattr(pytorch_optimizer(), name)
-        return build(trainable(problem.model), lr=request.lr, **with_betas(values))
+        return build(trainable(problem.model), lr=request.lr, **with_betas(request.settings))
 
     return make
 
 
-def _schedule_free(problem: Problem, request: BuildRequest, values: Values) -> torch.optim.Optimizer:
-    rest = {name: value for name, value in values.items() if name != "warmup"}
-    warmup_steps = round(values["warmup"] * request.num_steps)
-    return _of("ScheduleFreeAdamW")(problem, request, {**rest, "warmup_steps": warmup_steps})
+def _schedule_free(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    settings = dict(request.settings)
+    warmup_steps = round(settings.pop("warmup") * request.num_steps)
+    request = replace(request, settings={**settings, "warmup_steps": warmup_steps})
+    return _of("ScheduleFreeAdamW")(problem, request)
 
 
-SCHEDULE_FREE_ADAMW = Recipe(
+SCHEDULE_FREE_ADAMW = Baseline(
     name="schedule_free_adamw",
     title="Schedule-Free AdamW",
     make=_schedule_free,
@@ -59,7 +59,7 @@ SCHEDULE_FREE_ADAMW = Recipe(
     },
     source="Defazio et al. 2024; pytorch_optimizer.ScheduleFreeAdamW",
 )
-PRODIGY = Recipe(
+PRODIGY = Baseline(
     name="prodigy",
     title="Prodigy",
     make=_of("Prodigy"),
@@ -71,7 +71,7 @@ PRODIGY = Recipe(
     },
     source="Mishchenko and Defazio 2024; pytorch_optimizer.Prodigy",
 )
-SOAP = Recipe(
+SOAP = Baseline(
     name="soap",
     title="SOAP",
     make=_of("SOAP"),
@@ -90,7 +90,7 @@ SOAP = Recipe(
     },
     source="Vyas et al. 2025; pytorch_optimizer.SOAP",
 )
-LION = Recipe(
+LION = Baseline(
     name="lion",
     title="Lion",
     make=_of("Lion"),

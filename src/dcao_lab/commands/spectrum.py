@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -15,7 +16,7 @@ from dcao_lab.baselines import BuildRequest, get_baseline, watch
 from dcao_lab.config import require_lr_and_seed
 from dcao_lab.errors import LabError
 from dcao_lab.report import formats
-from dcao_lab.runs.training import minimize
+from dcao_lab.runs.training import training_steps
 from dcao_lab.workloads import StartRequest, get_workload
 
 NUM_BINS = 15
@@ -52,8 +53,8 @@ def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: i
     require_lr_and_seed(lr, seed)
     problem = get_workload(workload).start(StartRequest(seed=seed))
     stepper = get_baseline(optimizer).build(problem, BuildRequest(lr=lr, seed=seed))
-    for _ in range(num_steps):
-        minimize(stepper, partial(problem.loss, next(problem.batches)))
+    for _ in islice(training_steps(stepper, problem.loss, problem.batches), num_steps):
+        pass
     loss_fn = partial(problem.loss, next(problem.batches))
     if not math.isfinite(loss_fn().item()):
         raise LabError(f"the loss is not finite after {num_steps} steps at lr={lr:g}; try a smaller --lr")

@@ -138,7 +138,7 @@ class _Schedule:
 
     def release_all(self) -> None:
         for _, claim in self._running.values():
-            claim.release()
+            claim.close()
         self._running.clear()
 
     def _fill(self) -> None:
@@ -153,7 +153,7 @@ class _Schedule:
 
     def _end(self, slot: int, outcome: "RunResult | Exception") -> None:
         config, claim = self._running.pop(slot)
-        claim.release()
+        claim.close()
         self._free.append(slot)
         if isinstance(outcome, StoreError):  # it would be the same with every further run
             raise outcome
@@ -179,7 +179,7 @@ class _Schedule:
         if claim is None:
             self._busy.append(config)
         elif self._is_done(config):  # another process finished it since
-            claim.release()
+            claim.close()
             return None
         elif warning := self._store.replace_damaged(config):
             logger.warning(warning)

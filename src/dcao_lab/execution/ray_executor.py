@@ -21,6 +21,7 @@ from dcao_lab.runs.store import CONFIG, MANIFEST, RunStore
 
 TASKS_PER_PLACE = 2  # one runs and one waits its turn, so that a machine never idles until we answer
 MAX_IN_FLIGHT = 400  # each holds a claim, which is an open file; 1024 of them are a usual limit
+MAX_RETRIES = 3  # of a run whose process or machine dies
 CONNECT_SECONDS = 10.0
 
 Files = dict[str, bytes]
@@ -36,18 +37,12 @@ class RayExecutor(Executor):
         place: Where the data is on the machines, and the device.
         gpus_per_run: Share of a GPU that a run needs; with 0.25 four runs share one.
         cpus_per_run: Cores that a run needs; it gets as many threads, at least one.
-        max_retries: How often a run is started again when its process or its machine dies.
     """
 
     jobs = MAX_IN_FLIGHT
 
     def __init__(
-        self,
-        address: str | None,
-        place: RunPlace = HERE,
-        gpus_per_run: float = 0.0,
-        cpus_per_run: float = 1.0,
-        max_retries: int = 3,
+        self, address: str | None, place: RunPlace = HERE, gpus_per_run: float = 0.0, cpus_per_run: float = 1.0
     ) -> None:
         if not cpus_per_run > 0.0 or not gpus_per_run >= 0.0:
             raise LabError(
@@ -57,29 +52,25 @@ class RayExecutor(Executor):
         self.address = address
         self.place = place
         self.resources = {"CPU": cpus_per_run, "GPU": gpus_per_run}
-        self.max_retries = max_retries
 
     @contextlib.contextmanager
     def open_slots(self, store: RunStore) -> Iterator["RayTasks"]:
         """Slots on the machines of the cluster, connected for the block."""
         ray = _import_ray()
         with _connected(ray, self.address):
-            yield RayTasks(ray, store, self.place, self.resources, self.max_retries)
+            yield RayTasks(ray, store, self.place, self.resources)
 
 
 class RayTasks:
     """Slots that are tasks of a connected Ray cluster."""
 
-    def __init__(
-        self, ray: ModuleType, store: RunStore, place: RunPlace, resources: dict[str, float], max_retries: int
-    ) -> None:
+    def __init__(self, ray: ModuleType, store: RunStore, place: RunPlace, resources: dict[str, float]) -> None:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.num_slots = tasks_in_flight(machines, resources)
         self._ray, self._store, self._place = ray, store, place
         self._threads = max(1, int(resources["CPU"]))
-        self._max_retries = max_retries
-        do = ray.remote(files_of_run)
-        self._do = do.options(num_cpus=resources["CPU"], num_gpus=resources["GPU"], max_retries=max_retries)
+        options = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": MAX_RETRIES}
+        self._do = ray.remote(files_of_run).options(**options)
         self._running: dict[Any, tuple[int, RunConfig]] = {}
 
     def start(self, slot: int, config: RunConfig) -> None:
@@ -103,7 +94,7 @@ class RayTasks:
             files = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             return LostWorkerError(
-                f"{self._max_retries + 1} times its process or machine died ({type(error).__name__}); "
+                f"{MAX_RETRIES + 1} times its process or machine died ({type(error).__name__}); "
                 "is there enough memory? More CPUs or GPUs a run mean fewer at once"
             )
         if isinstance(files, Exception):

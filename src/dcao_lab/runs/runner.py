@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 import dcao
@@ -25,7 +26,7 @@ from dcao_lab.runs.schedules import get_schedule
 from dcao_lab.runs.solution import measure_solution
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import EvaluationPoint, TrainingPlan, probe_cost, train
-from dcao_lab.runs.training_log import TrainingLog, read_steps, write_steps
+from dcao_lab.runs.training_log import TrainingLog, write_steps
 from dcao_lab.workloads import Problem, StartRequest, Workload, WorkloadInfo, get_workload
 from dcao_lab.workloads.base import CPU
 
@@ -126,7 +127,7 @@ def load_steps(config: RunConfig, store: RunStore) -> pa.Table:
 
     Losses that are not finite are in it as they were.
     """
-    return read_steps(store.folder(config) / names.STEPS)
+    return pq.read_table(store.folder(config) / names.STEPS)
 
 
 @dataclass(frozen=True, kw_only=True)

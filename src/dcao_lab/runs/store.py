@@ -50,24 +50,11 @@ class RunState(enum.Enum):
     DAMAGED = "its folder is damaged"
 
 
-class Claim:
-    """The right to do a run, until it is released or the process ends, however it ends.
+Claim = IO[bytes]
+"""The right to do a run, until it is closed or the process ends, however it ends.
 
-    Its file stays: to delete it safely while others wait for it takes more care than an empty file is worth.
-    """
-
-    def __init__(self, lock: IO[bytes]) -> None:
-        self._lock = lock
-
-    def release(self) -> None:
-        """Let others do the run."""
-        self._lock.close()
-
-    def __enter__(self) -> "Claim":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+The file stays: to delete it safely while others wait for it takes more care than an empty file is worth.
+"""
 
 
 class RunStore:
@@ -106,7 +93,7 @@ class RunStore:
         return RunState.FINISHED if damage(folder, config) is None else RunState.DAMAGED
 
     def claim(self, config: RunConfig) -> Claim | None:
-        """The right to do the run; None when another process, or another claim of this one, has it.
+        """The right to do the run, to be closed; None when another process, or another claim of this one, has it.
 
         Raises:
             LabError: The folder cannot be written to.
@@ -141,24 +128,18 @@ class RunStore:
                 (folder / name).write_bytes(content)
 
     def replace_damaged(self, config: RunConfig) -> str | None:
-        """Set the run aside if it is damaged, and return a sentence that says why; None if it is not.
+        """Move the run out of the way if it is damaged, and return a sentence that says why; None if it is not.
 
-        Hold its :meth:`claim`, else another process may be doing the run.
+        Nothing is deleted. Hold its :meth:`claim`, else another process may be doing the run.
         """
         if self.state(config) is not RunState.DAMAGED:
             return None
-        reason = damage(self.folder(config), config)
-        place = self.set_aside_damaged(config)
-        return f"{config.label} is done again: {reason} (what was there is now in {place})"
-
-    def set_aside_damaged(self, config: RunConfig) -> Path:
-        """Move a damaged run out of the way and return where it is now: nothing is deleted."""
+        folder, place = self.folder(config), self.root / _DAMAGED
+        reason = damage(folder, config)
         with self._disk_errors_said():
-            folder = self.folder(config)
-            place = self.root / _DAMAGED
             place.mkdir(exist_ok=True)
-            target = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=place))
-            return folder.rename(target / folder.name)
+            target = folder.rename(Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=place)) / folder.name)
+        return f"{config.label} is done again: {reason} (what was there is now in {target})"
 
     def sweep(self) -> int:
         """Delete what interrupted runs left, but nothing of a run that is under way; how many there were."""
@@ -176,7 +157,7 @@ class RunStore:
     def _claim(self, fingerprint: str) -> Claim | None:
         try:
             (self.root / _CLAIMS).mkdir(exist_ok=True)
-            return Claim(locked(self.root / _CLAIMS / f"{fingerprint}.lock", wait=False))
+            return locked(self.root / _CLAIMS / f"{fingerprint}.lock")
         except BlockingIOError:
             return None
         except OSError as error:

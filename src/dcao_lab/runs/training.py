@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dcao_lab.norms import NO_NORMS, StepNorms, flat_copy, step_norms, trainable
 from dcao_lab.runs.schedules import LrFactor, constant
 from dcao_lab.runs.training_log import TrainingLog
-from dcao_lab.workloads.base import Batch, Problem, SplitName
+from dcao_lab.workloads.base import Problem, SplitName
 
 WATCHED_SPLITS: tuple[SplitName, ...] = ("validation", "test")
 ALL_SPLITS: tuple[SplitName, ...] = ("train", *WATCHED_SPLITS)
@@ -106,11 +106,6 @@ def train(
             norms, splits = step_norms(params, before), ALL_SPLITS if progress.is_done else WATCHED_SPLITS
             yield _evaluate(problem, optimizer, progress, norms, splits)
             started = time.perf_counter()
-
-
-def minimize(optimizer: torch.optim.Optimizer, loss_fn: Callable[[], Tensor], batch: Batch | None = None) -> float:
-    """One training step of any optimizer; the loss before it."""
-    return next(training_steps(optimizer, lambda batch: loss_fn(), iter([batch])))
 
 
 def training_steps(

@@ -50,10 +50,5 @@ def write_steps(path: Path, log: TrainingLog) -> None:
     pq.write_table(table, path, compression="zstd", use_dictionary=["lr"], write_statistics=False)
 
 
-def read_steps(path: Path) -> pa.Table:
-    """The table that :func:`write_steps` wrote, with nan and infinities where the losses were."""
-    return pq.read_table(path)
-
-
 def _copied(numbers: "array[float]") -> np.ndarray:
     return np.array(numbers, dtype=np.float64)  # a view would forbid the array to grow while it lives

@@ -8,7 +8,7 @@ from dcao_lab.runs.metrics import number
 from dcao_lab.runs.result import StoredRun
 from dcao_lab.study.design import distributions, search_space, searched_point
 from dcao_lab.study.result import PlannedRun, StudyResult
-from dcao_lab.study.tuning import candidate
+from dcao_lab.study.tuning import end_of
 from dcao_lab.workloads import get_workload
 
 
@@ -40,13 +40,13 @@ def export_trials(result: StudyResult, storage: str | BaseStorage) -> int:
 
 
 def _exported(run: PlannedRun, stored: StoredRun, metric: str) -> FrozenTrial:
-    end = candidate(stored.result, metric)
-    values = {point.step: point.metrics[f"validation_{metric}"] for point in stored.points}
+    value, loss = end_of(stored.result, metric)
+    curve = {point.step: point.metrics[f"validation_{metric}"] for point in stored.points}
     return create_trial(
-        state=TrialState.FAIL if end.value is None else TrialState.COMPLETE,
-        value=end.value,
+        state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+        value=value,
         params=searched_point(run.arm, run.config),
         distributions=distributions(search_space(run.arm)),
-        intermediate_values={step: value for step, value in values.items() if number(value) is not None},
-        user_attrs={"run": run.config.fingerprint(), "validation_loss": end.loss},
+        intermediate_values={step: v for step, v in curve.items() if number(v) is not None},
+        user_attrs={"run": run.config.fingerprint(), "validation_loss": loss},
     )

@@ -24,8 +24,6 @@ class WorkloadInfo:
         name: Its name on the command line.
         title: Its name in the report.
         summary: Data, network and batch size in one line.
-        metric: Key of the metric that ranks runs, among those that ``evaluate`` returns.
-        higher_is_better: Whether a higher value of the metric is better.
         target: Value of the metric on validation data that a run has to reach, set before any comparison was run. For
             the embedded workloads it is what AdamW at lr 1e-3 reached after two thirds of a run (seed 100, which no
             study uses); for the others it is a little less than the source of the recipe reports.
@@ -33,19 +31,21 @@ class WorkloadInfo:
         num_steps: Default number of training steps of a run.
         eval_every: Default number of steps from one evaluation to the next.
         step_cost: Rough time of a training step on one core in milliseconds, used only to estimate the time left.
+        metric: Key of the metric that ranks runs, among those that ``evaluate`` returns; the accuracy by default.
+        higher_is_better: Whether a higher value of the metric is better.
         needs: Data that must be there or be downloaded; None if it comes with the installed packages.
     """
 
     name: str
     title: str
     summary: str
-    metric: str
-    higher_is_better: bool
     target: float
     batch_size: int
     num_steps: int
     eval_every: int
     step_cost: float
+    metric: str = "accuracy"
+    higher_is_better: bool = True
     needs: str | None = None
 
 
@@ -66,6 +66,52 @@ class StartRequest:
     label_noise: float = 0.0
     data_dir: Path | None = None
     device: torch.device = CPU
+
+    def generator(self, purpose: int) -> torch.Generator:
+        """The random stream of the seed for a purpose."""
+        return generator(self.seed, purpose)
+
+    def built(self, build: Callable[[], M]) -> M:
+        """The module that ``build`` returns, with weights from the seed; the global random stream does not change."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)  # enough on the CPU; torch.manual_seed would seed GPUs too
+            return build().to(self.device)
+
+    def batch_size_within(self, info: WorkloadInfo, num_examples: int) -> int:
+        """The batch size that is asked for, or the workload's own.
+
+        Raises:
+            LabError: There are fewer examples, or it is below 1.
+        """
+        batch_size = self.batch_size or info.batch_size
+        if not 1 <= batch_size <= num_examples:
+            raise LabError(f"batch_size must be between 1 and the {num_examples} training examples, got {batch_size}")
+        return batch_size
+
+    def noisy(self, labels: Tensor, num_classes: int) -> Tensor:
+        """The labels on the device, a share of them replaced by random classes, some of which are right by chance.
+
+        Raises:
+            LabError: The share is not between 0 and 1.
+        """
+        if not 0.0 <= self.label_noise <= 1.0:  # also catches nan
+            raise LabError(f"label_noise must be a share between 0 and 1, got {self.label_noise}")
+        noise = self.generator(purpose=2)
+        chosen = torch.randperm(len(labels), generator=noise)[: round(self.label_noise * len(labels))]
+        noisy = labels.cpu().clone()
+        noisy[chosen] = torch.randint(num_classes, (len(chosen),), generator=noise, dtype=labels.dtype)
+        return noisy.to(self.device)
+
+    def refuse_label_noise(self, info: WorkloadInfo) -> None:
+        """Raise if label noise is asked for, in a workload without labels.
+
+        Raises:
+            LabError: ``label_noise`` is not 0.
+        """
+        if self.label_noise != 0.0:
+            raise LabError(
+                f"label noise is for classification; {info.name} has none, got label_noise={self.label_noise}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,50 +151,6 @@ class Workload(Protocol):
 def generator(seed: int, purpose: int) -> torch.Generator:
     """A separate random stream for each purpose, so that an additional draw from one does not change another."""
     return torch.Generator().manual_seed(1_000_003 * seed + purpose)
-
-
-def build_seeded(build: Callable[[], M], seed: int) -> M:
-    """The module that ``build`` returns, with weights from ``seed``; the global random stream does not change."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # enough on the CPU; torch.manual_seed would seed GPUs as well
-        return build()
-
-
-def with_label_noise(labels: Tensor, share: float, num_classes: int, noise: torch.Generator) -> Tensor:
-    """The labels with a ``share`` of them replaced by random classes, some of which are right by chance.
-
-    Raises:
-        LabError: The share is not between 0 and 1.
-    """
-    if not 0.0 <= share <= 1.0:  # also catches nan
-        raise LabError(f"label_noise must be a share between 0 and 1, got {share}")
-    if share == 0.0:
-        return labels
-    chosen = torch.randperm(len(labels), generator=noise)[: round(share * len(labels))]
-    noisy = labels.clone()
-    noisy[chosen] = torch.randint(num_classes, (len(chosen),), generator=noise, dtype=labels.dtype)
-    return noisy
-
-
-def refuse_label_noise(name: str, request: StartRequest) -> None:
-    """Raise if label noise is asked for, in a workload without labels.
-
-    Raises:
-        LabError: ``request.label_noise`` is not 0.
-    """
-    if request.label_noise != 0.0:
-        raise LabError(f"label noise is for classification; {name} has none, got label_noise={request.label_noise}")
-
-
-def require_batch_size(batch_size: int, num_examples: int) -> int:
-    """``batch_size``, after a check that there are as many examples.
-
-    Raises:
-        LabError: There are fewer, or ``batch_size`` is below 1.
-    """
-    if not 1 <= batch_size <= num_examples:
-        raise LabError(f"batch_size must be between 1 and the {num_examples} training examples, got {batch_size}")
-    return batch_size
 
 
 def shuffled_batches(inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:

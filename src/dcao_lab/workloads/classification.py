@@ -1,51 +1,54 @@
 """Classification of data in memory: mini-batches, cross-entropy and accuracy."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import (
-    Batch,
-    Problem,
-    SplitName,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    require_batch_size,
-    shuffled_batches,
-    with_label_noise,
-)
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo, shuffled_batches
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
 Splits = dict[SplitName, Batch]  # inputs and labels of each split
 NUM_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class ClassificationWorkload:
-    """Classification of the data that ``splits`` returns, by the network that ``build`` returns."""
+    """Classification of data in memory.
+
+    Attributes:
+        info: Facts about the workload.
+        build: Returns the network.
+        splits: Returns the data.
+        loss: Mean loss of logits and labels.
+        is_full_batch: Whether every step is on the same batch, the first examples.
+    """
 
     info: WorkloadInfo
     build: Callable[[], nn.Module]
     splits: Callable[[], Splits]
+    loss: Loss = F.cross_entropy
+    is_full_batch: bool = False
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights, order of batches and label noise from the seed of the request."""
         splits = moved(self.splits(), request)
-        model = build_seeded(self.build, request.seed).to(request.device)
+        model = request.built(self.build)
         inputs, labels = splits["train"]
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
-        criterion = nn.CrossEntropyLoss()
-        noisy = noisy_labels(labels, request)
+        batch_size = request.batch_size_within(self.info, len(inputs))
+        noisy = request.noisy(labels, NUM_CLASSES)
+        batches = shuffled_batches(inputs, noisy, batch_size, request.generator(purpose=1))
+        if self.is_full_batch:
+            batches = itertools.repeat((inputs[:batch_size], noisy[:batch_size]))
         return Problem(
             model=model,
-            batches=shuffled_batches(inputs, noisy, batch_size, generator(request.seed, purpose=1)),
-            loss=lambda batch: criterion(model(batch[0]), batch[1]),
-            evaluate=lambda split: classification_metrics(model, splits[split], F.cross_entropy),
-            criterion=criterion,
-            batches_per_epoch=len(inputs) // batch_size,
+            batches=batches,
+            loss=lambda batch: self.loss(model(batch[0]), batch[1]),
+            evaluate=lambda split: classification_metrics(model, splits[split], self.loss),
+            criterion=nn.CrossEntropyLoss() if self.loss is F.cross_entropy else None,
+            batches_per_epoch=1 if self.is_full_batch else len(inputs) // batch_size,
         )
 
 
@@ -54,15 +57,7 @@ def moved(splits: Splits, request: StartRequest) -> Splits:
     return {name: (inputs.to(request.device), labels.to(request.device)) for name, (inputs, labels) in splits.items()}
 
 
-def noisy_labels(labels: Tensor, request: StartRequest, num_classes: int = NUM_CLASSES) -> Tensor:
-    """The training labels with the label noise of the request, on its device."""
-    noise = generator(request.seed, purpose=2)
-    return with_label_noise(labels.cpu(), request.label_noise, num_classes, noise).to(request.device)
-
-
-def classification_metrics(
-    model: nn.Module, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]
-) -> dict[str, float]:
+def classification_metrics(model: nn.Module, batch: Batch, loss: Loss) -> dict[str, float]:
     """``loss``, the mean loss, and ``accuracy``, the share of right answers between 0 and 1."""
     inputs, labels = batch
     logits = model(inputs)

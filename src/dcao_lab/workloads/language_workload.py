@@ -7,17 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import (
-    Batch,
-    Problem,
-    SplitName,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    refuse_label_noise,
-    require_batch_size,
-)
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo
 from dcao_lab.workloads.data.textfiles import TextSource
 from dcao_lab.workloads.data.words import WordCorpus, read_words
 from dcao_lab.workloads.language_stream import (
@@ -55,13 +45,13 @@ class WordWorkload:
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights and offsets from the seed, and the training text in parallel columns."""
-        refuse_label_noise(self.info.name, request)
+        request.refuse_label_noise(self.info)
         corpus = read_words(self.source, request.data_dir)
         streams = evaluation_streams(corpus, request.device)
-        model = build_seeded(lambda: self.build(len(corpus.vocabulary)), request.seed).to(request.device)
+        model = request.built(lambda: self.build(len(corpus.vocabulary)))
         stream = corpus.streams["train"].to(request.device)
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(stream) // (self.length + 1))
-        batches = stream_batches(stream, batch_size, self.length, generator(request.seed, purpose=1))
+        batch_size = request.batch_size_within(self.info, len(stream) // (self.length + 1))
+        batches = stream_batches(stream, batch_size, self.length, request.generator(purpose=1))
         step = model if self.is_recurrent else stateless(model)
         return Problem(
             model=model,

@@ -2,25 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from dcao_lab.workloads.base import (
-    Batch,
-    Problem,
-    SplitName,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    require_batch_size,
-    shuffled_batches,
-)
-from dcao_lab.workloads.classification import moved, noisy_labels
-from dcao_lab.workloads.data.augment import crop_and_flip, normalised
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo, shuffled_batches
+from dcao_lab.workloads.classification import moved
+from dcao_lab.workloads.data.augment import crop_and_flip
 from dcao_lab.workloads.data.image_files import Images
 from dcao_lab.workloads.data.images import VisionSource, held_out, load_images
 
@@ -35,29 +24,25 @@ class VisionWorkload:
         info: Facts about the workload.
         source: The data set.
         build: Returns the network, which maps images to logits.
-        mean: Mean of each channel of the training images, between 0 (black) and 1 (white).
-        std: Standard deviation of each channel, in the same unit.
         is_augmented: Whether training images are shifted and mirrored at random.
     """
 
     info: WorkloadInfo
     source: VisionSource
     build: Callable[[], nn.Module]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     is_augmented: bool
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights, order of batches, augmentation and label noise from the seed of the request."""
         splits = self._splits(request)
-        model = build_seeded(self.build, request.seed).to(request.device)
+        model = request.built(self.build)
         images, labels = splits["train"]
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(images))
+        batch_size = request.batch_size_within(self.info, len(images))
         criterion = nn.CrossEntropyLoss()
-        noisy = noisy_labels(labels, request, self.source.num_classes)
+        noisy = request.noisy(labels, self.source.num_classes)
         return Problem(
             model=model,
-            batches=self._training_batches((images, noisy), batch_size, request.seed),
+            batches=self._training_batches((images, noisy), batch_size, request),
             loss=lambda batch: criterion(model(batch[0]), batch[1]),
             evaluate=lambda split: batched_metrics(model, self._evaluation_batches(splits, split)),
             criterion=criterion,
@@ -75,24 +60,19 @@ class VisionWorkload:
         }
         return moved(splits, request)
 
-    def _training_batches(self, examples: Images, batch_size: int, seed: int) -> Iterator[Batch]:
+    def _training_batches(self, examples: Images, batch_size: int, request: StartRequest) -> Iterator[Batch]:
         images, labels = examples
-        draws = generator(seed, purpose=3)
-        order = generator(seed, purpose=1)
+        draws, order = request.generator(purpose=3), request.generator(purpose=1)
         for chosen, targets in shuffled_batches(torch.arange(len(images)), labels, batch_size, order):
             pixels = images[chosen.to(images.device)]
-            yield self._normalised(crop_and_flip(pixels, draws) if self.is_augmented else pixels), targets
+            yield self.source.normalised(crop_and_flip(pixels, draws) if self.is_augmented else pixels), targets
 
     def _evaluation_batches(self, splits: dict[SplitName, Images], split: SplitName) -> Iterator[Batch]:
         images, labels = splits[split]
         number = min(len(images), len(splits["test"][0]))  # no more training images than test images
         for start in range(0, number, EVALUATION_BATCH):
             end = min(start + EVALUATION_BATCH, number)
-            yield self._normalised(images[start:end]), labels[start:end]
-
-    @property
-    def _normalised(self) -> Callable[[Tensor], Tensor]:
-        return partial(normalised, mean=self.mean, std=self.std)
+            yield self.source.normalised(images[start:end]), labels[start:end]
 
 
 def batched_metrics(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:

@@ -7,8 +7,9 @@ import torch
 import dcao
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.errors import LabError
-from dcao_lab.runs.training import TrainingPlan, evaluation_mode, minimize, probe_cost, train
+from dcao_lab.runs.training import TrainingPlan, evaluation_mode, probe_cost, train
 from dcao_lab.workloads import StartRequest, get_workload
+from helpers.lab_runs import minimize
 
 NUM_STEPS = 20
 NAMES = [

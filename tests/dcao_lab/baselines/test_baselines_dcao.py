@@ -14,8 +14,9 @@ from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, known_settings
 from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
 from dcao_lab.baselines.torch_bases import ADAMW
 from dcao_lab.errors import LabError
-from dcao_lab.runs.training import TrainingLog, TrainingPlan, evaluation_mode, minimize, train
+from dcao_lab.runs.training import TrainingLog, TrainingPlan, evaluation_mode, train
 from dcao_lab.workloads import StartRequest, get_workload
+from helpers.lab_runs import minimize
 
 HERE = dcao.Hyperparameters(lr=0.1, momentum=0.9, weight_decay=0.01)
 FIELDS = ("lr", "momentum", "weight_decay")

@@ -68,6 +68,7 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         ),
         (("report", "nowhere"), "there is no study in nowhere; give the folder that has study.json"),
         (("spectrum", "-w", "digits_mlp", "-o", "lion"), "DCAO knows no stability threshold of Lion; choose sgd"),
+        (("spectrum", "-w", "digits_mlp", "-o", "kfac", "--steps", "1"), "DCAO knows no stability threshold of KFAC"),
         (("spectrum", "-w", "digits_mlp", "-o", "lyon"), "unknown optimizer 'lyon'"),
         (("spectrum", "-w", "digits_mlp", "--lr", "-1"), "lr must be positive and finite, got -1.0"),
         (("spectrum", "-w", "digits_mlp", "--seed", "-1"), "seed must be 0 or more, got -1"),

@@ -95,7 +95,7 @@ def test_a_run_that_another_is_at_comes_last_and_its_result_is_taken(store):
     def work(config):
         if config == RUNS[2]:  # the last that can be done here: now the other process finishes
             (done_there[RUNS[0]],) = finish(store, RUNS[0])
-            claim.release()
+            claim.close()
         return run(config, store)
 
     outcomes, started = run_here(store, RUNS, work=work)
@@ -106,7 +106,7 @@ def test_a_run_that_another_is_at_comes_last_and_its_result_is_taken(store):
 
 def test_a_run_that_another_gave_up_is_done_here(store):
     claim = RunStore(store.root).claim(RUNS[0])
-    timer = threading.Timer(0.3, claim.release)
+    timer = threading.Timer(0.3, claim.close)
     timer.start()
     _, started = run_here(store, RUNS[:1])
     timer.join()

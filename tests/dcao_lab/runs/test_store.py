@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,8 +81,8 @@ def test_a_damaged_run_is_moved_aside_and_not_deleted(store):
     with store.writing(config) as folder:
         fill(folder)
     (store.folder(config) / "result.json").write_text("precious")
-    place = store.set_aside_damaged(config)
-    assert (place / "result.json").read_text() == "precious"
+    place = store.replace_damaged(config).partition("is now in ")[2].removesuffix(")")
+    assert (Path(place) / "result.json").read_text() == "precious"
     assert store.state(config) is RunState.MISSING
 
 
@@ -89,8 +90,8 @@ def test_a_run_has_one_claim_at_a_time_and_another_run_its_own(store):
     config = small_config()
     with store.claim(config):
         assert RunStore(store.root).claim(config) is None
-        store.claim(small_config(seed=1)).release()
-    RunStore(store.root).claim(config).release()
+        store.claim(small_config(seed=1)).close()
+    RunStore(store.root).claim(config).close()
 
 
 CLAIM_AND_SLEEP = """
@@ -115,7 +116,7 @@ def test_the_claim_of_a_killed_process_is_free_and_its_leftovers_are_swept(store
         assert store.sweep() == 0
         assert leftover.exists()
         other.kill()
-    store.claim(small_config()).release()
+    store.claim(small_config()).close()
     assert store.sweep() == 1
     assert not leftover.exists()
 

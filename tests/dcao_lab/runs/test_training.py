@@ -8,10 +8,11 @@ import torch
 
 from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.runs.schedules import get_schedule, warmup_cosine
-from dcao_lab.runs.training import PATIENCE, TrainingPlan, is_lost, minimize, train
+from dcao_lab.runs.training import PATIENCE, TrainingPlan, is_lost, train
 from dcao_lab.runs.training_log import TrainingLog
 from dcao_lab.workloads import get_workload
 from dcao_lab.workloads.base import Problem, StartRequest
+from helpers.lab_runs import minimize
 
 
 def line_problem(losses=None):

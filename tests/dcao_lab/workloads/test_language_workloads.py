@@ -17,9 +17,9 @@ from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.runs.runner import Outcome, RunPlace, load, run
 from dcao_lab.runs.store import RunStore
-from dcao_lab.runs.training import TrainingPlan, minimize, probe_cost, train
+from dcao_lab.runs.training import TrainingPlan, probe_cost, train
 from dcao_lab.workloads import WORKLOADS, StartRequest
-from dcao_lab.workloads.base import build_seeded, generator
+from dcao_lab.workloads.base import generator
 from dcao_lab.workloads.data.bpe import encode_lines, read_tokenizer, read_tokens
 from dcao_lab.workloads.data.corpora import PTB, WIKITEXT2, WIKITEXT2_RAW
 from dcao_lab.workloads.data.textfiles import SPLITS, read_lines
@@ -29,6 +29,7 @@ from dcao_lab.workloads.language_stream import Carry, mean_loss, stream_batches,
 from dcao_lab.workloads.language_workload import WordWorkload
 from dcao_lab.workloads.networks.awd_lstm import AWDLSTM, LSTMShape, locked_dropout
 from dcao_lab.workloads.networks.language_transformer import CONTEXT, TransformerModel
+from helpers.lab_runs import minimize
 from helpers.language_files import (
     file_text,
     ptb_lines,
@@ -278,7 +279,7 @@ def test_every_token_is_counted_once_after_the_token_before_it(size, columns):
 
 
 def test_the_state_is_carried_over_the_whole_text_as_in_one_long_pass():
-    model = build_seeded(lambda: AWDLSTM(20, SMALL), 0).double().eval()
+    model = StartRequest(seed=0).built(lambda: AWDLSTM(20, SMALL)).double().eval()
     stream = torch.randint(20, (53,), generator=generator(0, 9))
     with torch.no_grad():
         logits, _ = model(torch.cat([torch.tensor([7]), stream[:-1]]).unsqueeze(0))
@@ -453,7 +454,7 @@ def test_the_lstm_has_second_derivatives():
 
 
 def test_the_transformer_sees_no_word_that_is_still_to_come():
-    model = build_seeded(lambda: TransformerModel(20), 0).eval()
+    model = StartRequest(seed=0).built(lambda: TransformerModel(20)).eval()
     words = torch.randint(20, (2, CONTEXT), generator=generator(0, 1))
     changed = words.clone()
     changed[:, 10:] = 0
@@ -462,7 +463,7 @@ def test_the_transformer_sees_no_word_that_is_still_to_come():
 
 
 def test_the_transformer_is_random_in_training_and_not_in_evaluation():
-    model = build_seeded(lambda: TransformerModel(20), 0)
+    model = StartRequest(seed=0).built(lambda: TransformerModel(20))
     words = torch.zeros(2, 5, dtype=torch.long)
     assert not torch.equal(model(words), model(words))
     model.eval()

@@ -18,7 +18,7 @@ from dcao_lab.workloads.data.image_files import load_arrays
 from dcao_lab.workloads.data.images import held_out, load_images
 from dcao_lab.workloads.full_size import cifar, imagenet, mnist
 
-MNIST, CIFAR10, CIFAR100 = mnist.SOURCE, cifar.CIFAR10.source, cifar.CIFAR100.source
+MNIST, CIFAR10, CIFAR100 = mnist.SOURCE, cifar.CIFAR10, cifar.CIFAR100
 
 
 @pytest.fixture(autouse=True)

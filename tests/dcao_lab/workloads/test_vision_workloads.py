@@ -20,7 +20,8 @@ from dcao_lab.errors import LabError
 from dcao_lab.runs.runner import RunPlace, run
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import TrainingPlan, train
-from dcao_lab.workloads import WORKLOADS, StartRequest, vision
+from dcao_lab.workloads import WORKLOADS, StartRequest
+from dcao_lab.workloads.data import images as vision_images
 from dcao_lab.workloads.data.images import VisionSource, load_images
 from dcao_lab.workloads.full_size import cifar, imagenet
 from dcao_lab.workloads.networks.vision import build_resnet, build_vit
@@ -182,13 +183,13 @@ def test_evaluation_in_small_batches_gives_the_metrics_of_one_large_batch(name, 
 
 def test_of_the_training_data_no_more_is_evaluated_than_there_is_to_test_with(data_dir, monkeypatch):
     seen = []
-    original = vision.normalised
+    original = vision_images.normalised
 
-    def counting(images, **rest):
+    def counting(images, *rest):
         seen.append(len(images))
-        return original(images, **rest)
+        return original(images, *rest)
 
-    monkeypatch.setattr(vision, "normalised", counting)
+    monkeypatch.setattr(vision_images, "normalised", counting)
     start("mnist_mlp", data_dir, batch_size=2).evaluate("train")
     assert seen == [NUM_IMAGES[1]]
 
@@ -199,7 +200,7 @@ def test_label_noise_draws_from_all_classes_of_the_data_set(data_dir, monkeypatc
     )
     problem = start("cifar100_vit", data_dir, batch_size=18, label_noise=1.0)
     _, labels = next(problem.batches)
-    clean = load_images(cifar.CIFAR100.source, data_dir)["train"][1]
+    clean = load_images(cifar.CIFAR100, data_dir)["train"][1]
     assert clean.max() < 20
     assert labels.max() >= 50  # 18 draws of 100 classes: all below 50 once in 2 ** 18
 

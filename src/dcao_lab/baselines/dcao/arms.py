@@ -1,12 +1,13 @@
 """DCAO around an optimizer of torch: as recommended, with other rules and measures, and the proposal to the letter."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 import dcao
-from dcao_lab.baselines.base import Baseline, BuildRequest
+from dcao_lab.baselines.base import TOP_K, Baseline, BuildRequest, probing
 from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
 from dcao_lab.baselines.dcao.settings import (
@@ -17,11 +18,11 @@ from dcao_lab.baselines.dcao.settings import (
     moved,
 )
 from dcao_lab.baselines.settings import Values, complete
-from dcao_lab.baselines.space import Continuous
-from dcao_lab.baselines.torch_bases import TOP_K, TorchBase, probing
+from dcao_lab.baselines.space import Continuous, SearchSpace
 from dcao_lab.errors import LabError
 from dcao_lab.workloads import Problem
 
+T = TypeVar("T")
 PROBED = ("measure", "k")  # settings that say what is measured
 PROBING = (*PROBED, "every")  # and when, whatever is decided on it
 LITERAL_EVERY = 50  # T of the proposal, for runs of a few hundred steps
@@ -37,59 +38,61 @@ CEILING_SPACE = {
 LITERAL_TARGET = Continuous(low=1.0, high=1.8, default=LITERAL_DEFAULTS["target"], is_log=False)  # the proposal's range
 
 
-def steered(base: TorchBase) -> Baseline:
+def steered(base: Baseline) -> Baseline:
     """The optimizer inside DCAO: as we recommend it where no setting is given.
 
     As hard to tune as its base: the two limits take the place of the lr, which has no effect, and of the momentum.
     """
 
-    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+    def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
         settings = in_numbers(request.settings, problem)
-        known = {**base.defaults, **known_settings(settings)}
+        known = {**own, **known_settings(settings)}
         rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
         values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
-        optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
-        options = _options(set(settings) - set(base.defaults) - {"average"}, values, request.num_steps)
+        optimizer = base.make(problem, replace(request, settings=_only(values, own)))
+        options = _options(set(settings) - set(own) - {"average"}, values, request.num_steps)
         options = {**probing(request, **_only(values, PROBED)), **options}
         if values["average"]:
             return AveragedDCAO(optimizer, problem.model, values["average"], **options)
         return dcao.DCAO(optimizer, **options)
 
-    title = f"DCAO({base.title})"
-    return _around(
-        base,
+    title, own = f"DCAO({base.title})", base.defaults or {}
+    return Baseline(
+        base=base,
         name=f"dcao:{base.name}",
         title=title,
-        build=build,
-        space={**_only(base.space, base.space.keys() & {"weight_decay"}), **CEILING_SPACE},
-        evaluations_per_step=1.0,
+        make=make,
+        defaults=None,
+        space={**_known(base.space, "weight_decay"), **CEILING_SPACE},
         source="this repository: dcao.DCAO",
         probes=dcao.schedules.usual,  # what DCAO probes by; its own measure costs one evaluation a probe
+        can_be_watched=True,
     )
 
 
-def literal(base: TorchBase) -> Baseline:
+def literal(base: Baseline) -> Baseline:
     """The optimizer inside the proposal's algorithm to the letter: raw eta * lambda_max.
 
     As hard to tune as its base: the target takes the place of the momentum.
     """
 
-    def build(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-        values = complete(title, in_numbers(request.settings, problem), {**base.defaults, **LITERAL_DEFAULTS})
-        optimizer = base.make(problem.model.parameters(), request.lr, _only(values, base.defaults))
+    def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
+        values = complete(title, in_numbers(request.settings, problem), {**own, **LITERAL_DEFAULTS})
+        optimizer = base.make(problem, replace(request, settings=_only(values, own)))
         options = _only(values, LITERAL_DEFAULTS)
         return dcao.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)
 
-    title = f"literal DCAO({base.title})"
-    own = {name: base.space[name] for name in ("lr", "weight_decay") if name in base.space}
-    return _around(
-        base,
+    title, own = f"literal DCAO({base.title})", base.defaults or {}
+    return Baseline(
+        base=base,
         name=f"dcao-literal:{base.name}",
         title=title,
-        build=build,
-        space={**own, "target": LITERAL_TARGET},
+        make=make,
+        defaults=None,
+        space={**_known(base.space, "lr", "weight_decay"), "target": LITERAL_TARGET},
         evaluations_per_step=1.2,
         source="the proposal, section 3.2; dcao.literal",
+        can_be_watched=True,
     )
 
 
@@ -118,11 +121,6 @@ def _has_known_threshold(optimizer: torch.optim.Optimizer) -> bool:
     return True
 
 
-def _around(base: TorchBase, **facts: Any) -> Baseline:
-    """A baseline that wraps ``base``, and what the two kinds of it do not share."""
-    return Baseline(family=base.name, is_wrapped=True, lr=float(base.space["lr"].default), **facts)
-
-
 def _options(given: set[str], values: Values, num_steps: int) -> Values:
     """Arguments of DCAO for the settings that are ``given``, so that its own defaults decide wherever none is."""
     options: Values = {}
@@ -142,5 +140,10 @@ def _refuse_idle_rules(values: Values) -> None:
             raise LabError(f"the {rule} rule multiplies the {rule}, which is 0 here; set one, or leave the rule out")
 
 
-def _only(values: Mapping[str, Any], names: Iterable[str]) -> Values:
+def _only(values: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
     return {name: values[name] for name in names}
+
+
+def _known(space: SearchSpace, *names: str) -> SearchSpace:
+    """What ``space`` has of ``names``, in this order, which a quasi-random search depends on."""
+    return _only(space, [name for name in names if name in space])

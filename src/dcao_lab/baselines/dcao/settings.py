@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 
 import dcao
+from dcao_lab.baselines.base import TOP_K
 from dcao_lab.baselines.settings import Settings, Values
-from dcao_lab.baselines.torch_bases import TOP_K
 from dcao_lab.config import Setting
 from dcao_lab.errors import LabError, look_up
 from dcao_lab.workloads import Problem

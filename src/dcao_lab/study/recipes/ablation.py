@@ -5,15 +5,12 @@ from itertools import combinations
 from dcao_lab.baselines.dcao.settings import HYPERPARAMETERS
 from dcao_lab.config import Setting
 from dcao_lab.study.config import Arm, StudyConfig, Variation
-from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
+from dcao_lab.study.recipes.parts import FULL, SMALL, Amount, amount_of, arm, tasks, vary
 
 SIZES = {
     "embedded": Amount(steps={"digits_mlp": 400, "mnist1d_conv": 1000, "pydoc_gpt": 300}, num_seeds=3),
-    "small": Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3),
-    "full": Amount(
-        steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
-        num_seeds=5,
-    ),
+    "small": SMALL,
+    "full": FULL,
 }
 PROBING_PERIODS: dict[str, tuple[Setting, ...]] = {
     "embedded": (1, 5, 50, 100, "epoch"),

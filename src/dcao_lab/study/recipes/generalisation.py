@@ -1,15 +1,12 @@
 """The curvature of final solutions next to how well they do on test data."""
 
 from dcao_lab.study.config import Arm, StudyConfig
-from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
+from dcao_lab.study.recipes.parts import FULL, SMALL, Amount, amount_of, arm, tasks, vary
 
 SIZES = {
     "embedded": Amount(steps={"digits_mlp": 500, "digits_cnn": 400}, num_seeds=3),
-    "small": Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3),
-    "full": Amount(
-        steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
-        num_seeds=5,
-    ),
+    "small": SMALL,
+    "full": FULL,
 }
 LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 

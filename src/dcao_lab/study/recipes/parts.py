@@ -36,6 +36,19 @@ class Amount:
         return tuple(range(self.num_seeds))
 
 
+def own_steps(*workloads: str) -> dict[str, int | None]:
+    """Each workload at its own number of steps."""
+    return dict.fromkeys(workloads)
+
+
+# What several studies train at these sizes: images and words, on small and on large networks.
+SMALL = Amount(steps=own_steps("mnist_cnn", "cifar10_resnet18", "ptb_transformer"), num_seeds=3)
+FULL = Amount(
+    steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
+    num_seeds=5,
+)
+
+
 def amount_of(sizes: Mapping[str, Amount], size: str) -> Amount:
     """The entry of a recipe's table of sizes.
 
@@ -43,11 +56,6 @@ def amount_of(sizes: Mapping[str, Amount], size: str) -> Amount:
         LabError: The recipe has no such size.
     """
     return look_up(sizes, size, "size")
-
-
-def own_steps(*workloads: str) -> dict[str, int | None]:
-    """Each workload at its own number of steps."""
-    return dict.fromkeys(workloads)
 
 
 def tasks(amount: Amount, *, is_budgeted: bool = False) -> tuple[Task, ...]:

@@ -1,17 +1,14 @@
 """How far from a good setting the optimizers still train: one condition of the run at a time."""
 
 from dcao_lab.study.config import Arm, StudyConfig, Variation, VariedSetting
-from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks, vary
+from dcao_lab.study.recipes.parts import FULL, Amount, amount_of, arm, own_steps, tasks, vary
 
 SIZES = {
     "embedded": Amount(
         steps={"digits_mlp": 400, "digits_resnet": 200, "mnist1d_conv": 1000, "pydoc_gpt": 300}, num_seeds=5
     ),
     "small": Amount(steps=own_steps("mnist_mlp", "mnist_cnn", "cifar10_resnet18"), num_seeds=5),
-    "full": Amount(
-        steps=own_steps("cifar10_resnet18", "cifar10_vit", "cifar100_resnet34", "ptb_lstm", "wikitext2_transformer"),
-        num_seeds=5,
-    ),
+    "full": FULL,
 }
 FEWER_SEEDS = 3  # where a difference that matters is of tens of points
 WHERE_BASES_LIVE = (-4, 0)  # decades of the initial lr; 1e-4 is in, 1 is the first beyond

@@ -43,7 +43,7 @@ class CifarFiles:
         folder: Name of the folder that it unpacks to.
         train: Names of the files with the training images, in order.
         test: Names of the files with the test images.
-        labels: Key of the labels in these files.
+        labels: Key of the labels in these files; of CIFAR-100 the 100 fine ones.
     """
 
     archive: str
@@ -51,6 +51,25 @@ class CifarFiles:
     train: tuple[str, ...]
     test: tuple[str, ...]
     labels: bytes
+
+    def read(self, folder: Path) -> dict[str, Images] | None:
+        """The training and test images, from the archive or the folder it unpacks to; None if there is neither."""
+        for place in (folder / self.folder, folder):
+            if any((place / name).is_file() for name in (*self.train, *self.test)):
+                return self._splits(partial(_file, place))
+        if not (folder / self.archive).exists():
+            return None
+        with tarfile.open(folder / self.archive) as archive:
+            return self._splits(lambda name: _member(archive, f"{self.folder}/{name}"))
+
+    def _splits(self, read: Read) -> dict[str, Images]:
+        return {"train": self._images(self.train, read), "test": self._images(self.test, read)}
+
+    def _images(self, names: tuple[str, ...], read: Read) -> Images:
+        batches = [load_arrays(read(name)) for name in names]
+        pixels = np.concatenate([batch[b"data"] for batch in batches])  # rows: 1024 red, 1024 green, 1024 blue
+        labels = [label for batch in batches for label in batch[self.labels]]
+        return torch.from_numpy(pixels).reshape(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.long)
 
 
 CIFAR10 = CifarFiles(
@@ -77,16 +96,6 @@ def read_mnist(folder: Path) -> dict[str, Images] | None:
     return None
 
 
-def read_cifar10(folder: Path) -> dict[str, Images] | None:
-    """CIFAR-10's training and test images from its archive or the folder it unpacks to; None if there is neither."""
-    return _read_cifar(folder, CIFAR10)
-
-
-def read_cifar100(folder: Path) -> dict[str, Images] | None:
-    """CIFAR-100's training and test images with their 100 fine labels, found like those of CIFAR-10."""
-    return _read_cifar(folder, CIFAR100)
-
-
 def _mnist_split(folder: Path, name: str) -> Images:
     images = _read_idx(folder / f"{name}-images-idx3-ubyte").unsqueeze(1)
     return images, _read_idx(folder / f"{name}-labels-idx1-ubyte").long()
@@ -107,16 +116,6 @@ def _read_idx(path: Path) -> Tensor:
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(sizes)
 
 
-def _read_cifar(folder: Path, files: CifarFiles) -> dict[str, Images] | None:
-    for place in (folder / files.folder, folder):
-        if any((place / name).is_file() for name in (*files.train, *files.test)):
-            return _cifar_splits(files, partial(_file, place))
-    if not (folder / files.archive).exists():
-        return None
-    with tarfile.open(folder / files.archive) as archive:
-        return _cifar_splits(files, lambda name: _member(archive, f"{files.folder}/{name}"))
-
-
 def _file(folder: Path, name: str) -> bytes:
     return (folder / name).read_bytes()
 
@@ -127,17 +126,6 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     if file is None:
         raise ValueError(f"{name} in the archive is not a file")
     return file.read()
-
-
-def _cifar_splits(files: CifarFiles, read: Read) -> dict[str, Images]:
-    return {"train": _cifar_images(files, files.train, read), "test": _cifar_images(files, files.test, read)}
-
-
-def _cifar_images(files: CifarFiles, names: tuple[str, ...], read: Read) -> Images:
-    batches = [load_arrays(read(name)) for name in names]
-    pixels = np.concatenate([batch[b"data"] for batch in batches])  # rows: 1024 red, 1024 green, 1024 blue
-    labels = [label for batch in batches for label in batch[files.labels]]
-    return torch.from_numpy(pixels).reshape(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.long)
 
 
 def load_arrays(content: bytes) -> dict[bytes, Any]:

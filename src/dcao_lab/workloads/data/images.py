@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcao_lab.errors import LabError
 from dcao_lab.workloads.base import generator
-from dcao_lab.workloads.data.augment import to_tensor
+from dcao_lab.workloads.data.augment import normalised, to_tensor
 from dcao_lab.workloads.data.folders import (
     extra,
     find_folder,
@@ -38,6 +38,8 @@ class VisionSource:
         label: Name of the column of labels on the hub.
         num_classes: Number of classes.
         shape: Channels, height and width of every image; None if images differ.
+        mean: Mean of each channel of the training images, between 0 (black) and 1 (white).
+        std: Standard deviation of each channel, in the same unit.
         test_names: Possible names of the test split, in files and on the hub; the first that exists is used.
         read_original: Reads the authors' files in a folder, and returns None if there are none; None if it cannot.
         original: The authors' files in words, for an error message.
@@ -51,6 +53,8 @@ class VisionSource:
     label: str
     num_classes: int
     shape: tuple[int, int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     test_names: tuple[str, ...] = ("test", "validation", "val")
     read_original: Callable[[Path], dict[str, Images] | None] | None = None
     original: str | None = None
@@ -63,6 +67,10 @@ class VisionSource:
         first = f"{self.original}, " if self.original else ""
         parquet, images = f"train*.parquet, {test}*.parquet", f"train/CLASS/*, {test}/CLASS/*"
         return f"{first}Parquet files ({parquet}) or an image folder ({images})"
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images of bytes as numbers whose channels have mean 0 and standard deviation 1 over the training images."""
+        return normalised(images, self.mean, self.std)
 
 
 @lru_cache(maxsize=2)  # the runs of a study use the same data; CIFAR has 184 MB

@@ -1,21 +1,14 @@
 """Scikit-learn's digits: 1797 handwritten digits of 8 by 8 pixels that come with the package."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
-from torch import nn
 
-from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.classification import ClassificationWorkload, Splits
+from dcao_lab.workloads.classification import Splits
 
 BATCH_SIZE = 64
 SPLIT_SEED = 0  # one split for every run, so that runs differ by their training alone
-
-
-def digits_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
-    """Classification of the digits by the network that ``build`` returns."""
-    return ClassificationWorkload(info, build, digits_splits)
 
 
 @cache

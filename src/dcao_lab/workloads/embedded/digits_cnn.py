@@ -3,14 +3,13 @@
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_splits
 
 INFO = WorkloadInfo(
     name="digits_cnn",
     title="Digits CNN",
     summary=f"scikit-learn digits, two ReLU convolutions with 16 and 32 channels, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.975,
     batch_size=BATCH_SIZE,
     num_steps=500,
@@ -33,4 +32,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOADS = (digits_workload(INFO, build),)
+WORKLOADS = (ClassificationWorkload(INFO, build, digits_splits),)

@@ -6,14 +6,12 @@ from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
 from dcao_lab.workloads.classification import ClassificationWorkload
-from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_splits
 
 INFO = WorkloadInfo(
     name="digits_mlp",
     title="Digits MLP",
     summary=f"scikit-learn digits, ReLU network with two hidden layers of 128, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.97,
     batch_size=BATCH_SIZE,
     num_steps=1000,
@@ -39,7 +37,11 @@ def with_batch(batch_size: int, step_cost: float) -> ClassificationWorkload:
         batch_size=batch_size,
         step_cost=step_cost,
     )
-    return digits_workload(info, build)
+    return ClassificationWorkload(info, build, digits_splits)
 
 
-WORKLOADS = (digits_workload(INFO, build), with_batch(16, step_cost=0.7), with_batch(1024, step_cost=3.0))
+WORKLOADS = (
+    ClassificationWorkload(INFO, build, digits_splits),
+    with_batch(16, step_cost=0.7),
+    with_batch(1024, step_cost=3.0),
+)

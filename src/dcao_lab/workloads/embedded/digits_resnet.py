@@ -8,14 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_splits
 
 INFO = WorkloadInfo(
     name="digits_resnet",
     title="Digits ResNet",
     summary=f"scikit-learn digits, ResNet-8 with BatchNorm, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.98,
     batch_size=BATCH_SIZE,
     num_steps=500,
@@ -61,4 +60,4 @@ def convolution(num_inputs: int, num_outputs: int, stride: int, size: int = 3) -
     )
 
 
-WORKLOADS = (digits_workload(INFO, build),)
+WORKLOADS = (ClassificationWorkload(INFO, build, digits_splits),)

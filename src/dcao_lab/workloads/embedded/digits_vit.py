@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_workload
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.digits import BATCH_SIZE, digits_splits
 from dcao_lab.workloads.networks.transformer import TransformerBlock, TransformerShape, init_weights
 
 IMAGE_SIZE = 8
@@ -18,8 +19,6 @@ INFO = WorkloadInfo(
     name="digits_vit",
     title="Digits ViT",
     summary=f"scikit-learn digits, ViT of 2 layers, width 32, patches of 2 by 2, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.93,
     batch_size=BATCH_SIZE,
     num_steps=1000,
@@ -49,4 +48,4 @@ class ViT(nn.Module):
         return logits
 
 
-WORKLOADS = (digits_workload(INFO, ViT),)
+WORKLOADS = (ClassificationWorkload(INFO, ViT, digits_splits),)

@@ -14,17 +14,15 @@ differ from those of the published file, but have the same distribution: the pap
 and 65 % (fully connected) in 4000 steps of Adam at 0.01, where the paper has 94 % and 68 %.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from torch import nn
 
-from dcao_lab.workloads.base import Batch, SplitName, WorkloadInfo
-from dcao_lab.workloads.classification import ClassificationWorkload, Splits
+from dcao_lab.workloads.base import Batch, SplitName
+from dcao_lab.workloads.classification import Splits
 
 Array = NDArray[np.float64]
 
@@ -57,11 +55,6 @@ TEMPLATE_HEIGHTS = (
     (5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5),
     (5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5),
 )
-
-
-def mnist1d_workload(info: WorkloadInfo, build: Callable[[], nn.Module]) -> ClassificationWorkload:
-    """Classification of MNIST-1D by the network that ``build`` returns."""
-    return ClassificationWorkload(info, build, mnist1d_splits)
 
 
 @cache

@@ -3,7 +3,8 @@
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.mnist1d import BATCH_SIZE, mnist1d_workload
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.mnist1d import BATCH_SIZE, mnist1d_splits
 
 NUM_CHANNELS = 25
 
@@ -11,8 +12,6 @@ INFO = WorkloadInfo(
     name="mnist1d_conv",
     title="MNIST-1D CNN",
     summary=f"MNIST-1D, three ReLU convolutions with {NUM_CHANNELS} channels, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.8,
     batch_size=BATCH_SIZE,
     num_steps=4000,
@@ -35,4 +34,4 @@ def build() -> nn.Module:
     )
 
 
-WORKLOADS = (mnist1d_workload(INFO, build),)
+WORKLOADS = (ClassificationWorkload(INFO, build, mnist1d_splits),)

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.mnist1d import BATCH_SIZE, LENGTH, mnist1d_workload
+from dcao_lab.workloads.classification import ClassificationWorkload
+from dcao_lab.workloads.embedded.mnist1d import BATCH_SIZE, LENGTH, mnist1d_splits
 
 WIDTH = 100
 
@@ -11,8 +12,6 @@ INFO = WorkloadInfo(
     name="mnist1d_mlp",
     title="MNIST-1D MLP",
     summary=f"MNIST-1D, ReLU network with two hidden layers of {WIDTH}, batch {BATCH_SIZE}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.58,
     batch_size=BATCH_SIZE,
     num_steps=4000,
@@ -37,4 +36,4 @@ class MLP(nn.Module):
         return logits
 
 
-WORKLOADS = (mnist1d_workload(INFO, MLP),)
+WORKLOADS = (ClassificationWorkload(INFO, MLP, mnist1d_splits),)

@@ -8,17 +8,7 @@ from pydoc_data.topics import topics
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import (
-    Batch,
-    Problem,
-    SplitName,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    refuse_label_noise,
-    require_batch_size,
-)
+from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo
 from dcao_lab.workloads.language_stream import perplexity, token_loss
 
 BATCH_SIZE = 32
@@ -38,13 +28,13 @@ class PydocWorkload:
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights and random windows of the training text from the seed of the request."""
-        refuse_label_noise(self.info.name, request)
+        request.refuse_label_noise(self.info)
         texts = {name: text.to(request.device) for name, text in text_splits().items()}
-        model = build_seeded(self.build, request.seed).to(request.device)
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(texts["train"]) // CONTEXT)
+        model = request.built(self.build)
+        batch_size = request.batch_size_within(self.info, len(texts["train"]) // CONTEXT)
         return Problem(
             model=model,
-            batches=random_windows(texts["train"], batch_size, generator(request.seed, purpose=1)),
+            batches=random_windows(texts["train"], batch_size, request.generator(purpose=1)),
             loss=lambda batch: token_loss(model, batch),
             evaluate=lambda split: language_metrics(model, fixed_windows(texts[split])),
             criterion=nn.CrossEntropyLoss(),

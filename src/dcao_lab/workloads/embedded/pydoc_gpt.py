@@ -1,10 +1,11 @@
 """Python's documentation with a small GPT that has fused attention (GPT-2's pre-norm decoder, Radford et al. 2019)."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
 from dcao_lab.workloads.embedded.pydoc import BATCH_SIZE, CONTEXT, VOCABULARY, PydocWorkload
-from dcao_lab.workloads.networks.transformer import TransformerBlock, TransformerShape, init_weights
+from dcao_lab.workloads.networks.language_transformer import TransformerModel
+from dcao_lab.workloads.networks.transformer import TransformerShape
 
 INFO = WorkloadInfo(
     name="pydoc_gpt",
@@ -20,24 +21,9 @@ INFO = WorkloadInfo(
 )
 
 
-class GPT(nn.Module):
+def build() -> nn.Module:
     """Pre-norm Transformer decoder with learned positions: 34 688 parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        shape = TransformerShape(is_causal=True)
-        self.tokens = nn.Embedding(VOCABULARY, shape.width)
-        self.positions = nn.Embedding(CONTEXT, shape.width)
-        self.blocks = nn.Sequential(*(TransformerBlock(shape) for _ in range(shape.num_layers)))
-        self.norm = nn.LayerNorm(shape.width)
-        self.head = nn.Linear(shape.width, VOCABULARY, bias=False)
-        self.apply(init_weights)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Logits (batch, length, vocabulary) of the next character."""
-        hidden = self.tokens(codes) + self.positions.weight[: codes.shape[1]]
-        logits: Tensor = self.head(self.norm(self.blocks(hidden)))
-        return logits
+    return TransformerModel(VOCABULARY, TransformerShape(is_causal=True), CONTEXT, has_bias=False)
 
 
-WORKLOADS = (PydocWorkload(INFO, GPT),)
+WORKLOADS = (PydocWorkload(INFO, build),)

@@ -15,13 +15,12 @@ targets are a guess, far below that number.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.data.image_files import read_cifar10, read_cifar100
+from dcao_lab.workloads.data import image_files
 from dcao_lab.workloads.data.images import VisionSource
 from dcao_lab.workloads.networks.vision import build_small_image_resnet, build_vit
 from dcao_lab.workloads.vision import VisionWorkload
@@ -39,80 +38,60 @@ VIT_SHAPE = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cifar:
-    """One of the two data sets, with the mean and the standard deviation of each channel between 0 and 1."""
-
-    source: VisionSource
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-CIFAR10 = Cifar(
-    source=VisionSource(
-        title="CIFAR-10",
-        folder="cifar10",
-        hub="uoft-cs/cifar10",
-        image="img",
-        label="label",
-        num_classes=10,
-        shape=(3, 32, 32),
-        read_original=read_cifar10,
-        original="cifar-10-python.tar.gz or the folder cifar-10-batches-py that it unpacks to",
-    ),
+CIFAR10 = VisionSource(
+    title="CIFAR-10",
+    folder="cifar10",
+    hub="uoft-cs/cifar10",
+    image="img",
+    label="label",
+    num_classes=10,
+    shape=(3, 32, 32),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
+    read_original=image_files.CIFAR10.read,
+    original="cifar-10-python.tar.gz or the folder cifar-10-batches-py that it unpacks to",
 )
-CIFAR100 = Cifar(
-    source=VisionSource(
-        title="CIFAR-100",
-        folder="cifar100",
-        hub="uoft-cs/cifar100",
-        image="img",
-        label="fine_label",
-        num_classes=100,
-        shape=(3, 32, 32),
-        read_original=read_cifar100,
-        original="cifar-100-python.tar.gz or the folder cifar-100-python that it unpacks to",
-    ),
+CIFAR100 = VisionSource(
+    title="CIFAR-100",
+    folder="cifar100",
+    hub="uoft-cs/cifar100",
+    image="img",
+    label="fine_label",
+    num_classes=100,
+    shape=(3, 32, 32),
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
+    read_original=image_files.CIFAR100.read,
+    original="cifar-100-python.tar.gz or the folder cifar-100-python that it unpacks to",
 )
 
 
-def resnet_workload(cifar: Cifar, num_layers: int, target: float, step_cost: float) -> VisionWorkload:
+def resnet_workload(source: VisionSource, num_layers: int, target: float, step_cost: float) -> VisionWorkload:
     """Classification of CIFAR by a ResNet of ``num_layers`` layers for small images."""
-    build = partial(build_small_image_resnet, num_layers, cifar.source.num_classes)
-    return _workload(cifar, build, _info(cifar, f"ResNet-{num_layers}", target, step_cost))
+    build = partial(build_small_image_resnet, num_layers, source.num_classes)
+    return _workload(source, f"ResNet-{num_layers}", build, target, step_cost)
 
 
-def vit_workload(cifar: Cifar, target: float) -> VisionWorkload:
+def vit_workload(source: VisionSource, target: float) -> VisionWorkload:
     """Classification of CIFAR by a ViT of 7 layers."""
-    build = partial(build_vit, cifar.source.num_classes, **VIT_SHAPE)
-    return _workload(cifar, build, _info(cifar, "ViT", target, 6000.0))
+    return _workload(source, "ViT", partial(build_vit, source.num_classes, **VIT_SHAPE), target, step_cost=6000.0)
 
 
-def _workload(cifar: Cifar, build: Callable[[], nn.Module], info: WorkloadInfo) -> VisionWorkload:
-    return VisionWorkload(
-        info=info, source=cifar.source, build=build, mean=cifar.mean, std=cifar.std, is_augmented=True
-    )
-
-
-def _info(cifar: Cifar, network: str, target: float, step_cost: float) -> WorkloadInfo:
-    title = cifar.source.title
-    return WorkloadInfo(
-        name=f"{title}_{network}".replace("-", "").lower(),
-        title=f"{title} {network}",
-        summary=f"{title}, {network} for 32 by 32 pixels, shifted and mirrored, batch {BATCH_SIZE}",
-        metric="accuracy",
-        higher_is_better=True,
+def _workload(
+    source: VisionSource, network: str, build: Callable[[], nn.Module], target: float, step_cost: float
+) -> VisionWorkload:
+    info = WorkloadInfo(
+        name=f"{source.title}_{network}".replace("-", "").lower(),
+        title=f"{source.title} {network}",
+        summary=f"{source.title}, {network} for 32 by 32 pixels, shifted and mirrored, batch {BATCH_SIZE}",
         target=target,
         batch_size=BATCH_SIZE,
         num_steps=NUM_EPOCHS * STEPS_PER_EPOCH,
         eval_every=STEPS_PER_EPOCH,
         step_cost=step_cost,
-        needs=title,
+        needs=source.title,
     )
+    return VisionWorkload(info=info, source=source, build=build, is_augmented=True)
 
 
 WORKLOADS = (

@@ -26,8 +26,6 @@ NUM_TRAIN = 1_281_167 - NUM_VALIDATION
 NUM_EPOCHS = 90
 RESNET_BATCH = 256
 VIT_BATCH = 1024
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 SOURCE = VisionSource(
     title="ImageNet-1k",
     folder="imagenet",
@@ -36,6 +34,8 @@ SOURCE = VisionSource(
     label="label",
     num_classes=NUM_CLASSES,
     shape=None,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
     test_names=("validation", "val"),
     num_validation=NUM_VALIDATION,
 )
@@ -44,8 +44,6 @@ RESNET50_INFO = WorkloadInfo(
     name="imagenet_resnet50",
     title="ImageNet ResNet-50",
     summary=f"ImageNet-1k, ResNet-50, random boxes of 224 by 224 pixels, batch {RESNET_BATCH}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.75,
     batch_size=RESNET_BATCH,
     num_steps=NUM_EPOCHS * (NUM_TRAIN // RESNET_BATCH),
@@ -57,8 +55,6 @@ VIT_INFO = WorkloadInfo(
     name="imagenet_vit",
     title="ImageNet ViT-Base",
     summary=f"ImageNet-1k, ViT-Base with patches of 16, random boxes of 224 by 224 pixels, batch {VIT_BATCH}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.70,
     batch_size=VIT_BATCH,
     num_steps=NUM_EPOCHS * (NUM_TRAIN // VIT_BATCH),
@@ -66,8 +62,6 @@ VIT_INFO = WorkloadInfo(
     step_cost=2_000_000.0,
     needs="ImageNet-1k",
 )
-RESNET50 = StreamedWorkload(
-    info=RESNET50_INFO, source=SOURCE, build=partial(build_resnet, 50, NUM_CLASSES), mean=MEAN, std=STD
-)
-VIT = StreamedWorkload(info=VIT_INFO, source=SOURCE, build=partial(build_vit, NUM_CLASSES), mean=MEAN, std=STD)
+RESNET50 = StreamedWorkload(info=RESNET50_INFO, source=SOURCE, build=partial(build_resnet, 50, NUM_CLASSES))
+VIT = StreamedWorkload(info=VIT_INFO, source=SOURCE, build=partial(build_vit, NUM_CLASSES))
 WORKLOADS = (RESNET50, VIT)

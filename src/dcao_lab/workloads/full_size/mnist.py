@@ -27,6 +27,8 @@ SOURCE = VisionSource(
     label="label",
     num_classes=10,
     shape=(1, 28, 28),
+    mean=(0.1307,),
+    std=(0.3081,),
     read_original=read_mnist,
     original="the idx files (train-images-idx3-ubyte.gz and the other three, packed or not)",
 )
@@ -35,8 +37,6 @@ MLP_INFO = WorkloadInfo(
     name="mnist_mlp",
     title="MNIST MLP",
     summary=f"MNIST, ReLU network with hidden layers of 300 and 100, batch {MLP_BATCH}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.975,
     batch_size=MLP_BATCH,
     num_steps=50_000,
@@ -48,8 +48,6 @@ CNN_INFO = WorkloadInfo(
     name="mnist_cnn",
     title="MNIST CNN",
     summary=f"MNIST, ReLU convolutions with 32 and 64 channels, dropout, batch {CNN_BATCH}",
-    metric="accuracy",
-    higher_is_better=True,
     target=0.985,
     batch_size=CNN_BATCH,
     num_steps=14 * (NUM_TRAIN // CNN_BATCH),
@@ -84,6 +82,6 @@ def build_cnn() -> nn.Module:
 
 
 WORKLOADS = tuple(
-    VisionWorkload(info=info, source=SOURCE, build=build, mean=(0.1307,), std=(0.3081,), is_augmented=False)
+    VisionWorkload(info=info, source=SOURCE, build=build, is_augmented=False)
     for info, build in ((MLP_INFO, build_mlp), (CNN_INFO, build_cnn))
 )

@@ -15,17 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import (
-    CPU,
-    Problem,
-    StartRequest,
-    WorkloadInfo,
-    build_seeded,
-    generator,
-    refuse_label_noise,
-    require_batch_size,
-    shuffled_batches,
-)
+from dcao_lab.workloads.base import CPU, Problem, StartRequest, WorkloadInfo, shuffled_batches
 from dcao_lab.workloads.data.bpe import TokenSplit, read_tokens
 from dcao_lab.workloads.data.corpora import WIKITEXT2_RAW
 from dcao_lab.workloads.data.folders import extra
@@ -87,14 +77,14 @@ class TokenWorkload:
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights and the order of blocks of the training text from the seed of the request."""
-        refuse_label_noise(self.info.name, request)
+        request.refuse_label_noise(self.info)
         corpus = read_tokens(WIKITEXT2_RAW, request.data_dir)
-        model = build_seeded(lambda: GPT2(corpus.num_tokens, **self.config), request.seed).to(request.device)
+        model = request.built(lambda: GPT2(corpus.num_tokens, **self.config))
         inputs, targets = blocks(corpus.train.to(request.device), self.context)
-        batch_size = require_batch_size(request.batch_size or self.info.batch_size, len(inputs))
+        batch_size = request.batch_size_within(self.info, len(inputs))
         return Problem(
             model=model,
-            batches=shuffled_batches(inputs, targets, batch_size, generator(request.seed, purpose=1)),
+            batches=shuffled_batches(inputs, targets, batch_size, request.generator(purpose=1)),
             loss=lambda batch: token_loss(model, batch),
             evaluate=lambda split: token_metrics(
                 stateless(model), corpus.evaluated[split], corpus.end_of_text, self.context, request.device
