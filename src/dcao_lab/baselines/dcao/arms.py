@@ -12,10 +12,10 @@ from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
 from dcao_lab.baselines.dcao.settings import (
     CEILING_DEFAULTS,
-    in_numbers,
     known_settings,
     library_defaults,
     moved,
+    words_to_numbers,
 )
 from dcao_lab.baselines.settings import Values, complete
 from dcao_lab.baselines.space import Continuous, SearchSpace
@@ -45,7 +45,7 @@ def steered(base: Baseline) -> Baseline:
     """
 
     def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-        settings = in_numbers(request.settings, problem)
+        settings = words_to_numbers(request.settings, problem)
         known = {**own, **known_settings(settings)}
         rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
         values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
@@ -77,7 +77,7 @@ def literal(base: Baseline) -> Baseline:
     """
 
     def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-        values = complete(title, in_numbers(request.settings, problem), {**own, **LITERAL_DEFAULTS})
+        values = complete(title, words_to_numbers(request.settings, problem), {**own, **LITERAL_DEFAULTS})
         optimizer = base.make(problem, replace(request, settings=_only(values, own)))
         options = _only(values, LITERAL_DEFAULTS)
         return dcao.literal(optimizer, recorder=request.recorder, seed=request.seed, **options)

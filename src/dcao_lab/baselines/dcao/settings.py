@@ -91,7 +91,7 @@ def moved(rules: Setting) -> tuple[str, ...]:
     return tuple(name for name in HYPERPARAMETERS if name in names)
 
 
-def in_numbers(settings: Settings, problem: Problem) -> dict[str, Setting]:
+def words_to_numbers(settings: Settings, problem: Problem) -> dict[str, Setting]:
     """``settings`` without words for numbers: an epoch in steps, and 0 for a first step that is given."""
     numbers = dict(settings)
     if numbers.get("every") == ONE_EPOCH:
