@@ -54,12 +54,12 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVe
     raw = flatten(batch.gradient or [], dtype=step.dtype)
     # A group may have been added since, and a checkpoint may come from another device.
     past = past.to(raw) if past is not None and past.shape == raw.shape else None
-    gradient = step.seen(raw)
+    gradient = step.with_coupled_decay(raw)
     factors = step.displacement_factors(step.split(gradient))
     return StepVectors(
         gradient=gradient,
         displacement=gradient * factors,
-        past=None if past is None else step.seen(past) * factors,
+        past=None if past is None else step.with_coupled_decay(past) * factors,
         product=lambda vector: loss.product_along_step(batch, raw, vector).addcmul_(step.l2_decay(), vector),
         weight=batch.weight,
     )

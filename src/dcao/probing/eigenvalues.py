@@ -51,7 +51,7 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     """The largest eigenvalue of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
     step = loss.step
     decayed = DiagonalShift(loss.hessian(), step.l2_decay())
-    gradient = step.seen(flatten(loss.batches[0].gradient or [], dtype=step.dtype))
+    gradient = step.with_coupled_decay(flatten(loss.batches[0].gradient or [], dtype=step.dtype))
     operator = PreconditionedOperator(decayed, step.inverse_sqrt(step.split(gradient)))
     found = _lanczos(loss, memory, "preconditioned", operator, k=1, tolerance=TRACKING_TOLERANCE)
     largest, stability = _leading(found), {}

@@ -32,7 +32,7 @@ class UpcomingStep:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
         >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
         >>> step = UpcomingStep(sgd, optimizer_model(sgd), [w])
-        >>> g = step.seen(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
+        >>> g = step.with_coupled_decay(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
         >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
         tensor([0.4000, 0.6000])
     """
@@ -84,7 +84,7 @@ class UpcomingStep:
             ]
         )
 
-    def seen(self, gradient: Tensor) -> Tensor:
+    def with_coupled_decay(self, gradient: Tensor) -> Tensor:
         """The gradient that the optimizer sees: ``gradient`` plus that of the coupled weight decay."""
         if not any(own.l2_decay for own in self._dynamics):
             return gradient
