@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from dcao.isolation import model_modules
-from dcao.probing.ranks import data_parallel_group
 from dcao.vectors import params_of
 
 if TYPE_CHECKING:
@@ -46,3 +47,12 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": None}  # found again; a copy of the optimizer must not copy the model
+
+
+def data_parallel_group(modules: Sequence[nn.Module]) -> ProcessGroup | None:
+    """Process group of the DistributedDataParallel module among ``modules``; None if there is none."""
+    for module in modules:
+        if isinstance(module, DistributedDataParallel):
+            group: ProcessGroup = module.process_group
+            return group
+    return None

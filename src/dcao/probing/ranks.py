@@ -16,15 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from dcao.operators.base import LinearOperator
 
 
-def data_parallel_group(modules: Sequence[nn.Module]) -> dist.ProcessGroup | None:
-    """Process group of the DistributedDataParallel module among ``modules``; None if there is none."""
-    for module in modules:
-        if isinstance(module, DistributedDataParallel):
-            group: dist.ProcessGroup = module.process_group
-            return group
-    return None
-
-
 def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Mean of ``tensor`` over the ranks of ``group``, in place."""
     dist.all_reduce(tensor, group=group)  # a sum: gloo has no mean

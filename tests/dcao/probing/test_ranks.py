@@ -1,6 +1,7 @@
 """Under DistributedDataParallel every rank decides alike, and as one process with all the data would."""
 
 import copy
+import gc
 import tempfile
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def worker(rank: int, folder: str, measure: str, way: str) -> None:
     share = BATCH // WORLD
     history = train(DistributedDataParallel(network()), slice(rank * share, (rank + 1) * share), measure, way)
     torch.save(history, f"{folder}/{rank}.pt")
+    gc.collect()  # the wrapped model holds the process group; one that outlives the interpreter aborts the process
+    dist.barrier()
     dist.destroy_process_group()
 
 
