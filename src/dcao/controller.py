@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.isolation import live_instances
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
-from dcao.policies.fixed import Fixed
 from dcao.updates.registry import OptimizerModel
 
 Group = dict[str, Any]
@@ -48,11 +47,6 @@ class Controller:
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
         self.note_groups()
         policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
-
-    @property
-    def adapts(self) -> bool:
-        """Whether anything is ever written: False under :class:`dcao.policies.Fixed`."""
-        return not isinstance(self.policy, Fixed)
 
     # --- reading ----------------------------------------------------------------------------------------------
 

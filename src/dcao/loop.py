@@ -122,11 +122,11 @@ class ProbeLoop:
     def answer_skip(self, skip: Skip, loss: float | None) -> None:
         """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
-        if self.controller.adapts:
+        if self.controller.policy.adapts:
             self.controller.scale_lr(skip.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
         self._record(None, None, decision, before, loss, 0.0)
-        if skip.went_back and self.controller.adapts:
+        if skip.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
                 step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason

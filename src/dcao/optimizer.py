@@ -16,7 +16,6 @@ from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Policy
-from dcao.policies.fixed import Fixed
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
@@ -96,14 +95,13 @@ class DCAO(Optimizer):
         super().__init__(base.param_groups, base.defaults)
         self._share_base_groups()
         self.policy = options.choose_policy(base, policy, total_steps)
-        adapts = not isinstance(self.policy, Fixed)
         settings = options.choose_settings(measure)
-        schedule = schedules.as_schedule(every, schedules.usual(total_steps) if adapts else None)
+        schedule = schedules.as_schedule(every, schedules.usual(total_steps) if self.policy.adapts else None)
         spectrum = schedules.as_schedule(options.check_interval("spectrum_every", spectrum_every), None)
         model = Model(base)
         probes = schedule is not None or spectrum is not None
-        steers_by_default = policy is None and adapts  # by lr * lambda_max alone an unknown optimizer cannot be steered
-        needed = steers_by_default or (probes and settings.measure != "hessian")
+        # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
+        needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.controller = Controller(self.policy, base, record)
@@ -116,7 +114,7 @@ class DCAO(Optimizer):
             probe_batch=options.check_probe_batch(probe_batch),
             recorder=options.check_recorder(recorder),
         )
-        self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=adapts))
+        self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=self.policy.adapts))
         self._training_batch: Batch | None = None
 
     # --- three ways in ----------------------------------------------------------------------------------------

@@ -38,8 +38,11 @@ def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
 
 def check_recorder(recorder: Recorder | None) -> Recorder | None:
     """Return ``recorder``; a TypeError if it cannot record."""
-    if recorder is not None:
-        _require_method("recorder", recorder, "record", hint="dcao.MemoryRecorder() is one")
+    rule = "recorder must have a method record"
+    if isinstance(recorder, type):
+        raise TypeError(f"{rule}, got the class {recorder.__name__}; call it, as in {recorder.__name__}()")
+    if recorder is not None and not callable(getattr(recorder, "record", None)):
+        raise TypeError(f"{rule}, got {type(recorder).__name__}; dcao.MemoryRecorder() is one")
     return recorder
 
 
@@ -101,11 +104,3 @@ def find_record(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
         if needed:
             raise
         return None
-
-
-def _require_method(name: str, value: object, method: str, *, hint: str) -> None:
-    rule = f"{name} must have a method {method}"
-    if isinstance(value, type):
-        raise TypeError(f"{rule}, got the class {value.__name__}; call it, as in {value.__name__}()")
-    if not callable(getattr(value, method, None)):
-        raise TypeError(f"{rule}, got {type(value).__name__}; {hint}")

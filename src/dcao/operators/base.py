@@ -84,6 +84,32 @@ class MatrixOperator(LinearOperator):
         return self.matrix @ vector
 
 
+class WrappedOperator(LinearOperator):
+    """What operators around another one share: its size, device and dtype, its cost, and freeing what it keeps.
+
+    Args:
+        operator: The inner operator, which a subclass multiplies by through :meth:`_inner_matvec`.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.size, self.device, self.dtype = operator.size, operator.device, operator.dtype
+        self._num_matvecs = 0
+
+    @property
+    def gradient_evaluations(self) -> float:
+        """Cost of the inner operator; if that does not count, one gradient evaluation a product."""
+        return gradient_evaluations(self.operator, self._num_matvecs)
+
+    def close(self) -> None:
+        """Free what the inner operator keeps."""
+        self.operator.close()
+
+    def _inner_matvec(self, vector: Tensor) -> Tensor:
+        self._num_matvecs += 1
+        return self.operator.matvec(vector)
+
+
 def gradient_evaluations(operator: LinearOperator, num_matvecs: int) -> float:
     """What the operator has cost so far; if it does not count, one gradient evaluation a product."""
     if not isinstance(operator, LinearOperator):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcao.operators.base import LinearOperator, gradient_evaluations
+from dcao.operators.base import LinearOperator, WrappedOperator
 
 
-class PreconditionedOperator(LinearOperator):
+class PreconditionedOperator(WrappedOperator):
     """``P^(-1/2) A P^(-1/2)`` for a diagonal ``P``: symmetric, with the eigenvalues of ``P^-1 A``.
 
     Args:
@@ -32,19 +32,9 @@ class PreconditionedOperator(LinearOperator):
             )
         if not bool(((inverse_sqrt > 0) & torch.isfinite(inverse_sqrt)).all()):
             raise ValueError("inverse_sqrt must be positive and finite everywhere; it is P**-0.5, not P")
-        self.operator = operator
-        self.inverse_sqrt = inverse_sqrt.to(device=operator.device, dtype=operator.dtype)
-        self.size = operator.size
-        self.device = operator.device
-        self.dtype = operator.dtype
-        self._num_matvecs = 0
-
-    @property
-    def gradient_evaluations(self) -> float:
-        """What the inner operator has cost."""
-        return gradient_evaluations(self.operator, self._num_matvecs)
+        super().__init__(operator)
+        self.inverse_sqrt = inverse_sqrt.to(device=self.device, dtype=self.dtype)
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Scale, multiply, scale."""
-        self._num_matvecs += 1
-        return self.operator.matvec(vector * self.inverse_sqrt) * self.inverse_sqrt
+        return self._inner_matvec(vector * self.inverse_sqrt) * self.inverse_sqrt

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dcao.operators.base import LinearOperator, gradient_evaluations
+from dcao.operators.base import LinearOperator, WrappedOperator
 
 
-class DiagonalShift(LinearOperator):
+class DiagonalShift(WrappedOperator):
     """The operator ``A + diag(shift)``, for example a Hessian with coupled weight decay.
 
     Args:
@@ -22,18 +22,9 @@ class DiagonalShift(LinearOperator):
     """
 
     def __init__(self, operator: LinearOperator, shift: Tensor) -> None:
-        self.operator, self.shift = operator, shift
-        self.size = operator.size
-        self.device = operator.device
-        self.dtype = operator.dtype
-        self._num_matvecs = 0
-
-    @property
-    def gradient_evaluations(self) -> float:
-        """Cost of the inner operator."""
-        return gradient_evaluations(self.operator, self._num_matvecs)
+        super().__init__(operator)
+        self.shift = shift
 
     def matvec(self, vector: Tensor) -> Tensor:
         """``A @ vector + shift * vector``."""
-        self._num_matvecs += 1
-        return self.operator.matvec(vector).addcmul_(self.shift, vector)
+        return self._inner_matvec(vector).addcmul_(self.shift, vector)

@@ -89,6 +89,11 @@ class Policy(ABC):
     """
 
     @property
+    def adapts(self) -> bool:
+        """Whether it ever changes anything. Default: True; if not, DCAO probes and guards only when asked to."""
+        return True
+
+    @property
     def governor(self) -> bool:
         """Whether lr stays at or below a learning-rate scheduler's. Default: True.
 

@@ -20,6 +20,11 @@ class Fixed(Policy):
         0.1
     """
 
+    @property
+    def adapts(self) -> bool:
+        """False."""
+        return False
+
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The present values."""
         return Decision(hyperparameters=observation.hyperparameters, reason="fixed: changes nothing"), state

@@ -104,7 +104,7 @@ class Batch:
             value, gradient = float(loss.detach()), loss_gradient(loss, params)
         else:
             assert self.closure is not None
-            value = loss_value(self.closure())
+            value = closure_loss(self.closure())
             gradient = closure_gradient(params)
         if self.group is not None:
             gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
@@ -152,6 +152,6 @@ def require_gradient(params: Sequence[Tensor]) -> None:
         )
 
 
-def loss_value(loss: Any) -> float:
-    """A loss as a number; nan where the closure returned none."""
+def closure_loss(loss: Any) -> float:
+    """What a closure returned as a number; nan if it returned nothing."""
     return float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else float("nan")

@@ -35,8 +35,7 @@ class ProbedLoss:
         self._evaluations = float(sum(not batch.is_training for batch in batches))
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
         self._operators: list[LinearOperator] = []
-        self._hessian: LinearOperator | None = None  # one graph a batch, whatever is asked of it
-        self._of_batch: dict[int, LinearOperator] = {}
+        self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
 
     def __enter__(self) -> ProbedLoss:
@@ -73,11 +72,8 @@ class ProbedLoss:
 
     def hessian(self) -> LinearOperator:
         """The Hessian of the mean loss over all batches."""
-        if self._hessian is None:
-            operators = [self.hessian_of(batch) for batch in self.batches]
-            weights = [batch.weight for batch in self.batches]
-            self._hessian = operators[0] if len(operators) == 1 else BatchedOperator(operators, weights)
-        return self._hessian
+        operators = [self.hessian_of(batch) for batch in self.batches]
+        return operators[0] if len(operators) == 1 else BatchedOperator(operators, [b.weight for b in self.batches])
 
     def hessian_of(self, batch: Batch) -> LinearOperator:
         """The Hessian of one batch's loss."""

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcao.operators.base import LinearOperator
+from dcao.operators.base import LinearOperator, WrappedOperator
 
 
 def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -36,15 +36,13 @@ def without_gradient_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
             module.require_backward_grad_sync = flag
 
 
-class MeanOverRanksOperator(LinearOperator):
+class MeanOverRanksOperator(WrappedOperator):
     """Mean over ranks of an operator that each rank has for its own batch."""
 
     def __init__(self, operator: LinearOperator, group: dist.ProcessGroup) -> None:
-        self.operator, self.group = operator, group
-        self.size = operator.size
-        self.device = operator.device
-        self.dtype = operator.dtype
+        super().__init__(operator)
+        self.group = group
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The mean of the ranks' products."""
-        return mean_over_ranks(self.operator.matvec(vector), self.group)
+        return mean_over_ranks(self._inner_matvec(vector), self.group)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dcao import DCAO, ProbeLoader, ProbeSettings, policies
 from dcao.isolation import capture_rng, leave_no_trace
-from dcao.probing.batch import closure_gradient, loss_value
+from dcao.probing.batch import closure_gradient, closure_loss
 from dcao.probing.loader import first_length
 
 SEVEN = TensorDataset(torch.arange(7.0))
@@ -148,9 +148,9 @@ def test_a_closure_that_leaves_no_gradient_is_refused():
 
 
 def test_a_loss_is_a_number_or_nan():
-    assert loss_value(torch.tensor(2.0, requires_grad=True)) == 2.0
-    assert loss_value(3) == 3.0
-    assert loss_value(None) != loss_value(None)
+    assert closure_loss(torch.tensor(2.0, requires_grad=True)) == 2.0
+    assert closure_loss(3) == 3.0
+    assert closure_loss(None) != closure_loss(None)
 
 
 def test_a_loader_seeds_no_device_but_those_of_the_parameters(monkeypatch):
