@@ -24,9 +24,10 @@ from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
+from dcao.wrapping import WrappingOptimizer
 
 
-class DCAO(Optimizer):
+class DCAO(WrappingOptimizer):
     """A torch optimizer that wraps another one and keeps its step size where stability theory says it should be.
 
     Three ways to use it:
@@ -91,9 +92,7 @@ class DCAO(Optimizer):
         seed: int = 0,
     ) -> None:
         options.check_base(base, DCAO)
-        self.base = base
-        super().__init__(base.param_groups, base.defaults)
-        self._share_base_groups()
+        super().__init__(base)
         self.policy = options.choose_policy(base, policy, total_steps)
         settings = options.choose_settings(measure)
         schedule = schedules.as_schedule(every, schedules.usual(total_steps) if self.policy.adapts else None)
@@ -203,53 +202,6 @@ class DCAO(Optimizer):
         """What the policy has answered to it, with the reason in words."""
         return self.loop.last_decision
 
-    # --- torch's contract -------------------------------------------------------------------------------------
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients, as the base optimizer does."""
-        self.base.zero_grad(set_to_none)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer, and so to this one."""
-        if "controller" not in self.__dict__:
-            super().add_param_group(param_group)  # called by Optimizer.__init__, before the groups are shared
-            return
-        self._sync()
-        self.base.add_param_group(param_group)
-        self.controller.sync()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
-        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
-            pre_hook(self)
-        state_dict = {**self.base.state_dict(), "dcao": self._own_state()}
-        for post_hook in self._optimizer_state_dict_post_hooks.values():
-            state_dict = post_hook(self, state_dict) or state_dict
-        return state_dict
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it."""
-        if not isinstance(state_dict, dict):
-            raise TypeError(f"state_dict must be a dict, got {type(state_dict).__name__}")
-        state_dict = dict(state_dict)
-        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
-            state_dict = pre_hook(self, state_dict) or state_dict
-        own = state_dict.pop("dcao", None)
-        self.base.load_state_dict(state_dict)
-        self._share_base_groups()  # the base has replaced its lists
-        self._load_own_state(own)
-        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
-            post_hook(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # torch's drops all fields but its own; schedulers leave a wrapped `step` behind, which must not be copied.
-        dropped = {"step", "_training_batch"}
-        state = {key: value for key, value in self.__dict__.items() if key not in dropped and "hook" not in key}
-        return {**state, "_training_batch": None}
-
-    def _share_base_groups(self) -> None:
-        self.param_groups, self.state = self.base.param_groups, self.base.state
-
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _sync(self) -> None:
@@ -296,3 +248,6 @@ class DCAO(Optimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_training_batch": None}
