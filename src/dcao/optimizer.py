@@ -11,7 +11,7 @@ from torch.optim import LBFGS, Optimizer
 from dcao import options, schedules
 from dcao.controller import Controller
 from dcao.guard import Guard, StepGuard
-from dcao.isolation import RngState, capture_rng
+from dcao.isolation import RngState
 from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn, not_callable
@@ -125,7 +125,7 @@ class DCAO(WrappingOptimizer):
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(loss_fn)
         loss = evaluate_and_backward(loss_fn)
         self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
         try:
@@ -209,13 +209,13 @@ class DCAO(WrappingOptimizer):
         self._share_base_groups()
         self.controller.sync()
 
-    def _before_loss(self) -> RngState | None:
-        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
+    def _before_loss(self, loss_fn: LossFn | Closure) -> RngState | None:
+        """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
+        return self.loop.start_of(loss_fn)
 
     def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(closure)
         with torch.enable_grad():
             loss = closure()
         require_gradient(params_of(self.base))

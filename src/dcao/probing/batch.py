@@ -35,6 +35,7 @@ class Batch:
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
@@ -45,6 +46,7 @@ class Batch:
     loss: Any = None
     is_training: bool = False
     group: ProcessGroup | None = None
+    evaluations: float = 0.0
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
@@ -62,9 +64,13 @@ class Batch:
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
             return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
+        return self.evaluated_anew(params, modules)
+
+    def evaluated_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The same batch with loss and gradient from one more evaluation."""
         with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
             loss, gradient = self._evaluate(params)
-        return replace(self, loss=loss, gradient=gradient)
+        return replace(self, loss=loss, gradient=gradient, evaluations=self.evaluations + 1.0)
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.probing.repeatability import Repeats
+
 
 @dataclass(kw_only=True)
 class ProbeMemory:
@@ -17,11 +19,13 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -34,11 +38,13 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
