@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +26,11 @@ from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
+
+UNREACHABLE = (
+    "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
+    "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
+)
 
 
 class Probe:
@@ -78,8 +84,15 @@ class Probe:
 
     def start(self, loss_fn: Callable[..., Any]) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
-        start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
-        return replace(capture_rng(params_of(self.optimizer)), start=start)
+        streams = capture_rng(params_of(self.optimizer))
+        try:
+            start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
+        except Exception as error:  # of objects of the user's, which may do anything when they are looked at
+            if not self.moving.has_failed:
+                warnings.warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"), UserWarning, stacklevel=2)
+            self.moving.has_failed = True
+            return streams
+        return replace(streams, start=start)
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
