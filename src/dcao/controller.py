@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dcao.groups import Roster, carry, lr_of_added, set_lr
 from dcao.isolation import live_instances
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.updates.registry import OptimizerModel
@@ -45,6 +46,7 @@ class Controller:
         self.written: list[float] = []  # lr in each group as this controller last left it
         self.momenta: list[float | None] = []  # momentum of each group, likewise
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
+        self.roster = Roster(optimizer)
         self.note_groups()
         policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
 
@@ -75,15 +77,17 @@ class Controller:
         )
 
     def sync(self) -> None:
-        """Notice groups added to the base itself, and a scheduler, or anybody else, that has written an lr."""
+        """Notice new groups, groups that are gone, and a scheduler, or anybody else, that has written an lr."""
+        origins = self.roster.update()
         lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        added = self.optimizer.param_groups[len(self.written) :]
-        if added:
-            self.written += lrs[len(self.written) :]
-            self.momenta += [self._momentum(group) for group in added]
-            self.compensation += [1.0] * len(added)
+        if origins is not None:
+            self.written = carry(self.written, origins, lrs)
+            self.momenta = carry(self.momenta, origins, [self._momentum(g) for g in self.optimizer.param_groups])
+            self.compensation = carry(self.compensation, origins, [1.0] * len(lrs))
         if not self.governed and (lrs != self.written or has_scheduler(self.optimizer)):
             self._become_governor()
+        elif origins is not None and not self.governed and self.policy.adapts:
+            self._scale_added(origins)
 
     # --- deciding and writing ---------------------------------------------------------------------------------
 
@@ -190,6 +194,17 @@ class Controller:
             stacklevel=5,
         )
         return None
+
+    def _scale_added(self, origins: list[int | None]) -> None:
+        """Bring new groups to the scale of the others: the caller gave them an lr in the terms of theirs."""
+        old = [index for index, origin in enumerate(origins) if origin is not None]
+        given = [self.roster.given[index] for index in old]
+        training = [self.written[index] / self.compensation[index] for index in old]
+        for index, group in enumerate(self.optimizer.param_groups):
+            if origins[index] is None and old:
+                lr = lr_of_added(self.written[index], given, training)
+                set_lr(group, lr)
+                self.written[index] = float(group["lr"])
 
     def _become_governor(self) -> None:
         """Take the groups' present lr for the nominal one, and start the scale over from 1."""

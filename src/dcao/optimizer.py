@@ -24,7 +24,7 @@ from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
-from dcao.wrapping import WrappingOptimizer
+from dcao.wrapping import WrappingOptimizer, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -134,6 +134,7 @@ class DCAO(WrappingOptimizer):
             self._training_batch = None
         return loss.detach()
 
+    @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
         if closure is not None and not callable(closure):
@@ -205,8 +206,7 @@ class DCAO(WrappingOptimizer):
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _sync(self) -> None:
-        """Notice what others have done to the groups; the base replaces its list when it is loaded by itself."""
-        self._share_base_groups()
+        """Notice what others have done to the groups."""
         self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
