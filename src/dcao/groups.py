@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -51,6 +52,17 @@ class Roster:
         self._known = list(groups)
         return origins
 
+    def scale_added(self, origins: Sequence[int | None], training: Sequence[float]) -> None:
+        """Bring new groups to the scale of the others; ``training`` is what each group trains at."""
+        old = [index for index, origin in enumerate(origins) if origin is not None]
+        if not old:
+            return
+        given, trains = [self.given[index] for index in old], [training[index] for index in old]
+        for index, (group, lr) in enumerate(zip(self._known, training, strict=True)):
+            if origins[index] is None:
+                self.given[index] = lr_as_given(lr, given, trains)
+                write_own_lr(group, lr_of_added(self.given[index], given, trains))
+
 
 def carry(values: Sequence[T], origins: Sequence[int | None], new: Sequence[T]) -> list[T]:
     """One value a group: the one that it had where it was before, or its entry of ``new``.
@@ -62,11 +74,20 @@ def carry(values: Sequence[T], origins: Sequence[int | None], new: Sequence[T]) 
     return [new[index] if origin is None else values[origin] for index, origin in enumerate(origins)]
 
 
+def lr_as_given(lr: float, given: Sequence[float], training: Sequence[float]) -> float:
+    """The lr of a new group in the terms of what the others were given; one that another trains at was copied from it.
+
+    Example:
+        >>> lr_as_given(1e-3, given=[1e-3], training=[0.5]), lr_as_given(0.5, given=[1e-3], training=[0.5])
+        (0.001, 0.001)
+    """
+    return given[training.index(lr)] if lr in training and lr not in given else lr
+
+
 def lr_of_added(lr: float, given: Sequence[float], training: Sequence[float]) -> float:
     """The lr at which a group that was given ``lr`` has to train among others.
 
-    Groups that were given the same lr train at the same, bit for bit. An lr that another group trains at now was copied
-    from it, and stays. Any other one is in the terms of what was given, and keeps its ratio.
+    Groups that were given the same lr train at the same, bit for bit; other ratios are kept.
 
     Args:
         lr: What the new group was given.
@@ -78,18 +99,29 @@ def lr_of_added(lr: float, given: Sequence[float], training: Sequence[float]) ->
         0.5
         >>> lr_of_added(1e-4, given=[1e-3], training=[0.5])
         0.05
-        >>> lr_of_added(0.5, given=[1e-3], training=[0.5])
-        0.5
     """
     if lr in given:
         return training[given.index(lr)]
-    if lr in training:
-        return lr
     reference = max(range(len(given)), key=given.__getitem__)
     return lr * training[reference] / given[reference] if given[reference] > 0.0 else lr
 
 
-def set_lr(group: dict[str, Any], lr: float) -> None:
-    """Write the lr of a group that is new: a tensor lr may be shared with other groups, so it gets one of its own."""
+def write_own_lr(group: dict[str, Any], lr: float) -> None:
+    """Write the lr of a new group. A tensor may be shared with other groups, so the new one gets its own."""
     held = group["lr"]
     group["lr"] = held.detach().clone().fill_(lr) if isinstance(held, Tensor) else lr
+
+
+def as_stored(holder: float | Tensor, lr: float) -> float:
+    """``lr`` as it reads from the group: a tensor lr (capturable) rounds to its dtype, here without waiting for it."""
+    return float(torch.tensor(lr, dtype=holder.dtype)) if isinstance(holder, Tensor) else lr
+
+
+def set_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Write the lr of each group."""
+    with torch.no_grad():
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)  # in place: a captured graph reads this tensor
+            else:
+                group["lr"] = lr

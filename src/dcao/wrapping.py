@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from dcao.checkpoints import KEY, as_text, from_text, with_text, without_text
+from dcao.vectors import params_of
+
 Step = Callable[..., Any]
 
 
@@ -59,7 +62,12 @@ class WrappingOptimizer(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The base's param groups."""
+        """The base's param groups.
+
+        The first has a place for DCAO's part of a checkpoint: torch.distributed.checkpoint fills only what is there.
+        """
+        for group in self.base.param_groups[:1]:
+            group.setdefault(KEY, "")
         return self.base.param_groups
 
     @param_groups.setter
@@ -93,19 +101,29 @@ class WrappingOptimizer(Optimizer):
         """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
-        state_dict = {**self.base.state_dict(), "dcao": self._own_state()}
+        own, state_dict = self._own_state(), self.base.state_dict()
+        state_dict = {**state_dict, KEY: own, "param_groups": with_text(state_dict["param_groups"], as_text(own))}
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             state_dict = post_hook(self, state_dict) or state_dict
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it."""
+        """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it.
+
+        Raises:
+            TypeError, ValueError: The checkpoint does not fit; nothing is loaded then.
+        """
         if not isinstance(state_dict, dict):
             raise TypeError(f"state_dict must be a dict, got {type(state_dict).__name__}")
         state_dict = dict(state_dict)
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = pre_hook(self, state_dict) or state_dict
-        own = state_dict.pop("dcao", None)
+        own = state_dict.pop(KEY, None)
+        if "param_groups" in state_dict:
+            state_dict["param_groups"], text = without_text(state_dict["param_groups"])
+            own = from_text(text) if own is None and text else own
+        if own is not None:
+            self._check_own_state(own, num_groups=len(state_dict["param_groups"]))
         self.base.load_state_dict(state_dict)
         self._load_own_state(own)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -120,9 +138,25 @@ class WrappingOptimizer(Optimizer):
         """What a checkpoint keeps beside the base's state."""
 
     @abstractmethod
+    def _check_own_state(self, state: Any, *, num_groups: int) -> None:
+        """Raise a ValueError unless :meth:`_load_own_state` can load a saved state of so many groups."""
+
+    @abstractmethod
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; afresh without one."""
 
     def __getstate__(self) -> dict[str, Any]:
         # torch's drops all fields but its own; schedulers leave a wrapped `step` behind, which must not be copied.
         return {key: value for key, value in self.__dict__.items() if key != "step" and "hook" not in key}
+
+
+@torch.no_grad()
+def sets_up_state(optimizer: Optimizer) -> bool:
+    """Whether a step now would do nothing but create the optimizer's state.
+
+    torch.distributed.checkpoint takes such a step, with lr 0 and gradients of zero, to have a state to load into.
+    """
+    if any(float(group["lr"]) != 0.0 for group in optimizer.param_groups):
+        return False
+    grads = [p.grad for p in params_of(optimizer) if p.grad is not None]
+    return bool(grads) and not any(bool(grad.any()) for grad in grads)

@@ -1,4 +1,4 @@
-"""Groups and parameters that change in the middle of a run: what is added trains at DCAO's scale, what is gone is gone."""
+"""Groups and parameters that change in mid-run: what is added trains at DCAO's scale, what is gone is gone."""
 
 from __future__ import annotations
 
@@ -225,3 +225,12 @@ def test_the_model_of_a_replaced_parameter_is_found():
     for count in range(1, 4):
         optimizer.minimize(lambda: second(x).square().sum() + second[0].weight.square().sum())
         assert int(second[1].num_batches_tracked) == count
+
+
+def test_a_third_group_finds_the_terms_that_a_copied_lr_has_hidden():
+    run = TwoParts(optim.AdamW, 1e-3)
+    run.train(12)
+    (head,) = run.optimizer.effective_lrs
+    run.thaw(lr=head)
+    run.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 1e-4})
+    assert run.optimizer.effective_lrs == [head, head, pytest.approx(0.1 * head, rel=1e-12)]

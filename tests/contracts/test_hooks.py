@@ -119,10 +119,9 @@ def test_a_scheduler_knows_that_the_wrapper_has_stepped():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run.advance(3, after=scheduler.step)
-    late = lr_scheduler.StepLR(dcao_run(named("adamw-wd")).optimizer, 1)
+    early = lr_scheduler.StepLR(dcao_run(named("adamw-wd")).optimizer, 1)
     with pytest.warns(UserWarning, match=r"`lr_scheduler.step\(\)` before `optimizer.step\(\)`"):
-        late.step()
-        late.step()
+        early.step()
 
 
 def test_a_gradient_scaler_steps_through_the_wrapper():
