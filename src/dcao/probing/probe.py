@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from dcao.isolation import without_autocast
 from dcao.models import Model
+from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
@@ -46,6 +47,7 @@ class Probe:
     ) -> None:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
+        self.differentiation = Differentiation()
         self.params()  # refuses a model without trainable parameters at once
         self.start_afresh()
 
@@ -65,7 +67,9 @@ class Probe:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
+        batches = [
+            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
+        ]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
