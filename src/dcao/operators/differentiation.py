@@ -25,10 +25,12 @@ class Differentiation:
 
     Attributes:
         by_backward: Whether ``backward`` is used.
+        has_reached: Whether the last loss depended on any of the parameters.
     """
 
     def __init__(self) -> None:
         self.by_backward = False
+        self.has_reached = False
         self._has_worked = False  # either way; from then on it is the only one
         self._failed_with = ""  # what autograd.grad said where backward did not work either
 
@@ -44,7 +46,9 @@ class Differentiation:
         with _without_accumulation_hooks(params):
             found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
         self._has_worked = True
-        return [_sum(grad, _take_grad(p), p) for grad, p in zip(found, params, strict=True)]
+        left = [_take_grad(p) for p in params]
+        self.has_reached = any(grad is not None for grad in (*found, *left))
+        return [_sum(*three) for three in zip(found, left, params, strict=True)]
 
     def _try_grad(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
         try:

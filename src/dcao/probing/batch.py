@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dcao.gradients import UnreachedError
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, twice_if_refused
@@ -71,6 +72,8 @@ class Batch:
                 return self._evaluate(params)
 
         loss, gradient = twice_if_refused(evaluate)
+        if self.loss_fn is not None and not self.differentiation.has_reached:
+            raise UnreachedError
         return replace(self, loss=loss, gradient=gradient)
 
     def hessian_operator(
