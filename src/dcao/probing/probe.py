@@ -85,7 +85,7 @@ class Probe:
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+            readings[measure] = read_along_step(loss, self.memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
