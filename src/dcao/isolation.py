@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from dcao.state.buffers import keep_scripted, swap_buffers
 from dcao.state.probing import probing
-from dcao.state.tensors import Kept
 
 if TYPE_CHECKING:
     from dcao.state.start import Start
@@ -37,8 +38,8 @@ def leave_no_trace(
     ``params`` and of all parameters of ``modules``, the random streams (torch on the CPU and on the devices of
     ``params``, Python's, NumPy's if loaded), the autocast state, and for ``modules`` the buffers (BatchNorm's running
     statistics) and train/eval flags. Buffers are swapped for copies while the context lasts, so that a graph that holds
-    the originals stays valid. Every ``.grad`` reads ``None`` inside the context, and
-    :func:`dcao.is_probing` says True.
+    the originals stays valid, and what ``parametrize.cached()`` holds is put aside. Every ``.grad`` reads ``None``
+    inside the context, and :func:`dcao.is_probing` says True.
 
     Args:
         params: Parameters of the loss.
@@ -66,8 +67,8 @@ def leave_no_trace(
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
-    scripted = _keep_scripted(modules)
-    buffers = _swap_buffers(modules, start)
+    scripted, buffers = keep_scripted(modules), swap_buffers(modules, start)
+    parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
             p.grad = None
@@ -80,6 +81,7 @@ def leave_no_trace(
         with torch.enable_grad(), probing(), nullcontext() if start is None else start.entered():
             yield
     finally:
+        parametrize._cache = parametrized
         for module, originals in buffers:
             module._buffers.clear()
             module._buffers.update(originals)
@@ -249,41 +251,6 @@ def seeded_rng(seed: int, like: RngState) -> RngState:
 def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
     own = (p for module in modules for p in module._parameters.values() if p is not None)
     return list({id(p): p for p in (*params, *own)}.values())
-
-
-def _swap_buffers(
-    modules: Sequence[nn.Module], start: Start | None
-) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
-    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back.
-
-    With a ``start`` the copies have the content of that time, and it says which buffers are left to it.
-    """
-    copies: dict[int, Tensor] = {}
-    swapped = []
-    for module in modules:
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        originals = dict(module._buffers)
-        wanted = originals if start is None else start.buffers.get(id(module), originals)
-        if not originals and not wanted:
-            continue
-        swapped.append((module, originals))
-        module._buffers.clear()
-        for name, buffer in wanted.items():
-            if buffer is None or (start is not None and start.is_in_place(buffer)):
-                module._buffers[name] = buffer
-                continue
-            if id(buffer) not in copies:
-                content = buffer if start is None else start.contents.get(id(buffer), buffer)
-                copies[id(buffer)] = content.detach().clone()
-            module._buffers[name] = copies[id(buffer)]
-    return swapped
-
-
-def _keep_scripted(modules: Sequence[nn.Module]) -> list[Kept]:
-    """The buffers of scripted modules, which cannot be swapped."""
-    scripted = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
-    return [Kept.now(buffer) for module in scripted for buffer in module.buffers(recurse=False)]
 
 
 def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:

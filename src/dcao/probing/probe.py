@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
+from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
@@ -62,7 +63,8 @@ class Probe:
         self.settings, self.seed = settings, seed
         self.moving = Moving()
         self.num_checks = 0
-        self.params()  # refuses a model without trainable parameters at once
+        self.differentiation = Differentiation()
+        self.params()  # refuses groups that do not exist at once
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -70,12 +72,13 @@ class Probe:
         self.memory = ProbeMemory.fresh(self.seed)
 
     def params(self) -> list[Tensor]:
-        """The parameters that are probed: those of the chosen groups that require grad."""
+        """The parameters that are probed: those of the chosen groups that require grad; none in a frozen phase."""
         groups, param_groups = self.settings.groups, self.optimizer.param_groups
         if groups is not None and not all(0 <= index < len(param_groups) for index in groups):
             raise ValueError(f"groups must be in 0..{len(param_groups) - 1}, got {list(groups)}")
         chosen = range(len(param_groups)) if groups is None else groups
-        return trainable(p for index in chosen for p in param_groups[index]["params"])
+        found = [p for index in chosen for p in param_groups[index]["params"] if p.requires_grad]
+        return trainable(found) if found else []
 
     @property
     def is_held(self) -> bool:
@@ -85,6 +88,8 @@ class Probe:
     def start(self, loss_fn: Callable[..., Any]) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
         streams = capture_rng(params_of(self.optimizer))
+        if self.is_held:
+            return streams
         try:
             start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
@@ -97,28 +102,26 @@ class Probe:
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         (modules, group), params = self.model.look(), self.params()
-        tolerance = rounding(params)
-        self.num_checks = 0
+        if not params:
+            return self._nothing(step, "no parameter requires grad")
+        if self.is_held:
+            return self._nothing(step, NEVER_REASON)
+        tolerance, self.num_checks = rounding(params), 0
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
+        batches = [
+            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
+        ]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
             ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
             if not self._repeats(loss, tolerance):
-                return self.held(step, loss)
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
 
-    def held(self, step: int, loss: ProbedLoss | None = None) -> CurvatureEstimate:
-        """What is said of a loss that does not repeat, after an evaluation of ``loss`` or without any."""
-        return CurvatureEstimate(
-            step=step,
-            measure=self.settings.measure,
-            loss=None if loss is None else loss.value,
-            cost=0.0 if loss is None else loss.cost + loss.num_checks,
-            reason=NEVER_REASON,
-        )
+    def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
+        return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
 
     def _repeats(self, loss: ProbedLoss, tolerance: float) -> bool:
         """Whether evaluations of the loss can be compared; checked once, at the first probe."""
@@ -137,7 +140,7 @@ class Probe:
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+            readings[measure] = read_along_step(loss, self.memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -172,6 +175,6 @@ class Probe:
 
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
-        if self.settings.measure in ("load", "batch"):
-            params = self.params()
+        params = self.params()
+        if params and self.settings.measure in ("load", "batch"):
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
