@@ -232,8 +232,8 @@ class ProbeLoop:
         if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
@@ -265,7 +265,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
-        cost -= self.probe.num_checks  # no schedule pays for the check of the first probe
+        cost, self.probe.num_checks = cost - self.probe.num_checks, 0  # no schedule pays for the first probe's check
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

@@ -37,8 +37,8 @@ class Batch:
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
-        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
         differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
@@ -49,8 +49,8 @@ class Batch:
     loss: Any = None
     is_training: bool = False
     group: ProcessGroup | None = None
-    evaluations: float = 0.0
     differentiation: Differentiation = field(default_factory=Differentiation)
+    evaluations: float = 0.0
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""

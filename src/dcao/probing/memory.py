@@ -20,16 +20,16 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
-        repeats: What is known of evaluations of the loss at the same point.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
-    repeats: Repeats = Repeats.UNKNOWN
     natural_length: float | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -56,8 +56,8 @@ class ProbeMemory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
-        self.repeats = Repeats(state["repeats"])
         self.natural_length = state["natural_length"]
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations of the last probe that only checked whether the loss repeats.
+        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Probe:
             return self._nothing(step, "no parameter requires grad")
         if self.is_held:
             return self._nothing(step, NEVER_REASON)
-        tolerance, self.num_checks = rounding(params), 0
+        tolerance = rounding(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
@@ -130,7 +130,7 @@ class Probe:
         is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
         if self.memory.repeats is Repeats.UNKNOWN and is_complete:
             self.memory.repeats = check(loss, tolerance)
-            self.num_checks = loss.num_checks
+            self.num_checks += loss.num_checks
         if self.memory.repeats is Repeats.LATER or not is_complete:
             loss.compare_own_evaluations()
         return not self.is_held

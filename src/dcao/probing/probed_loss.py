@@ -39,8 +39,8 @@ class ProbedLoss:
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
-        self.num_checks = 0
         self.difference_length: float | None = None
+        self.num_checks = 0
 
     def __enter__(self) -> ProbedLoss:
         return self

@@ -116,8 +116,28 @@ def test_a_probe_batch_that_differs_each_time_is_told_too(own):
     with pytest.warns(UserWarning, match=WARNING):
         optimizer.minimize(lambda: quadratic(w))
     assert int(count) == optimizer.probe_cost == 3  # its gradient, and two of the check
+    for _ in range(3):
+        optimizer.minimize(lambda: quadratic(w))
+    assert int(count) == optimizer.probe_cost == 3
+
+
+def test_no_schedule_pays_for_the_check():
+    w, costs = weight(), []
+
+    def schedule(step: int, cost: float) -> bool:
+        costs.append(cost)
+        return True
+
+    optimizer = wrapped(w, every=schedule)
+    for _ in range(3):
+        optimizer.minimize(lambda: quadratic(w))
+    assert costs[-1] == 3.0 + 1.0  # three probes, and the one to come
+    count, costs = Count(), []
+    optimizer = wrapped(w, every=schedule)
+    with pytest.warns(UserWarning, match=WARNING):
+        optimizer.minimize(lambda: quadratic(w) * count.add())
     optimizer.minimize(lambda: quadratic(w))
-    assert int(count) == 3
+    assert costs[-1] == 1.0  # nothing was measured
 
 
 def test_a_loss_that_does_not_repeat_is_not_evaluated_by_probe_again():
