@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Policy
+from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
+from dcao.probing.since_backward import SinceBackward
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
@@ -216,11 +219,14 @@ class DCAO(WrappingOptimizer):
 
     def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
         rng_state = self._before_loss()
-        with torch.enable_grad():
+        watch = None if rng_state is None else BackwardWatch(self.loop.probe.params())
+        with torch.enable_grad(), watch or nullcontext():
             loss = closure()
         require_gradient(params_of(self.base))
         value = loss.detach() if isinstance(loss, Tensor) else loss
-        return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
+        since = None if watch is None else SinceBackward.of_closure(watch, self, self.base)
+        batch = Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True, since_backward=since)
+        return loss, batch
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

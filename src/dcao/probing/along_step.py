@@ -50,18 +50,31 @@ def read_along_step(loss: ProbedLoss, past_gradient: Tensor | None) -> Reading:
 
 
 def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVectors:
-    step = loss.step
+    step, stepping = loss.step, batch.stepping
     raw = flatten(batch.gradient or [], dtype=step.dtype)
     # A group may have been added since, and a checkpoint may come from another device.
     past = past.to(raw) if past is not None and past.shape == raw.shape else None
-    gradient = step.with_coupled_decay(raw)
+    taken = raw if stepping is None else flatten(stepping.gradient, dtype=step.dtype)
+    gradient = step.with_coupled_decay(taken)
     factors = step.displacement_factors(step.split(gradient))
-    return StepVectors(
+    vectors = StepVectors(
         gradient=gradient,
         displacement=gradient * factors,
         past=None if past is None else step.with_coupled_decay(past) * factors,
         product=lambda vector: loss.product_along_step(batch, raw, vector).addcmul_(step.l2_decay(), vector),
         weight=batch.weight,
+    )
+    if stepping is None:
+        return vectors
+    along, factor = stepping.along(raw, taken, vectors.displacement, without_clip=not step.is_preconditioned)
+    gradient = step.with_coupled_decay(along)
+    decay = step.l2_decay() / factor
+    return replace(
+        vectors,
+        gradient=gradient / factor,
+        displacement=gradient * factors,
+        product=lambda vector: loss.product_along_step(batch, raw, vector).addcmul_(decay, vector),
+        taken=vectors.displacement,
     )
 
 
@@ -107,6 +120,7 @@ class StepVectors:
         past: ``d_A`` of the batch before; None where it is not known.
         product: ``H_B`` times a vector.
         weight: Size of the batch.
+        taken: The displacement that the step takes, where it is not ``d_B``.
     """
 
     gradient: Tensor
@@ -114,6 +128,7 @@ class StepVectors:
     past: Tensor | None
     product: Callable[[Tensor], Tensor]
     weight: float
+    taken: Tensor | None = None
 
 
 def directional(batches: Sequence[StepVectors]) -> Directional:
@@ -127,7 +142,8 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
     """
     slope = curvature = signal = length = 0.0
     for index, batch in enumerate(batches):
-        length += float(torch.linalg.vector_norm(batch.displacement)) / len(batches)
+        taken = batch.displacement if batch.taken is None else batch.taken
+        length += float(torch.linalg.vector_norm(taken)) / len(batches)
         product = batch.product(batch.displacement)
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         slope += batch.weight * dot(batch.gradient, batch.displacement)
@@ -153,6 +169,8 @@ def _mean_of_others(batches: Sequence[StepVectors], index: int) -> Tensor:
 def _judge(slope: float, curvature: float, signal: float) -> Directional:
     if not math.isfinite(slope):
         return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the gradient is not finite")
+    if slope < 0.0:
+        return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the step leads up the loss that is measured")
     if not slope > 0.0:
         return Directional(
             total=math.nan, signal=0.0, trust=0.0, reason="there is no step: the gradient is zero, or lr is 0"

@@ -13,7 +13,11 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.probing.backward_watch import BackwardWatch
+from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
+from dcao.probing.since_backward import SinceBackward
+from dcao.probing.stepping import Stepping, how_it_steps
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -35,6 +39,9 @@ class Batch:
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
+        since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
+        stepping: The gradient that the optimizer steps with, where it is not that of the loss.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
@@ -45,6 +52,14 @@ class Batch:
     loss: Any = None
     is_training: bool = False
     group: ProcessGroup | None = None
+    since_backward: SinceBackward | None = None
+    stepping: Stepping | None = None
+    evaluations: float = 0.0
+
+    @property
+    def taken(self) -> list[Tensor]:
+        """The gradient that the optimizer steps with; empty if it is not known yet."""
+        return self.stepping.gradient if self.stepping is not None else self.gradient or []
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
@@ -61,10 +76,24 @@ class Batch:
         """The same batch with loss and gradient; those of the training batch are there, others are evaluated."""
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
-            return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
-        with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
-            loss, gradient = self._evaluate(params)
-        return replace(self, loss=loss, gradient=gradient)
+            known = replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
+            return known._with_stepping(params, modules)
+        loss, gradient = self._evaluate_anew(params, modules)
+        return replace(self, loss=loss, gradient=gradient, evaluations=1.0)
+
+    def _with_stepping(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The training batch with the gradient of its loss where another one is in ``.grad``."""
+        if self.since_backward is None or self.since_backward.is_nothing():
+            return self
+        evaluations = 0.0
+
+        def evaluate() -> list[Tensor]:
+            nonlocal evaluations
+            evaluations = 1.0
+            return self._evaluate_anew(params, modules)[1]
+
+        gradient, stepping = how_it_steps(self.taken, self.since_backward, evaluate)
+        return replace(self, gradient=gradient, stepping=stepping, evaluations=evaluations)
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
@@ -98,17 +127,29 @@ class Batch:
             rng_state=self.rng_state,
         )
 
+    def _evaluate_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> tuple[float, list[Tensor]]:
+        with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
+            return self._evaluate(params)
+
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
             value, gradient = float(loss.detach()), loss_gradient(loss, params)
         else:
-            assert self.closure is not None
-            value = closure_loss(self.closure())
-            gradient = closure_gradient(params)
+            value, gradient = self._evaluate_closure(params)
         if self.group is not None:
             gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
         return value, gradient
+
+    def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+        """Loss and gradient as the closure's backward passes leave it, before the closure changes it."""
+        assert self.closure is not None
+        since = self.since_backward
+        if since is None or not since.closure_writes:
+            return closure_loss(self.closure()), closure_gradient(params)
+        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
+            value = closure_loss(self.closure())
+        return value, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
 def evaluate_and_backward(loss_fn: LossFn) -> Tensor:

@@ -90,7 +90,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.why_not_exact]
         if measure in ("load", "batch") and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):
