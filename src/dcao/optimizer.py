@@ -224,7 +224,7 @@ class DCAO(WrappingOptimizer):
             loss = closure()
         require_gradient(params_of(self.base))
         value = loss.detach() if isinstance(loss, Tensor) else loss
-        since = None if watch is None else SinceBackward.of_closure(watch, self, self.base)
+        since = None if watch is None else SinceBackward.of_closure(watch, self.loop.probe.model, self, self.base)
         batch = Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True, since_backward=since)
         return loss, batch
 

@@ -9,21 +9,19 @@ from contextlib import contextmanager
 from torch.amp.grad_scaler import GradScaler, OptState, _refresh_per_optimizer_state
 from torch.optim import Optimizer
 
-from dcao.isolation import live_instances
 
-
-def scalers_that_unscaled(*optimizers: Optimizer) -> list[GradScaler]:
-    """The scalers that have unscaled the gradients of one of these optimizers since their last ``update``.
-
-    Found among the garbage collector's objects, which takes tens of milliseconds.
+def that_unscaled(scalers: Sequence[GradScaler], *optimizers: Optimizer) -> list[GradScaler]:
+    """Those of ``scalers`` that have unscaled the gradients of one of these optimizers since their last ``update``.
 
     Example:
         >>> import torch
         >>> w = torch.nn.Parameter(torch.ones(1))
         >>> sgd, scaler = torch.optim.SGD([w]), torch.amp.GradScaler("cpu")
         >>> scaler.scale(w.sum()).backward()
+        >>> that_unscaled([scaler], sgd)
+        []
         >>> scaler.unscale_(sgd)
-        >>> scalers_that_unscaled(sgd) == [scaler]
+        >>> that_unscaled([scaler], sgd) == [scaler]
         True
     """
     keys = [id(optimizer) for optimizer in optimizers]
@@ -32,7 +30,7 @@ def scalers_that_unscaled(*optimizers: Optimizer) -> list[GradScaler]:
         states = scaler.__dict__.get("_per_optimizer_states", {})
         return any(key in states and states[key]["stage"] is OptState.UNSCALED for key in keys)
 
-    return [scaler for scaler in live_instances(GradScaler) if has_unscaled(scaler)]
+    return [scaler for scaler in scalers if has_unscaled(scaler)]
 
 
 @contextmanager

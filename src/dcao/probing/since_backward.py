@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from dcao.models import Model
 from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import scalers_that_unscaled
+from dcao.probing.grad_scalers import that_unscaled
 from dcao.probing.gradient_mark import GradientMark
 
 ROUNDING = 1e-5
@@ -37,12 +38,12 @@ class SinceBackward:
     scalers: Sequence[GradScaler] = ()
 
     @classmethod
-    def of_closure(cls, watch: BackwardWatch, *optimizers: Optimizer) -> SinceBackward | None:
+    def of_closure(cls, watch: BackwardWatch, model: Model, *optimizers: Optimizer) -> SinceBackward | None:
         """What a closure has done that ran under ``watch``; None if it called no backward pass."""
         if watch.mark is None:
             return None
         writes = not watch.mark.is_unchanged()
-        scalers = scalers_that_unscaled(*optimizers) if writes else ()
+        scalers = that_unscaled(model.scalers(), *optimizers) if writes else ()
         return cls(mark=watch.mark, has_leftovers=watch.has_leftovers(), closure_writes=writes, scalers=scalers)
 
     def is_nothing(self) -> bool:
