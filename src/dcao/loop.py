@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from dcao.controller import Controller
@@ -15,6 +16,7 @@ from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, StepRecord
@@ -93,11 +95,14 @@ class ProbeLoop:
             self._require_a_probe()
             self.controller.move_on(self.num_steps)
             return
-        for _ in range(self._num_probes_at_most()):
-            started = time.perf_counter()
-            estimate = self._try_to_measure(batches)
-            if not self._act(estimate, estimate.loss if loss is None else loss, started):
-                break
+        self._probe_and_act(batches, loss)
+
+    def probe_if_due(self, loss_fns: Sequence[LossFn]) -> CurvatureEstimate | None:
+        """Probe the mean of these losses if a probe is due before the coming step; what was measured, or None."""
+        if not self.is_due():
+            return None
+        self._probe_and_act([mean_of_losses(loss_fns, self.probe.params())], None)
+        return self.last_estimate
 
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
@@ -202,6 +207,13 @@ class ProbeLoop:
             return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             return self._failed(error)
+
+    def _probe_and_act(self, batches: list[Batch], loss: float | None) -> None:
+        for _ in range(self._num_probes_at_most()):
+            started = time.perf_counter()
+            estimate = self._try_to_measure(batches)
+            if not self._act(estimate, estimate.loss if loss is None else loss, started):
+                break
 
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.

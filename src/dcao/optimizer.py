@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
-import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from dcao import options, schedules
+from dcao.base_step import probe_and_step
 from dcao.controller import Controller
 from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn, not_callable
+from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
-from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
+from dcao.probing.batch import Batch, Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
-from dcao.probing.since_backward import SinceBackward
+from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
@@ -121,21 +120,26 @@ class DCAO(WrappingOptimizer):
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
-    def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        if not callable(loss_fn):  # before the gradients are gone
-            raise not_callable(loss_fn)
+    def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
+        """One training step; returns the loss, detached.
+
+        Args:
+            loss_fn: Returns the scalar loss with its graph. Of a list, one for each micro-batch, the mean is trained:
+                every backward pass follows its forward pass at once, so that one graph at a time takes memory.
+            clip_norm: Shorten the gradient of all parameters together to at most this, as torch's ``clip_grad_norm_``
+                does. The guard judges the gradient before. Default: no clip.
+        """
+        loss_fns, clip_norm = options.as_losses(loss_fn), options.check_clip_norm(clip_norm)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
         rng_state = self._before_loss()
-        loss = evaluate_and_backward(loss_fn)
-        self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
+        self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, clip_norm=clip_norm)
         try:
             self.step()
         finally:
             self._training_batch = None
-        return loss.detach()
+        return cast(Tensor, batch.loss)
 
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
@@ -148,14 +152,26 @@ class DCAO(WrappingOptimizer):
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
         if closure is not None:
-            loss, batch = self._run_closure(closure)
+            rng_state = self._before_loss()
+            loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
         safe = self._is_safe(batch)
         if safe:
-            self.loop.before_step(batch)
-            with self.controller.training_lrs():
-                self.base.step()
+            probe_and_step(self.base, self.loop, batch)
         self.loop.finish_step(taken=safe)
         return loss
+
+    def probe_if_due(self, loss_fn: LossFn | Sequence[LossFn]) -> CurvatureEstimate | None:
+        """Probe ``loss_fn`` if :meth:`minimize` would do so at the coming step; what was measured, or None.
+
+        Call it before every :meth:`step`, in a loop that calls backward itself. What goes wrong in the probe is a
+        reason in the estimate, as in ``minimize``.
+
+        Args:
+            loss_fn: Returns the scalar loss of the coming step; or a list of them, whose mean is probed.
+        """
+        loss_fns = options.as_losses(loss_fn)
+        self._sync()
+        return self.loop.probe_if_due(loss_fns)
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
         """Measure ``loss_fn`` now, act on it as the policy says, and return what was measured.
@@ -216,17 +232,6 @@ class DCAO(WrappingOptimizer):
         """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
         self.guard.before_loss()
         return capture_rng(params_of(self.base)) if self.loop.is_due() else None
-
-    def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
-        rng_state = self._before_loss()
-        watch = None if rng_state is None else BackwardWatch(self.loop.probe.params())
-        with torch.enable_grad(), watch or nullcontext():
-            loss = closure()
-        require_gradient(params_of(self.base))
-        value = loss.detach() if isinstance(loss, Tensor) else loss
-        since = None if watch is None else SinceBackward.of_closure(watch, self.loop.probe.model, self, self.base)
-        batch = Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True, since_backward=since)
-        return loss, batch
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

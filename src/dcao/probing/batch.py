@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.probing.backward_watch import BackwardWatch
@@ -33,11 +34,13 @@ class Batch:
     Attributes:
         loss_fn: Returns the loss with its graph. Exactly one of ``loss_fn`` and ``closure`` is given.
         closure: Returns the loss after calling ``backward``.
+        parts: The micro-batches whose mean loss the closure evaluates, if it is ours; empty if it is the caller's.
         weight: Its size, by which several batches are weighted.
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
+        clip_norm: Length to which the training batch's gradient is shortened before the step; None: it is not.
         group: Ranks whose batches make up this one: gradients are their mean.
         since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
         stepping: The gradient that the optimizer steps with, where it is not that of the loss.
@@ -46,11 +49,13 @@ class Batch:
 
     loss_fn: LossFn | None = None
     closure: Closure | None = None
+    parts: Sequence[Batch] = ()
     weight: float = 1.0
     rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
     loss: Any = None
     is_training: bool = False
+    clip_norm: float | None = None
     group: ProcessGroup | None = None
     since_backward: SinceBackward | None = None
     stepping: Stepping | None = None
@@ -70,7 +75,8 @@ class Batch:
         if self.loss_fn is not None:
             return replace(self, loss_fn=keeping_autocast(self.loss_fn))
         assert self.closure is not None
-        return replace(self, closure=keeping_autocast(self.closure))
+        parts = [part.keeping_autocast() for part in self.parts]
+        return replace(self, closure=keeping_autocast(self.closure), parts=parts)
 
     def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The same batch with loss and gradient; those of the training batch are there, others are evaluated."""
@@ -98,11 +104,14 @@ class Batch:
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
     ) -> LinearOperator:
-        """The Hessian of this batch's loss; of a closure, by finite differences whatever ``hvp`` says."""
+        """The Hessian of this batch's loss; of a caller's closure, by finite differences whatever ``hvp`` says."""
         if self.loss_fn is not None:
             return make_hessian(
                 self.loss_fn, params, hvp=hvp, step_length=step_length, modules=modules, rng_state=self.rng_state
             )
+        if self.parts:
+            each = [part.hessian_operator(params, modules, hvp=hvp, step_length=step_length) for part in self.parts]
+            return BatchedOperator(each, [1.0] * len(each))
         kind: DifferenceKind = "forward" if hvp == "forward" else "central"
         return self.difference_operator(params, modules, kind=kind, step_length=step_length)
 
@@ -152,12 +161,12 @@ class Batch:
         return value, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
-def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
-    """The loss of a training step, after its backward pass has filled ``.grad``."""
+def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
+    """The loss of a training step, after the backward pass of ``share`` times it has filled ``.grad``."""
     with torch.enable_grad():
         loss = evaluate_loss(loss_fn)
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "a second time" in str(error):
                 raise ValueError(

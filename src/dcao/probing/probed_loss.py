@@ -87,7 +87,8 @@ class ProbedLoss:
             length = None if self.settings.step_length == "step" else self.settings.step_length
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
-            if batch.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
+            # The gradients of a caller's closure are means over the ranks already.
+            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
                 operator = MeanOverRanksOperator(operator, batch.group)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]

@@ -22,6 +22,11 @@ def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     return tensor.div_(dist.get_world_size(group))
 
 
+def is_initialized() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized()
+
+
 @contextmanager
 def without_gradient_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Context in which DDP modules do not wait for the backward pass of a training step, which a probe never runs."""
