@@ -42,6 +42,7 @@ class ProbeLoop:
         cost: Gradient evaluations that probes have cost.
         last_estimate: What the last probe measured.
         last_decision: What the policy has answered to it.
+        hooks_write: Whether pre-hooks of the base have been seen to write to the gradients.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ProbeLoop:
         self.last_decision: Decision | None = None
         self.num_steps = 0
         self.cost = 0.0
+        self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
@@ -96,6 +98,13 @@ class ProbeLoop:
             self.controller.move_on(self.num_steps)
             return
         self._probe_and_act(batches, loss)
+
+    def act_again(self, batch: Batch | None) -> None:
+        """Probe and decide anew at this step, because hooks have written to the gradients since."""
+        self.hooks_write = True
+        self.controller.take_back()
+        self._probed_at = self.num_steps - 1
+        self.before_step(batch)
 
     def probe_if_due(self, loss_fns: Sequence[LossFn]) -> CurvatureEstimate | None:
         """Probe the mean of these losses if a probe is due before the coming step; what was measured, or None."""

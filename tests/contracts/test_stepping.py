@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 from torch.func import functional_call
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dcao import DCAO, CurvatureEstimate, MemoryRecorder, policies
 
@@ -104,6 +105,10 @@ class Problem:
 
 def quotient(hessian: Tensor, gradient: Tensor, displacement: Tensor) -> float:
     return float(displacement @ hessian @ displacement / (gradient @ displacement))
+
+
+def flat_gradient(problem: Problem) -> Tensor:
+    return torch.cat([p.grad.reshape(-1) for p in problem.params])
 
 
 def clip_norm(problem: Problem) -> None:
@@ -387,3 +392,118 @@ def test_training_with_a_clip_in_the_closure_is_that_of_the_bare_optimizer(base,
         for each in (problem, bare):
             each.optimizer.step(each.backward_closure(change, batch))
     assert torch.equal(problem.weights(), bare.weights())
+
+
+# --- clipping in hooks, and by minimize itself
+
+PLACES = ["clip_norm", "wrapper-hook", "base-hook", "global-hook"]
+
+
+@pytest.fixture
+def clipping_at(request):
+    """Takes training steps whose gradient is clipped at a place outside of the loss."""
+    handles = []
+
+    def hook(optimizer, args, kwargs):
+        if isinstance(optimizer, DCAO) == (place == "wrapper-hook"):  # a global hook may fire with both
+            clip([p for group in optimizer.param_groups for p in group["params"]])
+
+    def steps(problem: Problem, num_steps: int, chosen: str, clip_with) -> None:
+        nonlocal place, clip
+        place, clip = chosen, clip_with
+        if place == "global-hook":
+            handles.append(register_optimizer_step_pre_hook(hook))
+        elif place != "clip_norm":
+            target = problem.optimizer if place == "wrapper-hook" else problem.optimizer.base
+            target.register_step_pre_hook(hook)
+        for batch in range(num_steps):
+            options = {"clip_norm": CLIP} if place == "clip_norm" else {}
+            problem.optimizer.minimize(lambda batch=batch: problem.loss(batch), **options)
+
+    place, clip = "", None
+    yield steps
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("base", BASES)
+def test_a_clip_outside_of_the_loss_is_measured_as_one_in_the_closure(base, place, clipping_at):
+    inside, outside = Problem(base), Problem(base)
+    for batch in range(3):
+        inside.optimizer.step(inside.backward_closure(clip_norm, batch))
+    clipping_at(outside, 3, place, lambda params: nn.utils.clip_grad_norm_(params, CLIP))
+    assert torch.equal(outside.weights(), inside.weights())
+    last = [each.recorder.records[-3:] for each in (inside, outside)]
+    for ours, theirs in zip(*last, strict=True):
+        assert theirs.estimate.s == pytest.approx(ours.estimate.s, rel=DIFFERENCE)
+        assert theirs.estimate.relative_step == pytest.approx(ours.estimate.relative_step, rel=1e-9)
+        assert theirs.estimate.reason == ours.estimate.reason != ""
+        assert theirs.estimate.cost == 1.0
+
+
+@pytest.mark.parametrize("place", PLACES[1:])
+def test_a_clip_of_each_value_in_a_hook_is_measured_too(place, clipping_at):
+    inside, outside = Problem("adamw"), Problem("adamw")
+    for batch in range(3):
+        inside.optimizer.step(inside.backward_closure(clip_value, batch))
+    clipping_at(outside, 3, place, lambda params: nn.utils.clip_grad_value_(params, VALUE))
+    assert torch.equal(outside.weights(), inside.weights())
+    assert outside.estimate().s == pytest.approx(inside.estimate().s, rel=DIFFERENCE)
+    assert outside.estimate().reason == inside.estimate().reason
+
+
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+def test_what_was_decided_before_a_hook_of_the_base_clipped_is_decided_again(base, clipping_at):
+    given = {"policy": None, "measure": "load", "every": None}
+    inside, outside = Problem(base, **given), Problem(base, **given)
+    for batch in range(6):
+        inside.optimizer.step(inside.backward_closure(clip_norm, batch))
+    clipping_at(outside, 6, "base-hook", lambda params: nn.utils.clip_grad_norm_(params, CLIP))
+    assert outside.optimizer.effective_lrs == pytest.approx(inside.optimizer.effective_lrs, rel=1e-12)
+    torch.testing.assert_close(outside.weights(), inside.weights(), rtol=1e-12, atol=1e-14)
+
+
+def test_a_hook_of_the_base_that_reads_the_lr_sees_the_one_that_trains():
+    problem = Problem("adamw", policy=None, measure="load", every=None)
+    read, trained = [], []
+    for register, seen in (
+        (problem.optimizer.base.register_step_pre_hook, read),
+        (problem.optimizer.base.register_step_post_hook, trained),
+    ):
+        register(lambda optimizer, args, kwargs, seen=seen: seen.append(optimizer.param_groups[0]["lr"]))
+    for batch in range(8):
+        problem.optimizer.minimize(lambda batch=batch: problem.loss(batch))
+    assert read == trained
+    assert problem.optimizer.probe_cost == 2.0  # at steps 0 and 5
+
+
+def test_clip_norm_trains_as_torch_clips_and_the_guard_sees_the_whole_gradient():
+    problem, bare = Problem("adamw", guard=True), Problem("adamw")
+    norms = []
+    check = problem.optimizer.guard.check
+    problem.optimizer.guard.check = lambda *args: (norms.append(flat_gradient(problem).norm()), check(*args))[1]
+    for batch in range(4):
+        problem.optimizer.minimize(lambda batch=batch: problem.loss(batch), clip_norm=CLIP)
+        bare.optimizer.base.step(bare.backward_closure(clip_norm, batch))
+    assert torch.equal(problem.weights(), bare.weights())
+    assert min(norms) > 1.5 * CLIP
+
+
+WRONG = [
+    (0.0, ValueError, r"clip_norm must be positive and finite, got 0.0; leave it out to clip nothing"),
+    (-1.0, ValueError, r"clip_norm must be positive and finite, got -1.0"),
+    (math.nan, ValueError, r"clip_norm must be positive and finite, got nan"),
+    (math.inf, ValueError, r"clip_norm must be positive and finite, got inf"),
+    ("1", TypeError, r"clip_norm must be a number, got '1'"),
+    (True, TypeError, r"clip_norm must be a number, got True"),
+]
+
+
+@pytest.mark.parametrize(("clip", "error", "message"), WRONG, ids=[str(row[0]) for row in WRONG])
+def test_a_clip_norm_that_is_none_is_refused_before_the_gradients_are_gone(clip, error, message):
+    problem = Problem("sgd")
+    problem.loss().backward()
+    with pytest.raises(error, match=message):
+        problem.optimizer.minimize(problem.loss, clip_norm=clip)
+    assert all(p.grad is not None for p in problem.params)
