@@ -16,7 +16,7 @@ from dcao.probing.gradient_mark import GradientMark
 from dcao.vectors import params_of
 
 
-def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None) -> None:
+def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool = True) -> None:
     """Clip the gradient if the caller asked for it, let the loop act on the coming step, and take it.
 
     A hook of the base may read the lr that trains, so that the loop acts before the hooks. It may also clip: once one
@@ -25,10 +25,10 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None) -> Non
     """
     if batch is not None and batch.clip_norm is not None:
         clip_grad_norm_(params_of(base), batch.clip_norm)
-    is_due = loop.is_due()
+    is_due = has_gradient and loop.is_due()
     waits = is_due and loop.hooks_write
     if not waits:
-        loop.before_step(batch)
+        loop.before_step(batch, has_gradient=has_gradient)
     with ExitStack() as lrs:
 
         def after_hooks() -> None:

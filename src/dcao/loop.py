@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Sequence
 from typing import Any
 
+from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
+from dcao.gradients import UnreachedError
 from dcao.guard import Skip
 from dcao.isolation import capture_rng, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
@@ -16,10 +16,9 @@ from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
-from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder, StepRecord, record_or_warn
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -74,6 +73,7 @@ class ProbeLoop:
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
         self._probe_again = False
+        self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
@@ -82,9 +82,13 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
-    def before_step(self, batch: Batch | None) -> None:
-        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned."""
-        if not self.is_due():
+    def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
+        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
+
+        Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
+        """
+        if not has_gradient or not self.is_due():
+            self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
             return
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
@@ -95,23 +99,21 @@ class ProbeLoop:
             return
         if batches is None:
             self._require_a_probe()
+            self._is_owed = False  # whoever probes by hand chooses the step
             self.controller.move_on(self.num_steps)
             return
-        self._probe_and_act(batches, loss)
+        for _ in range(self._num_probes_at_most()):
+            started = time.perf_counter()
+            estimate = self._try_to_measure(batches)
+            if not self._act(estimate, estimate.loss if loss is None else loss, started):
+                break
 
     def act_again(self, batch: Batch | None) -> None:
-        """Probe and decide anew at this step, because hooks have written to the gradients since."""
+        """Probe and decide anew: since this step's probe hooks have written to the gradients."""
         self.hooks_write = True
         self.controller.take_back()
         self._probed_at = self.num_steps - 1
         self.before_step(batch)
-
-    def probe_if_due(self, loss_fns: Sequence[LossFn]) -> CurvatureEstimate | None:
-        """Probe the mean of these losses if a probe is due before the coming step; what was measured, or None."""
-        if not self.is_due():
-            return None
-        self._probe_and_act([mean_of_losses(loss_fns, self.probe.params())], None)
-        return self.last_estimate
 
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
@@ -121,14 +123,22 @@ class ProbeLoop:
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
-    def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
-        """Probe ``loss_fn`` now; what it raises passes through."""
+    def probe_now(self, loss_fn: LossFn, *, spectrum: bool, may_miss: bool) -> CurvatureEstimate:
+        """Probe ``loss_fn`` now; what it raises passes through.
+
+        If it ``may_miss`` the parameters, as in a phase in which others are trained, this is only a reason.
+        """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
-            estimate = self._measure([batch], spectrum=spectrum)
+            try:
+                estimate = self._measure([batch], spectrum=spectrum)
+            except UnreachedError as error:
+                if not may_miss:
+                    raise
+                estimate = self._failed(error)
             if not self._act(estimate, estimate.loss, started):
                 break
         return estimate
@@ -156,6 +166,7 @@ class ProbeLoop:
             "scheduled_cost": self._scheduled_cost,
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
+            "is_owed": self._is_owed,
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
@@ -169,6 +180,7 @@ class ProbeLoop:
         # Only the policy that asked for the pending probe still wants it, and this schedule may not grant it.
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
+        self._is_owed = state["is_owed"]
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
@@ -177,8 +189,8 @@ class ProbeLoop:
     # --- when -------------------------------------------------------------------------------------------------
 
     def _is_due_at(self, step: int) -> bool:
-        is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
-        if is_owed or self._probe_again or self._spectrum_is_due_at(step):
+        is_first = self._due_at_start and self._probed_at < 0  # also if the guard has skipped its step
+        if is_first or self._is_owed or self._probe_again or self._spectrum_is_due_at(step):
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
 
@@ -205,24 +217,13 @@ class ProbeLoop:
     def _require_a_probe(self) -> None:
         """Raise an error if the caller set a schedule, or if the run would never probe at all."""
         if self.is_demanded or self._probed_at < 0:
-            raise ValueError(
-                f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
-                "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
-                "or give probe_batch="
-            )
+            raise nothing_to_probe(self.num_steps)
 
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
             return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             return self._failed(error)
-
-    def _probe_and_act(self, batches: list[Batch], loss: float | None) -> None:
-        for _ in range(self._num_probes_at_most()):
-            started = time.perf_counter()
-            estimate = self._try_to_measure(batches)
-            if not self._act(estimate, estimate.loss if loss is None else loss, started):
-                break
 
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
@@ -268,7 +269,7 @@ class ProbeLoop:
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
-        self._probed_at = self.num_steps
+        self._probed_at, self._is_owed = self.num_steps, False
 
     def _record(
         self,
@@ -293,7 +294,4 @@ class ProbeLoop:
             total_cost=self.cost,
             seconds=seconds,
         )
-        try:
-            self.recorder.record(record)
-        except OSError as error:  # a full disk must not stop the training
-            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
+        record_or_warn(self.recorder, record)

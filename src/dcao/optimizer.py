@@ -11,15 +11,18 @@ from torch.optim import LBFGS, Optimizer
 from dcao import checkpoints, options, schedules
 from dcao.base_step import probe_and_step
 from dcao.controller import Controller
+from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
+from dcao.notices import Notices
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
 from dcao.probing.batch import Batch, Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_closure, run_losses
@@ -105,6 +108,8 @@ class DCAO(WrappingOptimizer):
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        self.notices = Notices()
+        self.gradients = Gradients(base, self.notices)
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
             probe,
@@ -135,7 +140,8 @@ class DCAO(WrappingOptimizer):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
         rng_state = self._before_loss()
-        self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, clip_norm=clip_norm)
+        check = self.gradients.check_loss
+        self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, check, clip_norm=clip_norm)
         try:
             self.step()
         finally:
@@ -158,10 +164,12 @@ class DCAO(WrappingOptimizer):
         if closure is not None:
             rng_state = self._before_loss()
             loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
-        safe = self._is_safe(batch)
+            self.gradients.check_closure(loss)
+        has_gradient = self.gradients.begin_step()
+        safe = not has_gradient or self._is_safe(batch)
         if safe:
-            probe_and_step(self.base, self.loop, batch)
-        self.loop.finish_step(taken=safe)
+            probe_and_step(self.base, self.loop, batch, has_gradient=has_gradient)
+        self.loop.finish_step(taken=safe and has_gradient)
         return loss
 
     def probe_if_due(self, loss_fn: LossFn | Sequence[LossFn]) -> CurvatureEstimate | None:
@@ -175,7 +183,10 @@ class DCAO(WrappingOptimizer):
         """
         loss_fns = options.as_losses(loss_fn)
         self._sync()
-        return self.loop.probe_if_due(loss_fns)
+        if not self.loop.is_due():
+            return None
+        self.loop.before_step(mean_of_losses(loss_fns, self.loop.probe.params()))
+        return self.last_estimate
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
         """Measure ``loss_fn`` now, act on it as the policy says, and return what was measured.
@@ -185,7 +196,7 @@ class DCAO(WrappingOptimizer):
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
         self._sync()
-        return self.loop.probe_now(loss_fn, spectrum=spectrum)
+        return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
@@ -252,7 +263,8 @@ class DCAO(WrappingOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
-        return {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        own = {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        return {**own, "gradients_were_seen": self.gradients.were_seen}
 
     def _check_own_state(self, state: Any, *, num_groups: int) -> None:
         checkpoints.require_version(state)
@@ -268,6 +280,7 @@ class DCAO(WrappingOptimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+            self.gradients.were_seen = state["gradients_were_seen"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_batch": None}

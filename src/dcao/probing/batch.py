@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dcao.gradients import UnreachedError
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
+from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.probing.backward_watch import BackwardWatch
@@ -45,6 +47,7 @@ class Batch:
         since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
         stepping: The gradient that the optimizer steps with, where it is not that of the loss.
         evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
+        differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
     """
 
     loss_fn: LossFn | None = None
@@ -57,6 +60,7 @@ class Batch:
     is_training: bool = False
     clip_norm: float | None = None
     group: ProcessGroup | None = None
+    differentiation: Differentiation = field(default_factory=Differentiation)
     since_backward: SinceBackward | None = None
     stepping: Stepping | None = None
     evaluations: float = 0.0
@@ -137,13 +141,19 @@ class Batch:
         )
 
     def _evaluate_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> tuple[float, list[Tensor]]:
-        with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
-            return self._evaluate(params)
+        def evaluate() -> tuple[float, list[Tensor]]:
+            with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
+                return self._evaluate(params)
+
+        loss, gradient = twice_if_refused(evaluate)
+        if self.loss_fn is not None and not self.differentiation.has_reached:
+            raise UnreachedError
+        return loss, gradient
 
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            value, gradient = float(loss.detach()), loss_gradient(loss, params)
+            value, gradient = float(loss.detach()), self.differentiation.gradient(loss, params)
         else:
             value, gradient = self._evaluate_closure(params)
         if self.group is not None:
@@ -175,11 +185,6 @@ def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
                 ) from error
             raise
     return loss
-
-
-def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-    """Gradient of ``loss``; zero for parameters that it does not use."""
-    return list(torch.autograd.grad(loss, list(params), allow_unused=True, materialize_grads=True))
 
 
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:

@@ -34,14 +34,18 @@ class MeanOfLosses:
     def __init__(self, loss_fns: Sequence[LossFn], modules: Sequence[nn.Module] = ()) -> None:
         self.loss_fns, self.modules = loss_fns, modules
 
-    def __call__(self, before_each: Callable[[], None] = lambda: None) -> Tensor:
-        """The mean; its gradient is added to what is in ``.grad``."""
+    def __call__(
+        self, before_each: Callable[[], None] = lambda: None, check: Callable[[Tensor], None] = lambda loss: None
+    ) -> Tensor:
+        """The mean; its gradient is added to what is in ``.grad``. The last of the losses is checked at the end."""
         share, last = 1.0 / len(self.loss_fns), self.loss_fns[-1]
         losses = []
         for loss_fn in self.loss_fns:
             before_each()
             with nullcontext() if loss_fn is last else without_gradient_sync(self.modules):
-                losses.append(evaluate_and_backward(loss_fn, share=share).detach())
+                loss = evaluate_and_backward(loss_fn, share=share)
+            losses.append(loss.detach())
+        check(loss)
         return torch.stack(losses).mean()
 
 

@@ -7,9 +7,7 @@ curvature met along the step is
     d'H d / g'd = f d'H d / g_step'd,    f = g_step'd / g'd
 
 which is free of any scale of the loss. ``f`` says how many times the loss that is evaluated the loss that trains is,
-times the clip. Without a denominator (SGD) a clip makes ``d`` shorter, and so this number smaller: it would say what
-happens while the clip holds, and not what the same lr does once it lets go. For such an optimizer the clip is therefore
-left out of ``f``.
+times the clip.
 """
 
 from __future__ import annotations
@@ -56,19 +54,14 @@ class Stepping:
         """How many times the loss that is evaluated the loss that trains is."""
         return self.factor / self.clip
 
-    def along(
-        self, loss_gradient: Tensor, taken: Tensor, displacement: Tensor, *, without_clip: bool
-    ) -> tuple[Tensor, float]:
+    def along(self, loss_gradient: Tensor, taken: Tensor, displacement: Tensor) -> tuple[Tensor, float]:
         """The gradient along which curvature is measured, and ``f``; all vectors are flat.
 
         Noise that does not depend on the weights makes no step unstable, so that it is left out of the direction.
         """
-        along, factor = taken, self.factor
         if self.is_noisy:
-            along = loss_gradient * factor
-        elif not self.is_scaled:
-            factor = _share(taken, loss_gradient, displacement)
-        return along, factor / self.clip if without_clip else factor
+            return loss_gradient * self.factor, self.factor
+        return taken, self.factor if self.is_scaled else _share(taken, loss_gradient, displacement)
 
 
 def scaled(gradient: Sequence[Tensor], factor: float, clip: float) -> Stepping:
@@ -114,8 +107,9 @@ def how_it_steps(
 
 def _share(taken: Tensor, loss_gradient: Tensor, direction: Tensor) -> float:
     """Slope of the step's gradient along ``direction`` over that of the loss's; infinite if the latter is 0."""
-    slope = float(torch.dot(loss_gradient, direction))
-    return float(torch.dot(taken, direction)) / slope if slope != 0.0 else math.inf
+    unit = direction / torch.linalg.vector_norm(direction, math.inf).clamp_min(torch.finfo(direction.dtype).tiny)
+    slope = float(torch.dot(loss_gradient, unit))
+    return float(torch.dot(taken, unit)) / slope if slope != 0.0 else math.inf
 
 
 def _is_shortened(loss: Tensor, step: Tensor) -> bool:
