@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from dcao.loop import ProbeLoop
+from dcao.own_loop import compare_with_probe
 from dcao.probing.batch import Batch
 from dcao.probing.gradient_mark import GradientMark
 from dcao.vectors import params_of
@@ -25,6 +26,8 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
     """
     if batch is not None and batch.clip_norm is not None:
         clip_grad_norm_(params_of(base), batch.clip_norm)
+    if has_gradient:
+        compare_with_probe(loop)
     is_due = has_gradient and loop.is_due()
     waits = is_due and loop.hooks_write
     if not waits:

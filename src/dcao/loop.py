@@ -16,6 +16,7 @@ from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, StepRecord, record_or_warn
@@ -66,13 +67,11 @@ class ProbeLoop:
         self.probe.start_afresh()
         self.last_estimate: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps = 0
-        self.cost = 0.0
+        self.num_steps, self.cost = 0, 0.0
         self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = False
-        self._probe_again = False
+        self._took_spectrum = self._probe_again = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -110,16 +109,20 @@ class ProbeLoop:
 
     def act_again(self, batch: Batch | None) -> None:
         """Probe and decide anew: since this step's probe hooks have written to the gradients."""
-        self.hooks_write = True
         self.controller.take_back()
-        self._probed_at = self.num_steps - 1
+        self.hooks_write, self._probed_at = True, self.num_steps - 1
         self.before_step(batch)
+
+    def decide_again(self, estimate: CurvatureEstimate) -> None:
+        """Take this step's decision back, and decide on another estimate."""
+        self.controller.take_back()
+        self._act(estimate, estimate.loss, time.perf_counter())
 
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
-        self.probe.memory.past_gradient = None
+        self.probe.memory.past_gradient = self.probe.memory.probed = None
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -130,7 +133,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        batch = mean_of_losses([loss_fn], self.probe.params())
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:

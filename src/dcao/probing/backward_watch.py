@@ -24,6 +24,7 @@ class BackwardWatch:
 
     Attributes:
         mark: The gradients as the last backward pass left them; None if there was none.
+        num_passes: Backward passes that have reached the parameters.
         gradients: The copies, in the order of ``params``; None without ``keep`` or without a backward pass.
 
     Example:
@@ -40,6 +41,7 @@ class BackwardWatch:
         self.params, self.keep = params, keep
         self.mark: GradientMark | None = None
         self.gradients: list[Tensor] | None = None
+        self.num_passes = 0
         self._handles: list[Any] = []
         self._first_look: dict[int, Tensor | None] = {}  # for each parameter, whether .grad was other than zero
         self._is_queued = False
@@ -81,6 +83,7 @@ class BackwardWatch:
 
     def _after_backward(self) -> None:
         self._is_queued = False
+        self.num_passes += 1
         self.mark = GradientMark(self.params)
         if self.keep:
             self.gradients = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.params]

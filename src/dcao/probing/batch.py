@@ -20,6 +20,7 @@ from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
 from dcao.probing.since_backward import SinceBackward
+from dcao.probing.step_scaling import StepScaling
 from dcao.probing.stepping import Stepping, how_it_steps
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ class Batch:
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
+        is_coming: Whether the coming step is taken on it, by a loop that calls backward itself.
         clip_norm: Length to which the training batch's gradient is shortened before the step; None: it is not.
         group: Ranks whose batches make up this one: gradients are their mean.
         since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
+        scaling: What is going to happen to the gradient of a batch that the training step has not evaluated.
         stepping: The gradient that the optimizer steps with, where it is not that of the loss.
         evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
         differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
@@ -58,10 +61,12 @@ class Batch:
     gradient: list[Tensor] | None = None
     loss: Any = None
     is_training: bool = False
+    is_coming: bool = False
     clip_norm: float | None = None
     group: ProcessGroup | None = None
     differentiation: Differentiation = field(default_factory=Differentiation)
     since_backward: SinceBackward | None = None
+    scaling: StepScaling | None = None
     stepping: Stepping | None = None
     evaluations: float = 0.0
 
@@ -89,7 +94,8 @@ class Batch:
             known = replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
             return known._with_stepping(params, modules)
         loss, gradient = self._evaluate_anew(params, modules)
-        return replace(self, loss=loss, gradient=gradient, evaluations=1.0)
+        stepping = None if self.scaling is None else self.scaling.stepping(gradient)
+        return replace(self, loss=loss, gradient=gradient, stepping=stepping, evaluations=1.0)
 
     def _with_stepping(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The training batch with the gradient of its loss where another one is in ``.grad``."""

@@ -53,8 +53,9 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     step = loss.step
     first = loss.batches[0]
     hessian = loss.hessian()
-    if first.stepping is not None and first.stepping.clip < 1.0 and step.is_preconditioned:
-        hessian = ScaledOperator(hessian, first.stepping.clip)  # P has seen the clipped gradients
+    if first.stepping is not None and step.is_preconditioned:  # P has seen the gradients that step
+        factor = first.stepping.clip if first.is_training else first.stepping.factor
+        hessian = ScaledOperator(hessian, factor) if factor != 1.0 else hessian
     decayed = DiagonalShift(hessian, step.l2_decay())
     gradient = step.with_coupled_decay(flatten(first.taken, dtype=step.dtype))
     operator = PreconditionedOperator(decayed, step.inverse_sqrt(step.split(gradient)))

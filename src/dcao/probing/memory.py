@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcao.checkpoints import FIX
+from dcao.probing.step_scaling import StepScaling
 
 
 @dataclass(kw_only=True)
@@ -21,12 +23,16 @@ class ProbeMemory:
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
+        probed: Flat gradient of the loss that such a loop has probed for the coming step.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     natural_length: float | None = None
+    scaling: StepScaling = field(default_factory=StepScaling)
+    probed: Tensor | None = None
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -39,6 +45,7 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
             "natural_length": self.natural_length,
+            "scaling": dataclasses.astuple(self.scaling),
             "generator": self.generator.get_state(),
         }
 
@@ -53,6 +60,7 @@ class ProbeMemory:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.natural_length = state["natural_length"]
+        self.scaling, self.probed = StepScaling(*state["scaling"]), None
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

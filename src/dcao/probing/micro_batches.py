@@ -50,8 +50,8 @@ class MeanOfLosses:
 
 
 def mean_of_losses(loss_fns: Sequence[LossFn], params: Sequence[Tensor]) -> Batch:
-    """A batch to probe: the mean of these losses, which are not evaluated yet."""
+    """The batch of the coming step, which is not evaluated yet: the mean of these losses."""
     streams = capture_rng(params)
     if len(loss_fns) == 1:
-        return Batch(loss_fn=loss_fns[0], rng_state=streams)
-    return Batch(closure=MeanOfLosses(loss_fns), rng_state=streams)
+        return Batch(loss_fn=loss_fns[0], rng_state=streams, is_coming=True)
+    return Batch(closure=MeanOfLosses(loss_fns), rng_state=streams, is_coming=True)

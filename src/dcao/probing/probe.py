@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,6 +24,9 @@ from dcao.probing.settings import ProbeSettings
 from dcao.updates.model import OptimizerModel
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, trainable, vector_dtype
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -70,14 +74,13 @@ class Probe:
         if not params:
             return CurvatureEstimate(step=step, measure=self.settings.measure, reason="no parameter requires grad")
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [
-            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
-        ]
+        batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
             ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
+            self._remember_probed(loss)
             return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
 
     def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
@@ -115,6 +118,14 @@ class Probe:
             reason="; ".join(reason for reason in reasons if reason),
             **fields,
         )
+
+    def _of_run(self, batch: Batch, group: ProcessGroup | None) -> Batch:
+        return replace(batch, group=group, differentiation=self.differentiation, scaling=self.memory.scaling)
+
+    def _remember_probed(self, loss: ProbedLoss) -> None:
+        """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
+        if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
+            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
 
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""

@@ -98,7 +98,8 @@ class ProbedLoss:
         return self._of_batch[id(batch)]
 
     def _at_training_scale(self, batch: Batch) -> LinearOperator:
-        factor = 1.0 if batch.stepping is None else batch.stepping.loss_factor
+        # Of a loss_fn that a loop of its own has probed, the Hessian is what is asked for.
+        factor = batch.stepping.loss_factor if batch.stepping is not None and batch.is_training else 1.0
         return self.hessian_of(batch) if factor == 1.0 else ScaledOperator(self.hessian_of(batch), factor)
 
     def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcao.probing.since_backward import SinceBackward, clip_in
+from dcao.probing.since_backward import SinceBackward
 from dcao.vectors import flatten, vector_dtype
 
 UNCHANGED = 1e-4
@@ -67,7 +67,7 @@ class Stepping:
 def scaled(gradient: Sequence[Tensor], factor: float, clip: float) -> Stepping:
     """A step with ``factor`` times this gradient."""
     return Stepping(
-        gradient=[grad * factor for grad in gradient], factor=factor, clip=clip, reason=_scaling_in_words(factor, clip)
+        gradient=[grad * factor for grad in gradient], factor=factor, clip=clip, reason=scaling_in_words(factor, clip)
     )
 
 
@@ -81,19 +81,18 @@ def how_it_steps(
         since: What is known of them.
         evaluate: The gradient of the loss proper, evaluated anew; called only where it is needed.
     """
-    loss_scale = since.loss_scale()
     factor = None if since.has_leftovers else since.mark.factor()
     if factor is not None and abs(factor - 1.0) < UNCHANGED:
         return taken, None
     if factor is not None:
-        clip = clip_in(factor, loss_scale)
-        reason = _scaling_in_words(factor, clip)
+        clip = since.clip_in(factor)
+        reason = scaling_in_words(factor, clip)
         return [grad / factor for grad in taken], Stepping(gradient=taken, factor=factor, clip=clip, reason=reason)
     gradient = evaluate()
     loss, step = (flatten(each, dtype=vector_dtype(each)) for each in (gradient, taken))
     is_noisy = not since.has_leftovers and not _is_shortened(loss, step)
     factor = _share(step, loss, loss if is_noisy else step)
-    clip = clip_in(since.mark.length_ratio() if since.has_leftovers else factor, loss_scale)
+    clip = since.clip_in(since.mark.length_ratio() if since.has_leftovers else factor)
     stepping = Stepping(
         gradient=taken,
         factor=factor,
@@ -118,7 +117,8 @@ def _is_shortened(loss: Tensor, step: Tensor) -> bool:
     return bool(kept.to(loss.dtype).mean() >= MOSTLY)
 
 
-def _scaling_in_words(factor: float, clip: float) -> str:
+def scaling_in_words(factor: float, clip: float) -> str:
+    """What was done to a gradient that was multiplied by ``factor``, of which ``clip`` is a clip."""
     if clip < 1.0:
         return f"the gradient was clipped to {clip:.3g} of its length"
     return f"the gradient was multiplied by {factor:.3g} after backward"
