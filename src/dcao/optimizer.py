@@ -13,7 +13,7 @@ from dcao.base_step import probe_and_step
 from dcao.controller import Controller
 from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
-from dcao.isolation import RngState, capture_rng
+from dcao.isolation import RngState
 from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.notices import Notices
@@ -28,7 +28,6 @@ from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
-from dcao.vectors import params_of
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
@@ -139,7 +138,7 @@ class DCAO(WrappingOptimizer):
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(loss_fn)
         check = self.gradients.check_loss
         self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, check, clip_norm=clip_norm)
         try:
@@ -162,7 +161,7 @@ class DCAO(WrappingOptimizer):
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
         if closure is not None:
-            rng_state = self._before_loss()
+            rng_state = self._before_loss(closure)
             loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
             self.gradients.check_closure(loss)
         has_gradient = self.gradients.begin_step()
@@ -185,7 +184,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if not self.loop.is_due():
             return None
-        self.loop.before_step(mean_of_losses(loss_fns, self.loop.probe.params()))
+        self.loop.before_step(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
         return self.last_estimate
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -242,10 +241,10 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def _before_loss(self) -> RngState | None:
-        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
+    def _before_loss(self, loss_fn: object) -> RngState | None:
+        """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
+        return self.loop.start_of(loss_fn)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

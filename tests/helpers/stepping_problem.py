@@ -92,6 +92,11 @@ class Problem:
 
         return closure
 
+    def probe_cost(self) -> float:
+        """Gradient evaluations of the last probe, without the one that checks at the first that the loss repeats."""
+        estimate = self.estimate()
+        return estimate.cost - (1.0 if estimate.step == 0 else 0.0)
+
     def estimate(self) -> CurvatureEstimate:
         estimate = self.recorder.records[-1].estimate
         assert estimate is not None

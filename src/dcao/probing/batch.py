@@ -49,8 +49,8 @@ class Batch:
         since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
         scaling: What is going to happen to the gradient of a batch that the training step has not evaluated.
         stepping: The gradient that the optimizer steps with, where it is not that of the loss.
-        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
         differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
@@ -93,23 +93,33 @@ class Batch:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
             known = replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
             return known._with_stepping(params, modules)
-        loss, gradient = self._evaluate_anew(params, modules)
-        stepping = None if self.scaling is None else self.scaling.stepping(gradient)
-        return replace(self, loss=loss, gradient=gradient, stepping=stepping, evaluations=1.0)
+        known = self.evaluated_anew(params, modules)
+        return replace(known, stepping=None if self.scaling is None else self.scaling.stepping(known.gradient or []))
+
+    def evaluated_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The same batch with loss and gradient from one more evaluation."""
+
+        def evaluate() -> tuple[float, list[Tensor]]:
+            with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
+                return self._evaluate(params)
+
+        loss, gradient = twice_if_refused(evaluate)
+        if self.loss_fn is not None and not self.differentiation.has_reached:
+            raise UnreachedError
+        return replace(self, loss=loss, gradient=gradient, evaluations=self.evaluations + 1.0)
 
     def _with_stepping(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The training batch with the gradient of its loss where another one is in ``.grad``."""
         if self.since_backward is None or self.since_backward.is_nothing():
             return self
-        evaluations = 0.0
+        anew: list[Batch] = []
 
         def evaluate() -> list[Tensor]:
-            nonlocal evaluations
-            evaluations = 1.0
-            return self._evaluate_anew(params, modules)[1]
+            anew.append(self.evaluated_anew(params, modules))
+            return anew[0].gradient or []
 
         gradient, stepping = how_it_steps(self.taken, self.since_backward, evaluate)
-        return replace(self, gradient=gradient, stepping=stepping, evaluations=evaluations)
+        return replace(self, gradient=gradient, stepping=stepping, evaluations=float(len(anew)))
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None

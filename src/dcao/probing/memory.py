@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcao.checkpoints import FIX
+from dcao.probing.repeatability import Repeats
 from dcao.probing.step_scaling import StepScaling
 
 
@@ -25,6 +26,7 @@ class ProbeMemory:
             they have not; None before the first probe along the step.
         scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
         probed: Flat gradient of the loss that such a loop has probed for the coming step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
@@ -33,6 +35,7 @@ class ProbeMemory:
     natural_length: float | None = None
     scaling: StepScaling = field(default_factory=StepScaling)
     probed: Tensor | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -47,6 +50,7 @@ class ProbeMemory:
             "natural_length": self.natural_length,
             "scaling": dataclasses.astuple(self.scaling),
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -61,6 +65,7 @@ class ProbeMemory:
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.natural_length = state["natural_length"]
         self.scaling, self.probed = StepScaling(*state["scaling"]), None
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from dcao.isolation import capture_rng
+from dcao.isolation import RngState
 from dcao.operators.base import LossFn
 from dcao.probing.batch import Batch, evaluate_and_backward
 from dcao.probing.ranks import without_gradient_sync
@@ -49,9 +49,8 @@ class MeanOfLosses:
         return torch.stack(losses).mean()
 
 
-def mean_of_losses(loss_fns: Sequence[LossFn], params: Sequence[Tensor]) -> Batch:
+def mean_of_losses(loss_fns: Sequence[LossFn], start: RngState) -> Batch:
     """The batch of the coming step, which is not evaluated yet: the mean of these losses."""
-    streams = capture_rng(params)
     if len(loss_fns) == 1:
-        return Batch(loss_fn=loss_fns[0], rng_state=streams, is_coming=True)
-    return Batch(closure=MeanOfLosses(loss_fns), rng_state=streams, is_coming=True)
+        return Batch(loss_fn=loss_fns[0], rng_state=start, is_coming=True)
+    return Batch(closure=MeanOfLosses(loss_fns), rng_state=start, is_coming=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def run_losses(
     Args:
         loss_fns: Its loss, or the losses of its parts.
         probe: What may measure it.
-        rng_state: The present random streams if the batch is going to be probed; None if not.
+        rng_state: What evaluations start from if the batch is going to be probed; None if not.
         check: Refuses a loss, after its backward pass.
         clip_norm: Length to which the gradient is going to be clipped.
     """
@@ -48,6 +49,7 @@ def run_losses(
     else:
         closure = MeanOfLosses(loss_fns, probe.model.look()[0] if is_initialized() else ())
         loss = closure(lambda: streams.append(capture_rng(probe.params())) if is_probed else None, check)
+        streams = [replace(each, start=rng_state.start) for each in streams if rng_state is not None]
     return Batch(
         loss_fn=loss_fn,
         closure=closure,
@@ -68,7 +70,7 @@ def run_closure(
     Args:
         closure: Calls backward, and returns the loss.
         probe: What may measure it.
-        rng_state: The present random streams if the batch is going to be probed; None if not.
+        rng_state: What evaluations start from if the batch is going to be probed; None if not.
         optimizers: Those whose gradients a GradScaler in the closure may unscale.
     """
     watch = None if rng_state is None else BackwardWatch(probe.params())
