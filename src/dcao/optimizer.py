@@ -37,10 +37,10 @@ class DCAO(WrappingOptimizer):
     Three ways to use it:
 
     - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the
-      gradients, runs backward, probes when due, steps.
+      gradients, runs backward, probes when due, steps. Takes a list of micro-batches too, and clips if you ask.
     - ``optimizer.step(closure)``: torch's contract; the closure zeroes the gradients, calls backward, returns the loss.
-    - ``optimizer.step()``, and ``optimizer.probe(loss_fn)`` whenever you like: for GradScaler, gradient accumulation,
-      and trainers that own the loop.
+    - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for GradScaler, and trainers that
+      own the loop.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
@@ -129,8 +129,8 @@ class DCAO(WrappingOptimizer):
         """One training step; returns the loss, detached.
 
         Args:
-            loss_fn: Returns the scalar loss with its graph. Of a list, one for each micro-batch, the mean is trained:
-                every backward pass follows its forward pass at once, so that one graph at a time takes memory.
+            loss_fn: Returns the scalar loss with its graph; evaluated again with the same batch when a probe is due. Of
+                a list, one for each micro-batch, the mean is trained, with one graph in memory at a time.
             clip_norm: Shorten the gradient of all parameters together to at most this, as torch's ``clip_grad_norm_``
                 does. The guard judges the gradient before. Default: no clip.
         """
