@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dcao.checkpoints import FIX
 from dcao.probing.repeatability import Repeats
+from dcao.probing.step_scaling import StepScaling
 
 
 @dataclass(kw_only=True)
@@ -22,6 +24,8 @@ class ProbeMemory:
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
+        probed: Flat gradient of the loss that such a loop has probed for the coming step.
         repeats: What is known of evaluations of the loss at the same point.
     """
 
@@ -29,6 +33,8 @@ class ProbeMemory:
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     natural_length: float | None = None
+    scaling: StepScaling = field(default_factory=StepScaling)
+    probed: Tensor | None = None
     repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
@@ -42,6 +48,7 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
             "natural_length": self.natural_length,
+            "scaling": dataclasses.astuple(self.scaling),
             "generator": self.generator.get_state(),
             "repeats": self.repeats.value,
         }
@@ -57,6 +64,7 @@ class ProbeMemory:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.natural_length = state["natural_length"]
+        self.scaling, self.probed = StepScaling(*state["scaling"]), None
         self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
