@@ -16,7 +16,7 @@ from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.telemetry import Recorder
-from dcao.updates.registry import OptimizerModel, optimizer_model
+from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -96,11 +96,23 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     return Guard() if (default if guard is None else guard) else None
 
 
-def find_record(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
-    """The description of the base's class; for an unknown class None, or a TypeError if it is needed for a probe."""
+def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerModel | None:
+    """The description of the base's class; None for an optimizer that is only passed through and has none.
+
+    Args:
+        base: The optimizer to wrap.
+        needed: Whether a probe or the policy cannot do without.
+        probed: Whether probes are scheduled.
+
+    Raises:
+        TypeError: It is needed, and the class is not known.
+        ValueError: The optimizer climbs (``maximize=True``), and is to be probed.
+    """
+    if needed or probed:
+        refuse_maximize(base)
     try:
         return optimizer_model(base)
-    except TypeError:
+    except (TypeError, ValueError):
         if needed:
             raise
         return None

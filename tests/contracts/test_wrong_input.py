@@ -133,12 +133,6 @@ ROWS = [
         ValueError,
         "guard has no effect on LBFGS.*leave guard out",
     ),
-    Wrong(
-        "base-complex",
-        lambda: DCAO(optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)),
-        TypeError,
-        "parameters must be real, got torch.complex64; use torch.view_as_real",
-    ),
     # --- when
     Wrong("every-0", wrap(every=0), ValueError, "every must be at least 1 step, got 0; to never adapt"),
     Wrong("every-negative", wrap(every=-3), ValueError, "every must be at least 1 step, got -3"),

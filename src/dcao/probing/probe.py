@@ -20,6 +20,7 @@ from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import without_gradient_sync
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.model import OptimizerModel
+from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, trainable, vector_dtype
 
@@ -63,6 +64,7 @@ class Probe:
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        refuse_maximize(self.optimizer)  # a group may have been added
         (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
