@@ -20,8 +20,14 @@ FIX = 'to load the part of the base optimizer alone, from which DCAO starts afre
 
 NO_JSON = " (its state is no plain JSON)"
 
-# Kinds of what is None at first.
-LATER: dict[str, Any] = {"first_loss": float, "past_gradient": Tensor, "policy_state": dict, "loader": dict}
+# Types of what is None at first.
+LATER: dict[str, Any] = {
+    "first_loss": float,
+    "past_gradient": Tensor,
+    "natural_length": float,
+    "policy_state": dict,
+    "loader": dict,
+}
 
 
 def kinds_of(value: Any) -> Any:

@@ -10,13 +10,15 @@ from torch.optim import LBFGS, Optimizer
 
 from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
+from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
+from dcao.notices import Notices
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Policy
-from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
+from dcao.probing.batch import Batch, Closure, evaluate_and_backward
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
@@ -103,6 +105,8 @@ class DCAO(WrappingOptimizer):
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed, probed=probes)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        self.notices = Notices()
+        self.gradients = Gradients(base, self.notices)
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
             probe,
@@ -128,6 +132,7 @@ class DCAO(WrappingOptimizer):
         self.zero_grad()
         rng_state = self._before_loss()
         loss = evaluate_and_backward(loss_fn)
+        self.gradients.check_loss(loss)
         self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
         try:
             self.step()
@@ -150,12 +155,13 @@ class DCAO(WrappingOptimizer):
         loss, batch = None, self._training_batch
         if closure is not None:
             loss, batch = self._run_closure(closure)
-        safe = self._is_safe(batch)
+        has_gradient = self.gradients.begin_step()
+        safe = not has_gradient or self._is_safe(batch)
         if safe:
-            self.loop.before_step(batch)
+            self.loop.before_step(batch, has_gradient=has_gradient)
             with self.controller.training_lrs():
                 self.base.step()
-        self.loop.finish_step(taken=safe)
+        self.loop.finish_step(taken=safe and has_gradient)
         return loss
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -166,7 +172,7 @@ class DCAO(WrappingOptimizer):
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
         self._sync()
-        return self.loop.probe_now(loss_fn, spectrum=spectrum)
+        return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
@@ -221,7 +227,7 @@ class DCAO(WrappingOptimizer):
         rng_state = self._before_loss()
         with torch.enable_grad():
             loss = closure()
-        require_gradient(params_of(self.base))
+        self.gradients.check_closure(loss)
         value = loss.detach() if isinstance(loss, Tensor) else loss
         return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
 
@@ -241,7 +247,8 @@ class DCAO(WrappingOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
-        return {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        own = {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        return {**own, "gradients_were_seen": self.gradients.were_seen}
 
     def _check_own_state(self, state: Any, *, num_groups: int) -> None:
         checkpoints.require_version(state)
@@ -257,6 +264,7 @@ class DCAO(WrappingOptimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+            self.gradients.were_seen = state["gradients_were_seen"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_batch": None}

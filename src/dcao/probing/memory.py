@@ -19,11 +19,14 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
+            they have not; None before the first probe along the step.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    natural_length: float | None = None
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -35,6 +38,7 @@ class ProbeMemory:
         return {
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
+            "natural_length": self.natural_length,
             "generator": self.generator.get_state(),
         }
 
@@ -48,6 +52,7 @@ class ProbeMemory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.natural_length = state["natural_length"]
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
