@@ -106,13 +106,17 @@ def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerMode
 
     Raises:
         TypeError: It is needed, and the class is not known.
-        ValueError: The optimizer climbs (``maximize=True``), and is to be probed.
+        ValueError: The optimizer is to be probed, and climbs (``maximize=True``) or never forgets (a momentum of 1).
     """
     if needed or probed:
         refuse_maximize(base)
     try:
-        return optimizer_model(base)
+        record = optimizer_model(base)
     except (TypeError, ValueError):
         if needed:
             raise
         return None
+    if needed:
+        for group in base.param_groups:
+            record.dynamics(group, {})  # raises the ValueError of StepDynamics
+    return record
