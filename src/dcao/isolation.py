@@ -126,6 +126,7 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]  # as torch does: a public one would load the compiler at import
 def live_instances(kind: type[T]) -> list[T]:
     """Every live instance of ``kind``, found among the objects of the garbage collector.
 
