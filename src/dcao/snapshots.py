@@ -80,7 +80,7 @@ def _largest(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
-    """Copies of all buffers of ``modules`` that can be written."""
+    """Copies of all buffers of ``modules`` that can be put back."""
     return [
         SavedBuffer(module=module, name=name, value=buffer.detach().clone())
         for module, name, buffer in buffers_of(modules)

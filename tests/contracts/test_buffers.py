@@ -140,3 +140,94 @@ def test_a_lazy_model_cannot_be_probed_before_its_first_batch():
     optimizer = DCAO(optim.AdamW(model.parameters(), lr=1e-3))
     with pytest.raises(ValueError, match="Attempted to use an uninitialized parameter"):
         optimizer.probe(lambda: F.cross_entropy(model(X), Y))
+
+
+# --- compiled by torch.jit
+
+
+def scripted(model: nn.Module) -> nn.Module:
+    return torch.jit.script(model)
+
+
+def traced(model: nn.Module) -> nn.Module:
+    return torch.jit.trace(model, X, check_trace=False)
+
+
+def scripted_in_part(model: nn.Module) -> nn.Module:
+    model[1] = torch.jit.script(model[1])
+    return model
+
+
+def make_normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("measure", ["load", "preconditioned"])
+@pytest.mark.parametrize("how", [scripted, traced, scripted_in_part])
+def test_a_model_of_torch_jit_trains_as_the_plain_one(how, measure):
+    runs = []
+    for model in (make_normed(), how(make_normed())):
+        for name, fresh in make_normed().named_buffers():
+            dict(model.named_buffers())[name].copy_(fresh)  # tracing has run the model
+        optimizer = DCAO(optim.AdamW(model.parameters(), lr=1e-3), measure=measure, every=2)
+        losses = [float(optimizer.minimize(lambda m=model: F.cross_entropy(m(X), Y))) for _ in range(8)]
+        runs.append((losses, optimizer.last_estimate.s, dict(model.named_buffers())["1.running_var"]))
+    # Fused kernels of torch.jit sum in another order.
+    assert runs[1][0] == pytest.approx(runs[0][0], rel=1e-4)
+    assert runs[1][1] == pytest.approx(runs[0][1], rel=0.02)
+    torch.testing.assert_close(runs[1][2], runs[0][2], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", [scripted, scripted_in_part])
+def test_the_statistics_of_a_scripted_model_come_back_after_garbage(how):
+    model = how(make_normed())
+    optimizer = train(model, num_steps=5, poison=range(5, 5))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    optimizer.minimize(lambda: float("nan") * F.cross_entropy(model(X * float("nan")), Y))
+    assert optimizer.num_skipped == 1
+    for name, buffer in model.named_buffers():
+        if "num_batches" not in name:
+            assert torch.isfinite(buffer).all()
+            torch.testing.assert_close(buffer, before[name], rtol=0.2, atol=0.2)  # of one of the last ten steps
+
+
+# --- memory that is used twice
+
+
+class Shared(nn.Module):
+    """Buffers that are views of one another, and one that is a view of the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("whole", torch.zeros(6))
+        self.register_buffer("tail", self.whole[3:])
+        self.register_buffer("mirror", self.linear.weight.detach()[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.linear(x)
+        self.tail.add_(out.detach().mean(0))
+        return out + self.whole[3:] + self.mirror.square().sum()
+
+
+@pytest.mark.parametrize("way", ["minimize", "probe"])
+def test_buffers_that_share_memory_share_it_in_a_probe_too(way):
+    model = Shared()
+    optimizer = DCAO(optim.SGD(model.parameters(), lr=1e-3), every=1)
+    for _ in range(4):
+        expected = model.tail + F.linear(X, model.linear.weight, model.linear.bias).mean(0).detach()
+        if way == "minimize":
+            optimizer.minimize(lambda: model(X).square().mean())
+        else:
+            optimizer.probe(lambda: model(X).square().mean())
+            optimizer.zero_grad()
+            model(X).square().mean().backward()
+            optimizer.step()
+        assert optimizer.last_estimate.reason == ""  # two evaluations at one point were the same
+        torch.testing.assert_close(model.tail, expected, rtol=1e-6, atol=1e-6)
+        assert model.tail.data_ptr() == model.whole[3:].data_ptr()
+        assert torch.equal(model.mirror, model.linear.weight[0])
