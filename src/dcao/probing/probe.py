@@ -91,6 +91,7 @@ class Probe:
         (modules, group), params = self.model.look(), self.params()
         if not params:
             return CurvatureEstimate(step=step, measure=self.settings.measure, reason="no parameter requires grad")
+        self.memory.belong_to(params)
         tolerance = rounding(params)
         self.num_checks = 0
         # The loss runs under the caller's autocast, our arithmetic never does.
@@ -170,4 +171,5 @@ class Probe:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
         if params and self.settings.measure in ("load", "batch"):
+            self.memory.belong_to(params)
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
