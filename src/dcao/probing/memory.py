@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,11 +37,19 @@ class ProbeMemory:
     scaling: StepScaling = field(default_factory=StepScaling)
     probed: Tensor | None = None
     repeats: Repeats = Repeats.UNKNOWN
+    _owners: list[int] | None = None  # ids of the parameters that the vectors belong to, in this process
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
         """The memory before the first probe."""
         return cls(generator=torch.Generator().manual_seed(seed))
+
+    def belong_to(self, params: Sequence[Tensor]) -> None:
+        """Forget the vectors of other parameters: of those that were replaced, even by new ones of their size."""
+        owners = [id(p) for p in params]
+        if self._owners is not None and self._owners != owners:
+            self.starts, self.past_gradient, self.probed = {}, None, None
+        self._owners = owners
 
     def state_dict(self) -> dict[str, Any]:
         """What the next probe starts from."""
@@ -57,7 +66,7 @@ class ProbeMemory:
         """Raise a ValueError if a saved state cannot be loaded."""
         try:
             ProbeMemory.fresh(0).load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError) as error:
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, chec
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
+from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
@@ -103,11 +104,13 @@ class Probe:
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        refuse_maximize(self.optimizer)  # a group may have been added
         (modules, group), params = self.model.look(), self.params()
         if not params:
             return self._nothing(step, "no parameter requires grad")
         if self.is_held:
             return self._nothing(step, NEVER_REASON)
+        self.memory.belong_to(params)
         tolerance = rounding(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
@@ -186,4 +189,5 @@ class Probe:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
         if params and self.settings.measure in ("load", "batch"):
+            self.memory.belong_to(params)
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
