@@ -15,6 +15,7 @@ from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn, not_callable
+from dcao.operators.precision import half_precision_of
 from dcao.policies.base import Decision, Policy
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
 from dcao.probing.estimate import CurvatureEstimate, Measure
@@ -127,7 +128,13 @@ class DCAO(WrappingOptimizer):
         self.zero_grad()
         rng_state = self._before_loss()
         loss = evaluate_and_backward(loss_fn)
-        self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
+        self._training_batch = Batch(
+            loss_fn=loss_fn,
+            rng_state=rng_state,
+            loss=loss.detach(),
+            precision=None if rng_state is None else half_precision_of(loss),
+            is_training=True,
+        )
         try:
             self.step()
         finally:
@@ -220,7 +227,8 @@ class DCAO(WrappingOptimizer):
             loss = closure()
         require_gradient(params_of(self.base))
         value = loss.detach() if isinstance(loss, Tensor) else loss
-        return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
+        precision = None if rng_state is None else half_precision_of(loss)
+        return loss, Batch(closure=closure, rng_state=rng_state, loss=value, precision=precision, is_training=True)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

@@ -38,7 +38,7 @@ def read_along_step(loss: ProbedLoss, past_gradient: Tensor | None) -> Reading:
         stability = {"batch": along.total, "load": load_number(along.signal, along.noise, dynamics)}
     return Reading(
         stability=stability,
-        trust=along.trust,
+        trust=along.trust * (1.0 - loss.relative_error),
         reason=along.reason,
         fields={
             "batch": along.total / dynamics.step_size if dynamics.step_size > 0.0 else None,

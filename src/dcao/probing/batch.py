@@ -13,6 +13,7 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.operators.precision import half_precision_of
 from dcao.probing.ranks import mean_over_ranks
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Batch:
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
+        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
     """
@@ -43,6 +45,7 @@ class Batch:
     rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
     loss: Any = None
+    precision: torch.dtype | None = None
     is_training: bool = False
     group: ProcessGroup | None = None
 
@@ -64,7 +67,7 @@ class Batch:
             return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
         with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
             loss, gradient = self._evaluate(params)
-        return replace(self, loss=loss, gradient=gradient)
+        return replace(self, loss=closure_loss(loss), gradient=gradient, precision=half_precision_of(loss))
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
@@ -85,6 +88,7 @@ class Batch:
         kind: DifferenceKind,
         step_length: float | None,
         base_gradient: Tensor | None = None,
+        why_not_lifted: str = "",
     ) -> FiniteDifferenceOperator:
         """The Hessian of this batch's loss by differences of its gradient."""
         return FiniteDifferenceOperator(
@@ -96,19 +100,21 @@ class Batch:
             base_gradient=base_gradient,
             modules=modules,
             rng_state=self.rng_state,
+            precision=self.precision,
+            why_not_lifted=why_not_lifted,
         )
 
-    def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+    def _evaluate(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            value, gradient = float(loss.detach()), loss_gradient(loss, params)
+            gradient = loss_gradient(loss, params)
         else:
             assert self.closure is not None
-            value = closure_loss(self.closure())
+            loss = self.closure()
             gradient = closure_gradient(params)
         if self.group is not None:
             gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
-        return value, gradient
+        return loss, gradient
 
 
 def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
@@ -153,5 +159,5 @@ def require_gradient(params: Sequence[Tensor]) -> None:
 
 
 def closure_loss(loss: Any) -> float:
-    """What a closure returned as a number; nan if it returned nothing."""
+    """What a loss function or closure returned as a number; nan if it returned nothing."""
     return float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else float("nan")

@@ -17,11 +17,13 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    why_not_lifted: str = ""
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -33,12 +35,14 @@ class ProbeMemory:
         return {
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
+            "why_not_lifted": self.why_not_lifted,
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.why_not_lifted = state["why_not_lifted"]
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -69,9 +69,17 @@ class Probe:
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            readings = self._readings(loss, spectrum=spectrum)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, readings, step)
 
     def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
@@ -90,7 +98,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.precision_note, loss.why_not_exact]
         if measure in ("load", "batch") and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):

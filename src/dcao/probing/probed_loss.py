@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import default_step_length
+from dcao.operators.moving import is_half
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
+
+HALF_PRECISION_ERROR = 0.2
+"""Relative error of ``d' H d`` from gradients in half precision: nine in ten are smaller on networks at the start and
+after 60 steps (benchmarks/half_precision.py)."""
 
 
 class ProbedLoss:
@@ -26,10 +31,23 @@ class ProbedLoss:
         modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
+        why_not_lifted: Why half-precision parameters cannot be lifted, if an earlier probe found out; then what this
+            one found.
+
+    Attributes:
+        num_matvecs: Products spent.
+        precision_note: How half precision was dealt with along the step, in words; empty if there was none.
+        relative_error: Usual error of products along the step that come from half precision, else 0.
     """
 
     def __init__(
-        self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
+        self,
+        step: UpcomingStep,
+        modules: Sequence[nn.Module],
+        batches: Sequence[Batch],
+        settings: ProbeSettings,
+        *,
+        why_not_lifted: str = "",
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
         self._evaluations = float(sum(not batch.is_training for batch in batches))
@@ -37,6 +55,7 @@ class ProbedLoss:
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
+        self.why_not_lifted, self.precision_note, self.relative_error = why_not_lifted, "", 0.0
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -91,21 +110,25 @@ class ProbedLoss:
         self.num_matvecs += 1
         if self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
-        # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
-        is_fine = all(p.dtype.itemsize >= 4 for p in self.params)
         operator = batch.difference_operator(
             self.params,
             self.modules,
             kind="forward",
-            step_length=self._step_length(vector),
-            base_gradient=gradient if is_fine else None,
+            step_length=self._step_length(vector, None if any(map(is_half, self.params)) else batch.precision),
+            base_gradient=gradient,
+            why_not_lifted=self.why_not_lifted,
         )
         self._operators.append(operator)
         product = operator.matvec(vector.neg_()).neg_()
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
+        self.why_not_lifted = operator.why_not_lifted
+        if operator.precision_note:
+            self.precision_note = operator.precision_note
+        if operator.computes_in is not None:
+            self.relative_error = HALF_PRECISION_ERROR
         return product
 
-    def _step_length(self, displacement: Tensor) -> float | None:
+    def _step_length(self, displacement: Tensor, precision: torch.dtype | None) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
         if chosen != "step":
@@ -115,4 +138,5 @@ class ProbedLoss:
             return None
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))
+        shortest = default_step_length(self.params, "forward", precision=precision)
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
