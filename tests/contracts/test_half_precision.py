@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_lifted_trains_as_if_bare_and_is_measured(base):
     watched = assert_trains_as_if_bare(base, BF16, needs_half, spectrum_every=None)
     estimate = watched.optimizer.last_estimate
     assert estimate.s is not None
-    assert estimate.trust == 0.8
+    assert estimate.trust == 0.9
     assert "RuntimeError: a kernel for half precision alone" in estimate.reason
     # The first probe tries float32 in vain; all others know, and difference the training gradient: one evaluation each.
     assert (estimate.cost, watched.optimizer.probe_cost) == (1.0, 5.0)

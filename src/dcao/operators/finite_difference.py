@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.lifting import lifted, require_liftable
 from dcao.operators.moving import is_half, moved, split_like
 from dcao.vectors import DEFAULT_SEED, flatten, joint_norm, seeded, trainable, vector_dtype
@@ -176,10 +177,15 @@ class FiniteDifferenceOperator(LinearOperator):
 
     def _gradient_at(self, direction: Tensor | None, scale: float) -> tuple[Tensor, float]:
         """The gradient at ``w + scale * direction``, or as near to it as rounding allows, and the scale reached."""
-        self.gradient_evaluations += 1.0
-        isolated = leave_no_trace(self.params, modules=self._reached_modules(), rng_state=self._rng_state)
-        with isolated, self._at(direction, scale) as reached:
-            gradients = self._gradient_fn()
+        modules = self._reached_modules()
+
+        def evaluate() -> tuple[Sequence[Tensor], float]:
+            self.gradient_evaluations += 1.0
+            isolated = leave_no_trace(self.params, modules=modules, rng_state=self._rng_state)
+            with isolated, self._at(direction, scale) as reached:
+                return self._gradient_fn(), reached
+
+        gradients, reached = twice_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
@@ -208,7 +214,8 @@ class FiniteDifferenceOperator(LinearOperator):
 
 def _differentiating(loss_fn: LossFn, params: Sequence[Tensor]) -> GradientFn:
     # Not a method: a bound one makes a reference cycle, which holds the batch in loss_fn until it is collected.
-    return lambda: torch.autograd.grad(evaluate_loss(loss_fn), params, allow_unused=True, materialize_grads=True)
+    differentiation = Differentiation()
+    return lambda: differentiation.gradient(evaluate_loss(loss_fn), params)
 
 
 def default_step_length(
@@ -231,7 +238,13 @@ def default_step_length(
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
+    return step_length_at(joint_norm(params), params, kind, precision=precision)
+
+
+def step_length_at(
+    norm: float, params: Sequence[Tensor], kind: DifferenceKind, *, precision: torch.dtype | None = None
+) -> float:
+    """:func:`default_step_length` of ``params`` if they were of length ``norm``."""
     unit_roundoff = torch.finfo(precision or vector_dtype(params)).eps / 2
     central, forward = (1 / 3, 1 / 2) if precision is None else (7 / 8, 3 / 4)
-    power = central if kind == "central" else forward
-    return float(unit_roundoff**power * max(1.0, joint_norm(params)) ** 0.5)
+    return float(unit_roundoff ** (central if kind == "central" else forward) * max(1.0, norm) ** 0.5)

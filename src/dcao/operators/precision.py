@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+HALF_PRECISION = (torch.bfloat16, torch.float16)
+"""The coarser one first."""
+
 
 def half_precision_of(loss: Any) -> torch.dtype | None:
     """Half-precision dtype in which gradients of this loss flow, the coarser of two; None if there is none.
@@ -27,4 +30,4 @@ def half_precision_of(loss: Any) -> torch.dtype | None:
         seen.add(node)
         found.update(metadata.dtype for metadata in node._input_metadata)
         queue.extend(following for following, _ in node.next_functions)
-    return next((dtype for dtype in (torch.bfloat16, torch.float16) if dtype in found), None)
+    return next((dtype for dtype in HALF_PRECISION if dtype in found), None)

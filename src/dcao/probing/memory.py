@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.checkpoints import FIX
+
 
 @dataclass(kw_only=True)
 class ProbeMemory:
@@ -18,12 +20,15 @@ class ProbeMemory:
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
+        natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
+            they have not; None before the first probe along the step.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     why_not_lifted: str = ""
+    natural_length: float | None = None
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -36,13 +41,22 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
             "why_not_lifted": self.why_not_lifted,
+            "natural_length": self.natural_length,
             "generator": self.generator.get_state(),
         }
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise a ValueError if a saved state cannot be loaded."""
+        try:
+            ProbeMemory.fresh(0).load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.why_not_lifted = state["why_not_lifted"]
+        self.natural_length = state["natural_length"]
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.finite_difference import default_step_length
+from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
 from dcao.operators.moving import is_half
+from dcao.operators.precision import HALF_PRECISION
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
+from dcao.vectors import flatten
 
-HALF_PRECISION_ERROR = 0.2
-"""Relative error of ``d' H d`` from gradients in half precision: nine in ten are smaller on networks at the start and
-after 60 steps (benchmarks/half_precision.py)."""
+HALF_PRECISION_ERROR = 0.1
+"""Relative error of ``d' H d`` from gradients in half precision: nine in ten were smaller, on four networks at the
+start and after 60 steps (benchmarks/half_precision.py)."""
 
 
 class ProbedLoss:
@@ -36,8 +38,7 @@ class ProbedLoss:
 
     Attributes:
         num_matvecs: Products spent.
-        precision_note: How half precision was dealt with along the step, in words; empty if there was none.
-        relative_error: Usual error of products along the step that come from half precision, else 0.
+        difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class ProbedLoss:
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
-        self.why_not_lifted, self.precision_note, self.relative_error = why_not_lifted, "", 0.0
+        self.difference_length: float | None = None
+        self.why_not_lifted = why_not_lifted
+        self._differences: dict[int, FiniteDifferenceOperator] = {}  # along the step, of each batch
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -105,38 +108,75 @@ class ProbedLoss:
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
-    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor) -> Tensor:
-        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
+        """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
+
+        Args:
+            batch: The batch.
+            gradient: Its gradient.
+            vector: The displacement, divided by ``unit``.
+            unit: What the displacement has been divided by.
+        """
         self.num_matvecs += 1
         if self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
-        operator = batch.difference_operator(
-            self.params,
-            self.modules,
-            kind="forward",
-            step_length=self._step_length(vector, None if any(map(is_half, self.params)) else batch.precision),
-            base_gradient=gradient,
-            why_not_lifted=self.why_not_lifted,
-        )
-        self._operators.append(operator)
+        operator = self._difference_of(batch, gradient)
+        operator.step_length = self._step_length(vector, unit) or operator.step_length
         product = operator.matvec(vector.neg_()).neg_()
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
-        self.why_not_lifted = operator.why_not_lifted
-        if operator.precision_note:
-            self.precision_note = operator.precision_note
-        if operator.computes_in is not None:
-            self.relative_error = HALF_PRECISION_ERROR
         return product
 
-    def _step_length(self, displacement: Tensor, precision: torch.dtype | None) -> float | None:
+    def precision_along_step(self) -> torch.dtype | None:
+        """Half-precision dtype in which one-sided differences are taken; None if in float32 or wider.
+
+        Half-precision parameters are evaluated in float32 if that works, which is found out here.
+        """
+        if self.settings.hvp in ("exact", "central"):
+            return None
+        found = {batch.precision for batch in self.batches}
+        if any(map(is_half, self.params)):
+            for batch in self.batches:
+                operator = self._difference_of(batch, flatten(batch.gradient or [], dtype=self.step.dtype))
+                _ = operator.gradient  # kept for the products
+                self.why_not_lifted = operator.why_not_lifted
+            found = {operator.computes_in for operator in self._differences.values()}
+        return next((dtype for dtype in HALF_PRECISION if dtype in found), None)
+
+    @property
+    def precision_note(self) -> str:
+        """How half precision was dealt with along the step, in words; empty if there was none."""
+        return next((each.precision_note for each in self._differences.values()), "")
+
+    @property
+    def relative_error(self) -> float:
+        """Usual error of products along the step that come from half precision; 0 if none does."""
+        is_rounded = any(operator.computes_in is not None for operator in self._differences.values())
+        return HALF_PRECISION_ERROR if is_rounded else 0.0
+
+    def _difference_of(self, batch: Batch, gradient: Tensor) -> FiniteDifferenceOperator:
+        """Products with one batch's Hessian by one-sided differences."""
+        if id(batch) not in self._differences:
+            operator = batch.difference_operator(
+                self.params,
+                self.modules,
+                kind="forward",
+                step_length=self.difference_length,
+                base_gradient=gradient,
+                why_not_lifted=self.why_not_lifted,
+            )
+            self._operators.append(operator)
+            self._differences[id(batch)] = operator
+        return self._differences[id(batch)]
+
+    def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
-        if chosen != "step":
+        if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(displacement))
-        if not math.isfinite(length):
-            return None
+        length = float(torch.linalg.vector_norm(vector)) * unit
+        if chosen is None or not math.isfinite(length):
+            return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        shortest = default_step_length(self.params, "forward", precision=precision)
+        shortest = self.difference_length or default_step_length(self.params, "forward")
         return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
