@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
-from dcao import DCAO, MemoryRecorder
+from dcao import DCAO, MemoryRecorder, policies
 from helpers.contract_cases import (
     BATCHES,
     DCAO_WAYS,
@@ -174,18 +174,71 @@ def whole() -> nn.Module:
 def trained_backbone_and_float32_head() -> nn.Module:
     class Head(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
     return nn.Sequential(nn.Sequential(nn.Linear(20, 64), nn.ReLU()).bfloat16(), Head(64, 5))
 
 
-MODELS = [frozen_backbone, lora, lora_in_float32, whole, trained_backbone_and_float32_head]
+class Prompted(nn.Module):
+    """A float32 prompt, which starts at zero, in front of a frozen half-precision network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(torch.zeros(20))
+        self.network = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 5)).bfloat16().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x + self.prompt.to(x.dtype))
+
+
+class UnderAutocast(nn.Module):
+    """Float32 parameters; autocast inside the model if its inputs are in half precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", BF16, enabled=x.dtype is BF16):
+            return self.network(x.to(self.network[0].weight.dtype))
+
+
+MODELS = [
+    frozen_backbone,
+    lora,
+    lora_in_float32,
+    whole,
+    trained_backbone_and_float32_head,
+    Prompted,
+    UnderAutocast,
+]
 
 
 def data() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(256, 20, generator=generator)
     return inputs, (inputs @ torch.randn(20, 5, generator=generator)).argmax(1)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_the_curvature_along_a_step_is_that_of_the_float64_twin(make):
+    inputs, targets = data()
+    torch.manual_seed(0)
+    model = make()
+    twin, found = copy.deepcopy(model).double(), []
+    for each, x in ((model, inputs.bfloat16()), (twin, inputs.bfloat16().double())):
+        base = optim.SGD(trainable(each), lr=0.1)
+        optimizer = DCAO(base, policy=policies.Fixed(), measure="batch", every=1)
+
+        def loss_fn(each=each, x=x) -> Tensor:
+            outputs = each(x)
+            return F.cross_entropy(outputs if outputs.dtype is torch.float64 else outputs.float(), targets)
+
+        optimizer.minimize(loss_fn)
+        found.append(optimizer.last_estimate.s)
+    # Along the step nine in ten are within 10 % in half precision (benchmarks/half_precision.py); the longer step of
+    # float32 parameters meets other kinks of a ReLU.
+    assert found[0] == pytest.approx(found[1], rel=0.2)
 
 
 @pytest.mark.parametrize("make", MODELS)
