@@ -53,8 +53,8 @@ class FiniteDifferenceOperator(LinearOperator):
             ``rng_state`` from which it was evaluated.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which every evaluation starts; default: the present ones.
-        precision: Half-precision dtype in which the loss is computed although the parameters are wider, which makes
-            the default step longer (:func:`dcao.operators.half_precision_of`). Default: none.
+        precision: Half-precision dtype in which the loss is computed although the parameters are wider, for example
+            that of autocast; it makes the default step longer. Default: none.
         why_not_lifted: Why half-precision parameters shall not be lifted, if that is known. Default: they are.
 
     Attributes:

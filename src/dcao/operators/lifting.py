@@ -94,8 +94,7 @@ class _WideOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every operation reads float32 in place of half precision, and writes float32 where half precision is asked for.
 
     This sits below autograd and autocast, so it reaches the backward pass, scripted modules and custom autograd
-    functions too. Views and in-place operations keep the tensor that they
-    share memory with.
+    functions too. Views and in-place operations keep the tensor that they share memory with.
     """
 
     def __torch_dispatch__(
