@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from dcao.controller import Controller
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
@@ -80,6 +81,11 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
+    def start_of(self, loss_fn: Callable[..., Any]) -> RngState | None:
+        """What a probe of the coming training pass will start from, if one is due."""
+        will_probe = self.is_due() and self.probe_batch is None and not self.probe.is_held
+        return self.probe.start(loss_fn) if will_probe else None
+
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
@@ -90,6 +96,9 @@ class ProbeLoop:
             self.controller.move_on(self.num_steps)
             return
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
+        if self.probe.is_held:
+            self._act(self.probe.held(self.num_steps), loss, started)
+            return
         try:
             batches = self._batches(batch)
         except Exception as error:
@@ -121,7 +130,11 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        if self.probe.is_held:
+            estimate = self.probe.held(self.num_steps)
+            self._act(estimate, None, time.perf_counter())
+            return estimate
+        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -198,11 +211,10 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
         if not isinstance(self.probe_batch, ProbeLoader):
-            return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
+            return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
+        rng_state = self.probe.start(self.probe_batch.batch_loss)
+        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
             return self.probe_batch.draw(rng_state)
 
     def _require_a_probe(self) -> None:
@@ -261,6 +273,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
+        cost -= self.probe.num_checks  # no schedule pays for the check of the first probe
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

@@ -12,7 +12,7 @@ from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
 from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
-from dcao.isolation import RngState, capture_rng
+from dcao.isolation import RngState
 from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.notices import Notices
@@ -26,7 +26,6 @@ from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
-from dcao.vectors import params_of
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
@@ -131,7 +130,7 @@ class DCAO(WrappingOptimizer):
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(loss_fn)
         loss = evaluate_and_backward(loss_fn)
         self.gradients.check_loss(loss)
         self._training_batch = Batch(
@@ -225,13 +224,13 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def _before_loss(self) -> RngState | None:
-        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
+    def _before_loss(self, loss_fn: LossFn | Closure) -> RngState | None:
+        """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
+        return self.loop.start_of(loss_fn)
 
     def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(closure)
         with torch.enable_grad():
             loss = closure()
         self.gradients.check_closure(loss)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dcao.checkpoints import FIX
+from dcao.probing.repeatability import Repeats
 
 
 @dataclass(kw_only=True)
@@ -22,6 +23,7 @@ class ProbeMemory:
         why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
@@ -29,6 +31,7 @@ class ProbeMemory:
     past_gradient: Tensor | None = None
     why_not_lifted: str = ""
     natural_length: float | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -43,6 +46,7 @@ class ProbeMemory:
             "why_not_lifted": self.why_not_lifted,
             "natural_length": self.natural_length,
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -57,6 +61,7 @@ class ProbeMemory:
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.why_not_lifted = state["why_not_lifted"]
         self.natural_length = state["natural_length"]
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
