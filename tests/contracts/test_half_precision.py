@@ -129,8 +129,8 @@ def test_a_model_that_cannot_be_lifted_trains_as_if_bare_and_is_measured(base):
     assert estimate.s is not None
     assert estimate.trust == 0.9
     assert "RuntimeError: a kernel for half precision alone" in estimate.reason
-    # The first probe checks that the loss repeats and tries float32 in vain; all others know, and difference the training
-    # gradient: one evaluation each.
+    # The first probe checks that the loss repeats and tries float32 in vain; all others know, and difference the
+    # gradient of the training step: one evaluation each.
     assert (estimate.cost, watched.optimizer.probe_cost) == (1.0, 6.0)
     again = copy.deepcopy(watched.optimizer.state_dict())
     assert again["dcao"]["loop"]["probe"]["why_not_lifted"].startswith("RuntimeError")
