@@ -115,7 +115,9 @@ def natural_length(change_of_slope: Callable[[float], float], start: float) -> f
     return 2.0 * math.sqrt(low * high) if low > 0.0 and high < math.inf else None  # the slope jumps, as at a hinge
 
 
-def difference_length(params: Sequence[Tensor], moving: float, natural: float | None) -> float:
+def difference_length(
+    params: Sequence[Tensor], moving: float, natural: float | None, *, precision: torch.dtype | None = None
+) -> float:
     """Length of a one-sided difference along the step, which suits rounding.
 
     Args:
@@ -123,7 +125,8 @@ def difference_length(params: Sequence[Tensor], moving: float, natural: float | 
         moving: The length of those weights that move.
         natural: The natural length, if they have started at zero. The difference is then a share of it, because beside
             zeros no difference is lost to rounding, and 1 may be far too long or far too short for these weights.
+        precision: Half-precision dtype in which the difference is taken; None for float32 or wider.
     """
     if natural:
-        return step_length_at(1.0, params, "forward") * max(natural, moving)
-    return step_length_at(moving, params, "forward")
+        return step_length_at(1.0, params, "forward", precision=precision) * max(natural, moving)
+    return step_length_at(moving, params, "forward", precision=precision)
