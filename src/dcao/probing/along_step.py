@@ -76,11 +76,12 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
     if moving > 0.0 and moving >= NEARLY_ZERO * along.natural_length:
         return 0.0
 
-    def change_of_slope(distance: float) -> float:
+    def slope(distance: float) -> float:
         loss.difference_length = distance
-        return 2.0 * distance / directional([step]).natural_length
+        there = directional([step])
+        return 1.0 - distance * there.total / there.length
 
-    found = natural_length(change_of_slope, difference_length(loss.params, 0.0, None))
+    found = natural_length(slope, difference_length(loss.params, 0.0, None))
     if found is None:  # along a straight line any length is as good as any other: a root mean square of 1
         found = math.sqrt(int(step.displacement.count_nonzero()))
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0
