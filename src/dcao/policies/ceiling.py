@@ -121,14 +121,16 @@ class Ceiling(Policy):
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        return {"step": None, "first_lr": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
+        measured: State = {"first_lr": None, "ceiling": None, "curvatures": [], "lengths": []}
+        return {"step": None, "held_at": None, "arrived": False, **measured}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
         now, step = observation.hyperparameters, observation.step
         held = reason_to_hold(observation, self.min_trust, needs_curvature=False)  # flat ground sets no limit
         if held is not None:
-            return Decision(hyperparameters=self.between(step, now, state), reason=f"lr {held}"), state
+            planned = self.between(step, now, state)
+            return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now.lr, state)
         state = self._seen(observation, state)
@@ -154,7 +156,8 @@ class Ceiling(Policy):
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """What trains at a step without a probe."""
-        if state["step"] in (None, step) or not hyperparameters.lr > 0.0:
+        is_done = step in (state["step"], state["held_at"])  # by a probe of this very step
+        if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
         level = self._level(step, hyperparameters.lr, state)
         return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
