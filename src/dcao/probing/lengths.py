@@ -37,6 +37,7 @@ MOST_EVALUATIONS = 10
 """Gradients that each part of the search for the natural length takes at most. From the default length of a difference
 it takes 2 or 3, unless weights of 1 would be absurdly large or small."""
 
+
 @torch.no_grad()
 def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> float:
     """Length of the entries of ``params`` that ``displacement`` changes; a parameter that is far larger hardly counts.
@@ -114,7 +115,7 @@ def natural_length(slope: Callable[[float], float], start: float) -> float | Non
 
 
 def _end_of_growth(slope: Callable[[float], float], distance: float, there: float) -> float:
-    """The distance beyond which a slope no longer grows in proportion: its change less than doubles over three times it."""
+    """The distance beyond which a slope no longer grows in proportion: over three times it, its change does not double."""
     length = 2.0 * distance / (there - 1.0)
     here = slope(length)
     for _ in range(MOST_EVALUATIONS):
