@@ -262,7 +262,8 @@ class ProbeLoop:
     def _count(self, cost: float) -> None:
         self.cost += cost
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
-            self._last_cost = cost
+            self._last_cost = cost - self.probe.memory.search_cost
+            self.probe.memory.search_cost = 0.0
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
         self._probed_at, self._is_owed = self.num_steps, False
 

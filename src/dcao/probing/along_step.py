@@ -64,10 +64,12 @@ def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory
     loss.difference_length = difference_length(loss.params, moving, memory.natural_length)
     along = directional(steps)
     if along.trust > 0.0 and (memory.natural_length is None or moving == memory.natural_length == 0.0):
+        cost = loss.cost
         memory.natural_length = _length_from_zero(loss, steps[0], along, moving)
         if memory.natural_length > 0.0:
             loss.difference_length = difference_length(loss.params, moving, memory.natural_length)
             along = directional(steps)
+        memory.search_cost = loss.cost - cost
     return along, max(moving, memory.natural_length or 0.0)
 
 
@@ -78,7 +80,10 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
 
     def slope(distance: float) -> float:
         loss.difference_length = distance
-        there = directional([step])
+        try:
+            there = directional([step])
+        except Exception:  # so far away the loss may refuse its own numbers
+            return math.nan
         return 1.0 - distance * there.total / there.length
 
     found = natural_length(slope, difference_length(loss.params, 0.0, None))

@@ -38,6 +38,10 @@ MOST_EVALUATIONS = 10
 it takes 2 or 3, unless weights of 1 would be absurdly large or small."""
 
 
+FARTHEST = 1e15
+"""How far the search goes, as a multiple of the default length of a difference: weights of 1e11."""
+
+
 @torch.no_grad()
 def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> float:
     """Length of the entries of ``params`` that ``displacement`` changes; a parameter that is far larger hardly counts.
@@ -111,11 +115,13 @@ def natural_length(slope: Callable[[float], float], start: float) -> float | Non
         else:
             high, wanted = distance, distance * 0.03
         distance = wanted if low < wanted < high else math.sqrt(low * high)
+        if distance > FARTHEST * start:
+            return None
     return 2.0 * math.sqrt(low * high) if low > 0.0 and high < math.inf else None  # the slope jumps, as at a hinge
 
 
 def _end_of_growth(slope: Callable[[float], float], distance: float, there: float) -> float:
-    """The distance beyond which a slope no longer grows in proportion: over three times it, its change does not double."""
+    """The distance up to which a slope grows in proportion: three times further on, its change has not doubled."""
     length = 2.0 * distance / (there - 1.0)
     here = slope(length)
     for _ in range(MOST_EVALUATIONS):

@@ -21,12 +21,14 @@ class ProbeMemory:
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        search_cost: Gradient evaluations of the last probe that went into finding it, which no other probe repeats.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     natural_length: float | None = None
+    search_cost: float = 0.0
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -59,5 +61,5 @@ class ProbeMemory:
         return self.state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.generator = torch.Generator()
+        self.generator, self.search_cost = torch.Generator(), 0.0
         self.load_state_dict(state)
