@@ -10,10 +10,10 @@ from typing import Any
 from dcao.controller import Controller
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch
+from dcao.probing.batch import Batch, Closure
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
@@ -80,6 +80,10 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
+    def start_of(self, loss_fn: LossFn | Closure) -> RngState | None:
+        """What a probe of the coming training pass will start from, if one is due."""
+        return self.probe.start(loss_fn) if self.is_due() and self.probe_batch is None else None
+
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
@@ -121,7 +125,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -198,12 +202,12 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
+        if self.probe.is_held:
+            return []
         if not isinstance(self.probe_batch, ProbeLoader):
-            return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
-            return self.probe_batch.draw(rng_state)
+            return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
+        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
+            return self.probe_batch.draw(self.probe.start(self.probe_batch.batch_loss))
 
     def _require_a_probe(self) -> None:
         """Raise an error if the caller set a schedule, or if the run would never probe at all."""
@@ -228,8 +232,8 @@ class ProbeLoop:
         if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
@@ -261,9 +265,12 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
+        cost, self.probe.num_checks = (
+            cost - self.probe.num_checks,
+            0,
+        )  # no schedule pays for what only the first probe does
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
-            self._last_cost = cost - self.probe.memory.search_cost
-            self.probe.memory.search_cost = 0.0
+            self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
         self._probed_at, self._is_owed = self.num_steps, False
 

@@ -69,7 +69,7 @@ def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory
         if memory.natural_length > 0.0:
             loss.difference_length = difference_length(loss.params, moving, memory.natural_length)
             along = directional(steps)
-        memory.search_cost = loss.cost - cost
+        loss.search_cost = loss.cost - cost
     return along, max(moving, memory.natural_length or 0.0)
 
 
