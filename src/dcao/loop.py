@@ -265,10 +265,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
-        cost, self.probe.num_checks = (
-            cost - self.probe.num_checks,
-            0,
-        )  # no schedule pays for what only the first probe does
+        cost, self.probe.num_checks = cost - self.probe.num_checks, 0  # no schedule pays for the first probe's check
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

@@ -340,3 +340,32 @@ def test_a_loss_in_any_unit_is_brought_as_low(base):
     loss, _, _ = train(regression, base, 1e-3)
     for unit in (1e-20, 1e-7, 1e12, 1e20):
         assert train(partial(regression, unit=unit), base, 1e-3)[0] < 1.1 * unit * loss
+
+
+# --- what the search for a length costs, and what it meets
+
+
+def test_no_schedule_pays_for_the_search():
+    # Overhead's own probes are at steps 0, 18, 27, ...: one evaluation each, a tenth of all.
+    problem, probed = logistic(), []
+    optimizer = DCAO(optim.SGD(problem.params, lr=1e-3), total_steps=100)
+    for _ in range(40):
+        before = optimizer.probe_cost
+        optimizer.minimize(lambda: problem.loss(torch.arange(64)))
+        probed.append(optimizer.probe_cost - before)
+    assert probed[0] > 3.0
+    assert [step for step, cost in enumerate(probed) if cost] == [0, 18, 27, 36]
+
+
+def test_a_loss_that_refuses_numbers_far_away_is_searched_near_by():
+    # Normal raises a ValueError for a scale that is not positive: here, beyond 3.
+    weight = zeros(4)
+    y = torch.linspace(-1.0, 1.0, 4)
+
+    def loss() -> Tensor:
+        return -torch.distributions.Normal(weight, 9.0 - weight.square().sum(), validate_args=True).log_prob(y).mean()
+
+    optimizer = DCAO(optim.SGD([weight], lr=1e-3))
+    optimizer.minimize(loss)
+    assert 0.0 < optimizer.loop.probe.memory.natural_length < 6.0
+    assert optimizer.last_estimate.trust == 1.0

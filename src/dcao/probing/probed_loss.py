@@ -128,9 +128,11 @@ class ProbedLoss:
             base_gradient=gradient if is_fine else None,
         )
         self._operators.append(operator)
-        product = operator.matvec(vector.neg_()).neg_()
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
-        return product
+        try:
+            return operator.matvec(vector).neg_()
+        finally:
+            vector.neg_()
 
     def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
