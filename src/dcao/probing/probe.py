@@ -50,7 +50,8 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
+        num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
+            natural length; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Probe:
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
             readings[measure] = read_along_step(loss, self.memory)
+            self.num_checks += int(loss.search_cost)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
