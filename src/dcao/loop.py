@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from dcao.controller import Controller
-from dcao.guard import Skip
+from dcao.guard import Verdict
 from dcao.isolation import capture_rng, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
@@ -119,14 +119,14 @@ class ProbeLoop:
                 break
         return estimate
 
-    def answer_skip(self, skip: Skip, loss: float | None) -> None:
-        """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
+    def answer(self, verdict: Verdict, loss: float | None) -> None:
+        """Scale lr as the guard says, record what it has found, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
         if self.controller.policy.adapts:
-            self.controller.scale_lr(skip.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
+            self.controller.scale_lr(verdict.factor)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
         self._record(None, None, decision, before, loss, 0.0)
-        if skip.went_back and self.controller.policy.adapts:
+        if verdict.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
                 step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason

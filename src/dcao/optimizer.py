@@ -230,11 +230,11 @@ class DCAO(WrappingOptimizer):
         return loss
 
     def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; if not, lr is cut where that helps, and the skip is recorded."""
-        skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
-        if skip is not None:
-            self.loop.answer_skip(skip, None if batch is None else batch.loss_value())
-        return skip is None
+        """Whether the guard lets this step pass; what it has found is answered and recorded."""
+        verdict = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
+        if verdict is not None:
+            self.loop.answer(verdict, None if batch is None else batch.loss_value())
+        return verdict is None or not verdict.skips
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()

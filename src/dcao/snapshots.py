@@ -24,19 +24,35 @@ class Snapshot:
     def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
         self.optimizer, self.step = optimizer, step
         self.buffers = save_buffers(modules)
-        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in params_of(optimizer)]
+        self.params = [(p, p.detach().clone()) for p in params_of(optimizer)]
+        self.states = {p: _copy(optimizer.state[p]) for p, _ in self.params if optimizer.state.get(p)}
+
+    def is_complete(self) -> bool:
+        """Whether all parameters that it holds are still in the groups, in their shapes."""
+        present = {id(p) for p in params_of(self.optimizer)}
+        return all(id(p) in present and p.shape == value.shape for p, value in self.params)
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put everything back, in place."""
+    def trade_places(self) -> None:
+        """Put everything back, and hold what was there instead; a second time undoes the first.
+
+        Nothing is written for parameters that have left the groups.
+        """
         for buffer in self.buffers:
-            buffer.restore()
-        for p, value, state in self.params:
-            p.copy_(value)
-            if state is None:
-                self.optimizer.state.pop(p, None)  # as before its first step: the optimizer sets it up anew
-            else:
-                self.optimizer.state[p].update(_copy(state) or {})
+            buffer.trade_places()
+        present = {id(p) for p in params_of(self.optimizer)}
+        for p, value in self.params:
+            if id(p) not in present or p.shape != value.shape:
+                continue
+            _trade(p, value)
+            self._trade_state(p)
+
+    def _trade_state(self, p: Tensor) -> None:
+        ours, theirs = self.states.pop(p, None), self.optimizer.state.pop(p, None)
+        if theirs:
+            self.states[p] = dict(theirs)
+        if ours is not None:  # else as before its first step: the optimizer sets it up anew
+            self.optimizer.state[p] = ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +72,11 @@ class SavedBuffer:
         """Write the copy into the buffer that the module has now."""
         if self.now is not None:
             self.now.copy_(self.value)
+
+    def trade_places(self) -> None:
+        """The same, and hold what was in the buffer."""
+        if self.now is not None:
+            _trade(self.now, self.value)
 
 
 @torch.no_grad()
@@ -88,7 +109,11 @@ def save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
     ]
 
 
-def _copy(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not state:
-        return None
+def _trade(ours: Tensor, theirs: Tensor) -> None:
+    held = ours.clone()
+    ours.copy_(theirs)
+    theirs.copy_(held)
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
