@@ -209,7 +209,7 @@ def regression(
     loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
     weight: Callable[[int, torch.Generator], float] = lambda step, generator: 1.0,
 ) -> Task:
-    """A regression whose targets ``change`` with the step, and whose loss is weighted by it; scored on the last ones."""
+    """A regression whose targets ``change`` with the step, and whose loss is weighted by it; scored on the last."""
     net, draw, generator = teacher(seed)
 
     def steps() -> Iterator[Step]:

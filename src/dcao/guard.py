@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_number, require_whole
 from dcao.models import Model
-from dcao.outliers import StepMemory
+from dcao.outliers import StepMemory, loss_and_norm
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 
 SKIP_FACTOR = 0.5
@@ -79,12 +78,14 @@ class Verdict:
         skips: Whether the step is not taken.
         factor: Factor on lr that answers it.
         went_back: Whether the run has gone back to a snapshot.
+        is_data: Whether it is an outlier that is taken, because it has come before or does not stop.
     """
 
     reason: str
     skips: bool = True
     factor: float = 1.0
     went_back: bool = False
+    is_data: bool = False
 
 
 @dataclass(kw_only=True)
@@ -127,7 +128,7 @@ class StepGuard:
         """Forget all steps, and what the run could go back to."""
         self.num_skipped = 0
         self.num_restored = 0
-        self._memory = StepMemory(self.settings.outlier)
+        self._memory = StepMemory(factor=self.settings.outlier, patience=self.settings.patience)
         self._longest_row = 0  # of those that ended by themselves
         self._row = Row()
         self._modules: Sequence[nn.Module] | None = None  # whose buffers are in _good_buffers
@@ -157,8 +158,8 @@ class StepGuard:
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
-            self._remember(modules, step, value, norm)
-            return self._end_row()
+            is_outlier = self._remember(modules, step, value, norm)
+            return self._end_row(is_outlier=is_outlier)
         self.num_skipped += 1
         mend(self._good_buffers)
         if self._is_away:
@@ -193,7 +194,7 @@ class StepGuard:
 
     # --- a usual step -----------------------------------------------------------------------------------------
 
-    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float) -> None:
+    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float) -> bool:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
         if self.settings.snapshot_every is not None:
@@ -203,21 +204,23 @@ class StepGuard:
             losses = self._memory.losses
             if due and (loss is None or not losses or loss <= statistics.median(losses)):
                 self._snapshot = Snapshot(self.optimizer, modules, step)
-        self._memory.remember(step=step, loss=loss, norm=norm)
+        return self._memory.remember(step=step, loss=loss, norm=norm)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
             mend(self._good_buffers)
         self._modules, self._good_buffers = modules, save_buffers(modules)
 
-    def _end_row(self) -> Verdict | None:
+    def _end_row(self, *, is_outlier: bool) -> Verdict | None:
         """The weights are those of the row's beginning, so that what was wrong with it was not their fault."""
         row, self._row = self._row, Row()
         self._longest_row = max(self._longest_row, row.length)
-        if row.cut == 1.0:
+        if not is_outlier and row.cut == 1.0:
             return None
-        reason = f"guard: as usual again after {row.length} skipped steps, at the same weights; lr as before"
-        return Verdict(reason=reason, skips=False, factor=1.0 / row.cut)
+        reason = "guard: out of line, but so have others been: taken as data" if is_outlier else "guard: as usual again"
+        if row.cut < 1.0:
+            reason += f" after {row.length} skipped steps at the same weights; lr as before them"
+        return Verdict(reason=reason, skips=False, factor=1.0 / row.cut, is_data=is_outlier)
 
     # --- a row of skipped steps -------------------------------------------------------------------------------
 
@@ -272,24 +275,3 @@ class StepGuard:
     def _usable_snapshot(self) -> Snapshot | None:
         """The snapshot, unless parameters have left the groups since it was taken."""
         return self._snapshot if self._snapshot is not None and self._snapshot.is_complete() else None
-
-
-@torch.no_grad()
-def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple[float | None, float]:
-    """The loss as a number, and the Euclidean norm of all gradients together; the device is waited for once.
-
-    Example:
-        >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
-        (1.5, 5.0)
-    """
-    entries = [g.coalesce().values() if g.is_sparse else g for g in grads]
-    norms: list[Tensor] = []
-    for is_narrow in (True, False):  # squares of half precision overflow
-        same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]
-        norms += torch._foreach_norm(same, dtype=torch.float32 if is_narrow else None) if same else []
-    norms = [norm.to(norms[0].device) for norm in norms]
-    norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())  # stack takes the widest dtype
-    if not isinstance(loss, Tensor):
-        return None if loss is None else float(loss), float(norm)
-    both: list[float] = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
-    return both[0], both[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 from dcao.controller import Controller
@@ -70,6 +71,7 @@ class ProbeLoop:
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
         self._probe_again = False
+        self._outlier_at = -1  # the last step that is out of line and is taken
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
@@ -81,7 +83,10 @@ class ProbeLoop:
     def before_step(self, batch: Batch | None) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned."""
         if not self.is_due():
-            self.controller.move_on(self.num_steps)
+            if self._outlier_at == self.num_steps and batch is not None:
+                self._probe_outlier(batch)
+            else:
+                self.controller.move_on(self.num_steps)
             return
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
@@ -126,6 +131,8 @@ class ProbeLoop:
             self.controller.scale_lr(verdict.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
         self._record(None, None, decision, before, loss, 0.0)
+        if verdict.is_data:
+            self._outlier_at = self.num_steps
         if verdict.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
@@ -202,6 +209,16 @@ class ProbeLoop:
             return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             return self._failed(error)
+
+    def _probe_outlier(self, batch: Batch) -> None:
+        """Probe a batch that the others say nothing about: lr has to be right for such ones too."""
+        if self.probe_batch is not None or not self._grants_more:
+            self.controller.move_on(self.num_steps)
+            return
+        started = time.perf_counter()
+        # No random streams were kept before the training pass, so both evaluations are made anew.
+        anew = replace(batch, is_training=False, rng_state=capture_rng(self.probe.params()))
+        self._act(self._try_to_measure([anew]), batch.loss_value(), started)
 
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.

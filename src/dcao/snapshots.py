@@ -81,12 +81,20 @@ class SavedBuffer:
 
 @torch.no_grad()
 def mend(good: Sequence[SavedBuffer]) -> None:
-    """Restore the buffers that are garbage now: BatchNorm's statistics remember a batch whose step was skipped."""
+    """Restore the buffers of modules with garbage in one of them: BatchNorm's statistics remember a skipped batch.
+
+    Its variance shows clearly what its mean, which moves by the root of that, may hide.
+    """
     pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
     pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel()]
     before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])
-    for (buffer, _), was, entry in zip(pairs, before, after, strict=True):
-        if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was):
+    spoilt = {
+        buffer.module
+        for (buffer, _), was, entry in zip(pairs, before, after, strict=True)
+        if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was)
+    }
+    for buffer, _ in pairs:
+        if buffer.module in spoilt:
             buffer.restore()
 
 
