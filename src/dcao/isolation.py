@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ def leave_no_trace(
     ``params`` and of all parameters of ``modules``, the random streams (torch on the CPU and on the devices of
     ``params``, Python's, NumPy's if loaded), the autocast state, and for ``modules`` the buffers (BatchNorm's running
     statistics) and train/eval flags. Buffers are swapped for copies while the context lasts, so that a graph that holds
-    the originals stays valid. Every ``.grad`` reads ``None`` inside the context.
+    the originals stays valid, and what ``parametrize.cached()`` holds is put aside. Every ``.grad`` reads ``None``
+    inside the context.
 
     Args:
         params: Parameters of the loss.
@@ -56,6 +58,7 @@ def leave_no_trace(
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
     buffers = _swap_buffers(modules)
+    parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
             p.grad = None
@@ -68,6 +71,7 @@ def leave_no_trace(
         with torch.enable_grad():
             yield
     finally:
+        parametrize._cache = parametrized
         for module, originals in buffers:
             module._buffers.clear()
             module._buffers.update(originals)

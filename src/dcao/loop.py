@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from dcao.controller import Controller
+from dcao.gradients import UnreachedError
 from dcao.guard import Verdict
 from dcao.isolation import capture_rng, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
@@ -71,6 +72,7 @@ class ProbeLoop:
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
         self._probe_again = False
+        self._is_owed = False  # by a step that had no gradient
         self._outlier_at = -1  # the last step that is out of line and is taken
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -80,13 +82,17 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
-    def before_step(self, batch: Batch | None) -> None:
-        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned."""
-        if not self.is_due():
-            if self._outlier_at == self.num_steps and batch is not None:
-                self._probe_outlier(batch)
-            else:
-                self.controller.move_on(self.num_steps)
+    def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
+        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
+
+        Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
+        """
+        if has_gradient and not self.is_due() and self._outlier_at == self.num_steps and batch is not None:
+            self._probe_outlier(batch)
+            return
+        if not has_gradient or not self.is_due():
+            self._is_owed = self.is_due()
+            self.controller.move_on(self.num_steps)
             return
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
@@ -96,6 +102,7 @@ class ProbeLoop:
             return
         if batches is None:
             self._require_a_probe()
+            self._is_owed = False  # whoever probes by hand chooses the step
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
@@ -112,14 +119,22 @@ class ProbeLoop:
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
-    def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
-        """Probe ``loss_fn`` now; what it raises passes through."""
+    def probe_now(self, loss_fn: LossFn, *, spectrum: bool, may_miss: bool) -> CurvatureEstimate:
+        """Probe ``loss_fn`` now; what it raises passes through.
+
+        If it ``may_miss`` the parameters, as in a phase in which others are trained, this is only a reason.
+        """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
-            estimate = self._measure([batch], spectrum=spectrum)
+            try:
+                estimate = self._measure([batch], spectrum=spectrum)
+            except UnreachedError as error:
+                if not may_miss:
+                    raise
+                estimate = self._failed(error)
             if not self._act(estimate, estimate.loss, started):
                 break
         return estimate
@@ -149,6 +164,7 @@ class ProbeLoop:
             "scheduled_cost": self._scheduled_cost,
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
+            "is_owed": self._is_owed,
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
@@ -162,6 +178,7 @@ class ProbeLoop:
         # Only the policy that asked for the pending probe still wants it, and this schedule may not grant it.
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
+        self._is_owed = state["is_owed"]
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
@@ -170,8 +187,8 @@ class ProbeLoop:
     # --- when -------------------------------------------------------------------------------------------------
 
     def _is_due_at(self, step: int) -> bool:
-        is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
-        if is_owed or self._probe_again or self._spectrum_is_due_at(step):
+        is_first = self._due_at_start and self._probed_at < 0  # also if the guard has skipped its step
+        if is_first or self._is_owed or self._probe_again or self._spectrum_is_due_at(step):
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
 
@@ -264,7 +281,7 @@ class ProbeLoop:
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
-        self._probed_at = self.num_steps
+        self._probed_at, self._is_owed = self.num_steps, False
 
     def _record(
         self,

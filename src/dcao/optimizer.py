@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from dcao import options, schedules
+from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
+from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
 from dcao.loop import ProbeLoop
 from dcao.models import Model
+from dcao.notices import Notices
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Policy
-from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
+from dcao.probing.batch import Batch, Closure, evaluate_and_backward
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
@@ -24,7 +26,7 @@ from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
-from dcao.wrapping import WrappingOptimizer
+from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -103,6 +105,8 @@ class DCAO(WrappingOptimizer):
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        self.notices = Notices()
+        self.gradients = Gradients(base, self.notices)
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
             probe,
@@ -115,6 +119,7 @@ class DCAO(WrappingOptimizer):
         )
         self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=self.policy.adapts))
         self._training_batch: Batch | None = None
+        self._kinds = checkpoints.kinds_of(self._own_state())
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
@@ -127,6 +132,7 @@ class DCAO(WrappingOptimizer):
         self.zero_grad()
         rng_state = self._before_loss()
         loss = evaluate_and_backward(loss_fn)
+        self.gradients.check_loss(loss)
         self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
         try:
             self.step()
@@ -134,24 +140,28 @@ class DCAO(WrappingOptimizer):
             self._training_batch = None
         return loss.detach()
 
+    @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
         if closure is not None and not callable(closure):
             raise TypeError(
                 f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
             )
+        if closure is None and self._training_batch is None and sets_up_state(self.base):
+            return self.base.step()
         self._sync()
         if closure is not None and self.controller.record is None:
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
         if closure is not None:
             loss, batch = self._run_closure(closure)
-        safe = self._is_safe(batch)
+        has_gradient = self.gradients.begin_step()
+        safe = not has_gradient or self._is_safe(batch)
         if safe:
-            self.loop.before_step(batch)
+            self.loop.before_step(batch, has_gradient=has_gradient)
             with self.controller.training_lrs():
                 self.base.step()
-        self.loop.finish_step(taken=safe)
+        self.loop.finish_step(taken=safe and has_gradient)
         return loss
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -162,7 +172,7 @@ class DCAO(WrappingOptimizer):
             spectrum: Also run Lanczos for the top of the Hessian's spectrum.
         """
         self._sync()
-        return self.loop.probe_now(loss_fn, spectrum=spectrum)
+        return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
@@ -205,8 +215,7 @@ class DCAO(WrappingOptimizer):
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _sync(self) -> None:
-        """Notice what others have done to the groups; the base replaces its list when it is loaded by itself."""
-        self._share_base_groups()
+        """Notice what others have done to the groups."""
         self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
@@ -218,7 +227,7 @@ class DCAO(WrappingOptimizer):
         rng_state = self._before_loss()
         with torch.enable_grad():
             loss = closure()
-        require_gradient(params_of(self.base))
+        self.gradients.check_closure(loss)
         value = loss.detach() if isinstance(loss, Tensor) else loss
         return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
 
@@ -238,7 +247,14 @@ class DCAO(WrappingOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
-        return {"loop": loop, "controller": controller, "guard": guard}
+        own = {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        return {**own, "gradients_were_seen": self.gradients.were_seen}
+
+    def _check_own_state(self, state: Any, *, num_groups: int) -> None:
+        checkpoints.require_version(state)
+        checkpoints.require_kinds(state, self._kinds)
+        self.controller.check(state["controller"], num_groups=num_groups)
+        self.loop.probe.memory.check(state["loop"]["probe"])
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])
@@ -248,6 +264,7 @@ class DCAO(WrappingOptimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+            self.gradients.were_seen = state["gradients_were_seen"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_batch": None}

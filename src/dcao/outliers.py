@@ -17,7 +17,7 @@ MEMORY = 50
 """Steps whose losses and gradient norms are remembered. Outliers are judged once a tenth of them are there."""
 
 RETURNS_WITHIN = 1000
-"""Steps for which an outlier is remembered. What comes less often than three times in them is skipped whenever it comes;
+"""Steps for which an outlier is remembered. What comes less often than three times in them is always skipped;
 it would be seen too seldom to be learnt."""
 
 

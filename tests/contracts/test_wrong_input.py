@@ -55,16 +55,18 @@ def probe(make_loss: Callable[[Tensor], Any]) -> Callable[[], Any]:
     return lambda: optimizer.probe(lambda: make_loss(weight_of(optimizer)))
 
 
+def step_alone(optimizer: DCAO) -> None:
+    """A step on a gradient, without which nothing would be due."""
+    weight_of(optimizer).square().sum().backward()
+    optimizer.step()
+
+
 def probe_batch(make_loss: Callable[[Tensor], Any], *, loader: bool = False) -> Callable[[], Any]:
     """A probe batch is first evaluated in the first step."""
     weight = nn.Parameter(torch.ones(3))
     loaded = ProbeLoader([torch.ones(2)], lambda _: make_loss(weight), num_batches=1)
     optimizer = DCAO(optim.SGD([weight], lr=0.1), probe_batch=loaded if loader else lambda: make_loss(weight))
     return lambda: optimizer.minimize(lambda: weight.square().sum())
-
-
-def frozen() -> DCAO:
-    return DCAO(optim.SGD(nn.Linear(2, 2).requires_grad_(False).parameters(), lr=0.1))
 
 
 VECTOR = r"loss_fn must return a scalar, got shape \(3,\); reduce it"
@@ -102,7 +104,6 @@ ROWS = [
     Wrong(
         "base-lr-0", lambda: DCAO(adamw(lr=0.0)), ValueError, "lr must be positive in at least one param group, got 0"
     ),
-    Wrong("base-frozen", frozen, ValueError, "no parameter requires grad; pass the parameters that are trained"),
     Wrong(
         "base-lion",
         lambda: DCAO(Lion(params(), lr=1e-3)),
@@ -454,13 +455,13 @@ ROWS = [
     ),
     Wrong(
         "nothing-to-probe",
-        lambda: DCAO(adamw()).step(),
+        lambda: step_alone(DCAO(adamw())),
         ValueError,
         r"a probe is due at step 0 and there is nothing to probe: call optimizer.minimize",
     ),
     Wrong(
         "nothing-to-probe-as-demanded",
-        lambda: DCAO(adamw(), policy=policies.Fixed(), every=3).step(),
+        lambda: step_alone(DCAO(adamw(), policy=policies.Fixed(), every=3)),
         ValueError,
         "a probe is due at step 0 and there is nothing to probe",
     ),

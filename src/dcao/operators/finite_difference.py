@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.vectors import flatten, joint_norm, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
@@ -119,12 +120,15 @@ class FiniteDifferenceOperator(LinearOperator):
         return self._base_gradient
 
     def _gradient_at(self, direction: Tensor | None, scale: float) -> Tensor:
-        if self._modules is None:
-            self._modules = model_modules(self.params)
-        self.gradient_evaluations += 1.0
-        isolated = leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
-        with isolated, _moved(self.params, direction, scale):
-            gradients = self._gradient_fn()
+        modules = self._modules = model_modules(self.params) if self._modules is None else self._modules
+
+        def evaluate() -> Sequence[Tensor]:
+            self.gradient_evaluations += 1.0
+            isolated = leave_no_trace(self.params, modules=modules, rng_state=self._rng_state)
+            with isolated, _moved(self.params, direction, scale):
+                return self._gradient_fn()
+
+        gradients = twice_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
@@ -136,7 +140,8 @@ class FiniteDifferenceOperator(LinearOperator):
 
 def _differentiating(loss_fn: LossFn, params: Sequence[Tensor]) -> GradientFn:
     # Not a method: a bound one makes a reference cycle, which holds the batch in loss_fn until it is collected.
-    return lambda: torch.autograd.grad(evaluate_loss(loss_fn), params, allow_unused=True, materialize_grads=True)
+    differentiation = Differentiation()
+    return lambda: differentiation.gradient(evaluate_loss(loss_fn), params)
 
 
 def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "central") -> float:
@@ -153,8 +158,13 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
+    return step_length_at(joint_norm(params), params, kind)
+
+
+def step_length_at(norm: float, params: Sequence[Tensor], kind: DifferenceKind) -> float:
+    """:func:`default_step_length` of ``params`` if they were of length ``norm``."""
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
-    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
+    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, norm) ** 0.5)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ _NO_SECOND_DERIVATIVE = (
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
     "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
+    "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
 )
 
 
@@ -140,7 +141,11 @@ class HessianOperator(LinearOperator):
                 self._gradient = torch.autograd.grad(
                     self._loss, self.params, create_graph=True, allow_unused=True, materialize_grads=True
                 )
+                fills_grad = any(p.grad is not None for p in self.params)
             self.gradient_evaluations += 1.0
+            if fills_grad:
+                self.close()
+                raise Unsupported("double backward failed: a function in the graph fills .grad by itself")
             if _differentiable_once(self._gradient):
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")

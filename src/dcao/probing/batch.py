@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dcao.gradients import UnreachedError
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.probing.ranks import mean_over_ranks
@@ -35,6 +37,7 @@ class Batch:
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
+        differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
     """
 
     loss_fn: LossFn | None = None
@@ -45,6 +48,7 @@ class Batch:
     loss: Any = None
     is_training: bool = False
     group: ProcessGroup | None = None
+    differentiation: Differentiation = field(default_factory=Differentiation)
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
@@ -62,8 +66,14 @@ class Batch:
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
             return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
-        with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
-            loss, gradient = self._evaluate(params)
+
+        def evaluate() -> tuple[float, list[Tensor]]:
+            with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
+                return self._evaluate(params)
+
+        loss, gradient = twice_if_refused(evaluate)
+        if self.loss_fn is not None and not self.differentiation.has_reached:
+            raise UnreachedError
         return replace(self, loss=loss, gradient=gradient)
 
     def hessian_operator(
@@ -101,7 +111,7 @@ class Batch:
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            value, gradient = float(loss.detach()), loss_gradient(loss, params)
+            value, gradient = float(loss.detach()), self.differentiation.gradient(loss, params)
         else:
             assert self.closure is not None
             value = closure_loss(self.closure())
@@ -125,11 +135,6 @@ def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
                 ) from error
             raise
     return loss
-
-
-def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-    """Gradient of ``loss``; zero for parameters that it does not use."""
-    return list(torch.autograd.grad(loss, list(params), allow_unused=True, materialize_grads=True))
 
 
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:

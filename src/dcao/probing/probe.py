@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from dcao.isolation import without_autocast
 from dcao.models import Model
+from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
@@ -46,7 +47,8 @@ class Probe:
     ) -> None:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
-        self.params()  # refuses a model without trainable parameters at once
+        self.differentiation = Differentiation()
+        self.params()  # refuses groups that do not exist at once
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -54,18 +56,23 @@ class Probe:
         self.memory = ProbeMemory.fresh(self.seed)
 
     def params(self) -> list[Tensor]:
-        """The parameters that are probed: those of the chosen groups that require grad."""
+        """The parameters that are probed: those of the chosen groups that require grad; none in a frozen phase."""
         groups, param_groups = self.settings.groups, self.optimizer.param_groups
         if groups is not None and not all(0 <= index < len(param_groups) for index in groups):
             raise ValueError(f"groups must be in 0..{len(param_groups) - 1}, got {list(groups)}")
         chosen = range(len(param_groups)) if groups is None else groups
-        return trainable(p for index in chosen for p in param_groups[index]["params"])
+        found = [p for index in chosen for p in param_groups[index]["params"] if p.requires_grad]
+        return trainable(found) if found else []
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         (modules, group), params = self.model.look(), self.params()
+        if not params:
+            return CurvatureEstimate(step=step, measure=self.settings.measure, reason="no parameter requires grad")
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
+        batches = [
+            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
+        ]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
@@ -78,7 +85,7 @@ class Probe:
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+            readings[measure] = read_along_step(loss, self.memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -111,6 +118,6 @@ class Probe:
 
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
-        if self.settings.measure in ("load", "batch"):
-            params = self.params()
+        params = self.params()
+        if params and self.settings.measure in ("load", "batch"):
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

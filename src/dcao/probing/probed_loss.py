@@ -26,6 +26,9 @@ class ProbedLoss:
         modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
+
+    Attributes:
+        difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class ProbedLoss:
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
+        self.difference_length: float | None = None
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -86,8 +90,15 @@ class ProbedLoss:
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
-    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor) -> Tensor:
-        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
+        """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
+
+        Args:
+            batch: The batch.
+            gradient: Its gradient.
+            vector: The displacement, divided by ``unit``.
+            unit: What the displacement has been divided by.
+        """
         self.num_matvecs += 1
         if self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
@@ -97,7 +108,7 @@ class ProbedLoss:
             self.params,
             self.modules,
             kind="forward",
-            step_length=self._step_length(vector),
+            step_length=self._step_length(vector, unit),
             base_gradient=gradient if is_fine else None,
         )
         self._operators.append(operator)
@@ -105,14 +116,15 @@ class ProbedLoss:
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
         return product
 
-    def _step_length(self, displacement: Tensor) -> float | None:
+    def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
-        if chosen != "step":
+        if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(displacement))
-        if not math.isfinite(length):
-            return None
+        length = float(torch.linalg.vector_norm(vector)) * unit
+        if chosen is None or not math.isfinite(length):
+            return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))
+        shortest = self.difference_length or default_step_length(self.params, "forward")
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
