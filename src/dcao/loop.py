@@ -73,7 +73,7 @@ class ProbeLoop:
         self._took_spectrum = False
         self._probe_again = False
         self._is_owed = False  # by a step that had no gradient
-        self._outlier_at = -1  # the last step that is out of line and is taken
+        self._is_unlike_others = False  # the coming step: probes of others say nothing about it
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
@@ -87,10 +87,11 @@ class ProbeLoop:
 
         Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
         """
-        if has_gradient and not self.is_due() and self._outlier_at == self.num_steps and batch is not None:
-            self._probe_outlier(batch)
-            return
-        if not has_gradient or not self.is_due():
+        if has_gradient and self._is_unlike_others and batch is not None and not self.is_due():
+            batch = replace(
+                batch, is_training=False, rng_state=capture_rng(self.probe.params())
+            )  # no streams were kept
+        elif not has_gradient or not self.is_due():
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
             return
@@ -115,7 +116,7 @@ class ProbeLoop:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
-        self.probe.memory.past_gradient = None
+        self.probe.memory.past_gradient, self._is_unlike_others = None, False
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -146,8 +147,7 @@ class ProbeLoop:
             self.controller.scale_lr(verdict.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
         self._record(None, None, decision, before, loss, 0.0)
-        if verdict.is_data:
-            self._outlier_at = self.num_steps
+        self._is_unlike_others = verdict.is_data and self._grants_more and self.probe_batch is None
         if verdict.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
@@ -226,16 +226,6 @@ class ProbeLoop:
             return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
         except Exception as error:
             return self._failed(error)
-
-    def _probe_outlier(self, batch: Batch) -> None:
-        """Probe a batch that the others say nothing about: lr has to be right for such ones too."""
-        if self.probe_batch is not None or not self._grants_more:
-            self.controller.move_on(self.num_steps)
-            return
-        started = time.perf_counter()
-        # No random streams were kept before the training pass, so both evaluations are made anew.
-        anew = replace(batch, is_training=False, rng_state=capture_rng(self.probe.params()))
-        self._act(self._try_to_measure([anew]), batch.loss_value(), started)
 
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.

@@ -60,8 +60,8 @@ class DCAO(WrappingOptimizer):
         spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
             in ``estimate.stability``. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
-        guard: Skips a step whose loss or gradients are not finite (lr is then halved, except with ``Fixed``) or far
-            outside the last ones; goes back to a snapshot after three skipped steps in a row. True, False or a
+        guard: Skips a step whose loss or gradients are not finite or far outside the last ones, but not what has come
+            three times before; goes back to a snapshot, with a smaller lr, when the run has blown up. True, False or a
             :class:`dcao.Guard`. Default: on, unless the policy is ``Fixed``. It waits for the device once a step.
         seed: Seed of random start vectors; the global random streams are never used.
 

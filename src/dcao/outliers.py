@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -65,6 +66,12 @@ class StepMemory:
         if loss is not None and self._is_high(loss) and self._num_as_high(step, loss) < self.patience:
             return f"loss {loss:.3g}, far over the first one and the last {len(self.losses)}"
         return None
+
+    def is_usual(self, *, loss: float | None, norm: float) -> bool:
+        """Whether a step is far from being out of line: of what is allowed, by the root of the factor or one spread."""
+        if self.losses and loss is not None and loss > 2.0 * max(self.losses) - min(self.losses):
+            return False
+        return not self.norms or norm <= math.sqrt(self.factor) * max(self.norms)
 
     def remember(self, *, step: int, loss: float | None, norm: float) -> bool:
         """Measure later steps against this one, which is taken; returns whether it is out of line all the same."""
