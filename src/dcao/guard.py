@@ -102,6 +102,7 @@ class Row:
         look_at: Length at which the next look from the snapshot is due.
         blamed_at: Length at which the run goes back: from the snapshot a batch was as usual. None: no look was.
         is_data: Whether the next step is taken if it is finite: the data have changed.
+        is_finite: Whether the last one was.
     """
 
     length: int = 0
@@ -110,6 +111,7 @@ class Row:
     look_at: int = 0
     blamed_at: int | None = None
     is_data: bool = False
+    is_finite: bool = True
 
 
 class StepGuard:
@@ -166,7 +168,7 @@ class StepGuard:
         self.num_skipped += 1
         mend(self._good_buffers)
         if self._is_away:
-            is_usual = is_finite and self._memory.is_usual(loss=value, norm=norm)
+            is_usual = is_finite and (not self._row.is_finite or self._memory.is_usual(loss=value, norm=norm))
             return self._come_back(trouble or "not as usual", is_finite=is_finite, is_usual=is_usual)
         assert trouble is not None
         if self._row.length == 0:
@@ -230,7 +232,7 @@ class StepGuard:
 
     def _skip(self, trouble: str, *, is_finite: bool) -> Verdict:
         row, snapshot = self._row, self._usable_snapshot()
-        row.length += 1
+        row.length, row.is_finite = row.length + 1, is_finite
         reason = f"guard: {trouble}; step skipped ({row.length} in a row)"
         factor = 1.0
         if not is_finite and 1 < row.length <= self.settings.patience:

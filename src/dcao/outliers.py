@@ -69,7 +69,7 @@ class StepMemory:
 
     def is_usual(self, *, loss: float | None, norm: float) -> bool:
         """Whether a step is far from being out of line: of what is allowed, by the root of the factor or one spread."""
-        if self.losses and loss is not None and loss > 2.0 * max(self.losses) - min(self.losses):
+        if len(self.losses) >= MEMORY // 10 and loss is not None and loss > 2.0 * max(self.losses) - min(self.losses):
             return False
         return not self.norms or norm <= math.sqrt(self.factor) * max(self.norms)
 
