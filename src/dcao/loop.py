@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from dataclasses import replace
 from typing import Any
 
 from dcao.controller import Controller
 from dcao.gradients import UnreachedError
 from dcao.guard import Verdict
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.batch import Batch, Closure
+from dcao.probing.estimate import CurvatureEstimate, after_blow_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
@@ -71,9 +70,8 @@ class ProbeLoop:
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._took_spectrum = False
-        self._probe_again = False
+        self._probe_again = self._is_unlike_others = False  # the coming step, which probes of others say nothing about
         self._is_owed = False  # by a step that had no gradient
-        self._is_unlike_others = False  # the coming step: probes of others say nothing about it
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
@@ -82,15 +80,17 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
+    def start_of(self, loss_fn: LossFn | Closure) -> RngState | None:
+        """What a probe of the coming training pass will start from, if one is due."""
+        return self.probe.start(loss_fn) if self.is_due() and self.probe_batch is None else None
+
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
         Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
         """
         if has_gradient and self._is_unlike_others and batch is not None and not self.is_due():
-            batch = replace(
-                batch, is_training=False, rng_state=capture_rng(self.probe.params())
-            )  # no streams were kept
+            batch = batch.anew(self.probe.start)
         elif not has_gradient or not self.is_due():
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
@@ -127,7 +127,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -149,10 +149,7 @@ class ProbeLoop:
         self._record(None, None, decision, before, loss, 0.0)
         self._is_unlike_others = verdict.is_data and self._grants_more and self.probe_batch is None
         if verdict.went_back and self.controller.policy.adapts:
-            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-            estimate = CurvatureEstimate(
-                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-            )
+            estimate = after_blow_up(step=self.num_steps, measure=self.probe.settings.measure, loss=loss)
             self._act(estimate, loss, time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:
@@ -205,12 +202,12 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
+        if self.probe.is_held:
+            return []
         if not isinstance(self.probe_batch, ProbeLoader):
-            return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
-            return self.probe_batch.draw(rng_state)
+            return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
+        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
+            return self.probe_batch.draw(self.probe.start(self.probe_batch.batch_loss))
 
     def _require_a_probe(self) -> None:
         """Raise an error if the caller set a schedule, or if the run would never probe at all."""
@@ -235,8 +232,8 @@ class ProbeLoop:
         if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
@@ -268,6 +265,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
+        cost, self.probe.num_checks = cost - self.probe.num_checks, 0  # no schedule pays for the first probe's check
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

@@ -12,7 +12,7 @@ from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
 from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
-from dcao.isolation import RngState, capture_rng
+from dcao.isolation import RngState
 from dcao.loop import ProbeLoop
 from dcao.models import Model
 from dcao.notices import Notices
@@ -25,7 +25,6 @@ from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
-from dcao.vectors import params_of
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
@@ -124,13 +123,17 @@ class DCAO(WrappingOptimizer):
     # --- three ways in ----------------------------------------------------------------------------------------
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
+        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached.
+
+        A probe evaluates the function again, with the same batch, from the state before this call: draw the batch
+        outside of it. See :func:`dcao.is_probing` for what is put back after a probe, and what cannot be.
+        """
         if not callable(loss_fn):  # before the gradients are gone
             raise not_callable(loss_fn)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(loss_fn)
         loss = evaluate_and_backward(loss_fn)
         self.gradients.check_loss(loss)
         self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
@@ -218,13 +221,13 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def _before_loss(self) -> RngState | None:
-        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
+    def _before_loss(self, loss_fn: LossFn | Closure) -> RngState | None:
+        """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
+        return self.loop.start_of(loss_fn)
 
     def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
-        rng_state = self._before_loss()
+        rng_state = self._before_loss(closure)
         with torch.enable_grad():
             loss = closure()
         self.gradients.check_closure(loss)

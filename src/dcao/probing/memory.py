@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dcao.checkpoints import FIX
+from dcao.probing.repeatability import Repeats
 
 
 @dataclass(kw_only=True)
@@ -21,12 +22,14 @@ class ProbeMemory:
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     natural_length: float | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -40,6 +43,7 @@ class ProbeMemory:
             "past_gradient": self.past_gradient,
             "natural_length": self.natural_length,
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -53,6 +57,7 @@ class ProbeMemory:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.natural_length = state["natural_length"]
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -35,12 +35,12 @@ class ProbedLoss:
         self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
-        self._evaluations = float(sum(not batch.is_training for batch in batches))
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
         self.difference_length: float | None = None
+        self.num_checks = 0
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -58,10 +58,23 @@ class ProbedLoss:
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
 
+    def check_again(self, batch: Batch) -> Batch:
+        """A batch evaluated once more, which does not count as a cost of what is measured."""
+        self.num_checks += 1
+        return batch.evaluated_anew(self.params, self.modules)
+
+    def compare_own_evaluations(self) -> None:
+        """Evaluate the training batch's gradient anew, where that of the training step is of another kind."""
+        self.batches = [
+            batch.evaluated_anew(self.params, self.modules) if batch.is_training and not batch.evaluations else batch
+            for batch in self.batches
+        ]
+
     @property
     def cost(self) -> float:
         """Gradient evaluations spent so far, beyond the training step."""
-        return self._evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
+        evaluations = sum(batch.evaluations for batch in self.batches)
+        return evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
 
     @property
     def hvp(self) -> str:
