@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dcao.vectors import as_real
+
 SPREADS = 3.0
 """A loss above the first one, and above the highest of the last :data:`MEMORY` by this many times their spread, is
 garbage or a blow-up."""
@@ -140,7 +142,7 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
         >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
         (1.5, 5.0)
     """
-    entries = [g.coalesce().values() if g.is_sparse else g for g in grads]
+    entries = [as_real(g.coalesce().values() if g.is_sparse else g) for g in grads]
     norms: list[Tensor] = []
     for is_narrow in (True, False):  # squares of half precision overflow
         same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]

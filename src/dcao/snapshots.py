@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao.state.buffers import buffer_of, buffers_of
 from dcao.vectors import params_of
 
 JUMP = 1e3
@@ -46,6 +47,9 @@ class Snapshot:
                 continue
             _trade(p, value)
             self._trade_state(p)
+        # Of two that share memory the last one traded has to be the first to be traded back.
+        self.buffers.reverse()
+        self.params.reverse()
 
     def _trade_state(self, p: Tensor) -> None:
         ours, theirs = self.states.pop(p, None), self.optimizer.state.pop(p, None)
@@ -66,7 +70,7 @@ class SavedBuffer:
     @property
     def now(self) -> Tensor | None:
         """The buffer that the module has now; None if it has none."""
-        return self.module._buffers.get(self.name)
+        return buffer_of(self.module, self.name)
 
     def restore(self) -> None:
         """Write the copy into the buffer that the module has now."""
@@ -86,7 +90,7 @@ def mend(good: Sequence[SavedBuffer]) -> None:
     Its variance shows clearly what its mean, which moves by the root of that, may hide.
     """
     pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
-    pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel()]
+    pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel() and now.itemsize > 1]
     before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])
     spoilt = {
         buffer.module
@@ -108,12 +112,10 @@ def _largest(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
-    """Copies of all buffers of ``modules``."""
+    """Copies of all buffers of ``modules`` that can be put back."""
     return [
         SavedBuffer(module=module, name=name, value=buffer.detach().clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+        for module, name, buffer in buffers_of(modules)
     ]
 
 
