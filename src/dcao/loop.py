@@ -9,12 +9,12 @@ from typing import Any
 from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
 from dcao.gradients import UnreachedError
-from dcao.guard import Skip
+from dcao.guard import Verdict
 from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.estimate import CurvatureEstimate, after_blow_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
@@ -71,7 +71,8 @@ class ProbeLoop:
         self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = self._probe_again = False
+        # The last: whether probes of other batches say nothing about the coming one.
+        self._took_spectrum = self._probe_again = self._is_unlike_others = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -90,7 +91,9 @@ class ProbeLoop:
 
         Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
         """
-        if not has_gradient or not self.is_due():
+        if has_gradient and self._is_unlike_others and batch is not None and not self.is_due():
+            batch = batch.anew(self.probe.start)
+        elif not has_gradient or not self.is_due():
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
             return
@@ -127,6 +130,7 @@ class ProbeLoop:
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.past_gradient = self.probe.memory.probed = None
+        self._is_unlike_others = False
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -150,18 +154,16 @@ class ProbeLoop:
                 break
         return estimate
 
-    def answer_skip(self, skip: Skip, loss: float | None) -> None:
-        """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
+    def answer(self, verdict: Verdict, loss: float | None) -> None:
+        """Scale lr as the guard says, record what it has found, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
         if self.controller.policy.adapts:
-            self.controller.scale_lr(skip.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
+            self.controller.scale_lr(verdict.factor)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
         self._record(None, None, decision, before, loss, 0.0)
-        if skip.went_back and self.controller.policy.adapts:
-            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-            estimate = CurvatureEstimate(
-                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-            )
+        self._is_unlike_others = verdict.is_data and self._grants_more and self.probe_batch is None
+        if verdict.went_back and self.controller.policy.adapts:
+            estimate = after_blow_up(step=self.num_steps, measure=self.probe.settings.measure, loss=loss)
             self._act(estimate, loss, time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class DCAO(WrappingOptimizer):
         spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
             in ``estimate.stability``. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
-        guard: Skips a step whose loss or gradients are not finite (lr is then halved, except with ``Fixed``) or far
-            outside the last ones; goes back to a snapshot after three skipped steps in a row. True, False or a
+        guard: Skips a step whose loss or gradients are not finite or far outside the last ones, but not what has come
+            three times before; goes back to a snapshot, with a smaller lr, when the run has blown up. True, False or a
             :class:`dcao.Guard`. Default: on, unless the policy is ``Fixed``. It waits for the device once a step.
         seed: Seed of random start vectors; the global random streams are never used.
 
@@ -256,11 +256,11 @@ class DCAO(WrappingOptimizer):
         return loss
 
     def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; if not, lr is cut where that helps, and the skip is recorded."""
-        skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
-        if skip is not None:
-            self.loop.answer_skip(skip, None if batch is None else batch.loss_value())
-        return skip is None
+        """Whether the guard lets this step pass; what it has found is answered and recorded."""
+        verdict = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
+        if verdict is not None:
+            self.loop.answer(verdict, None if batch is None else batch.loss_value())
+        return verdict is None or not verdict.skips
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()

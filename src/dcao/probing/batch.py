@@ -82,6 +82,12 @@ class Batch:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
 
+    def anew(self, start: Callable[[LossFn | Closure], RngState | None]) -> Batch:
+        """The same batch, all of whose evaluations begin from now on, and from what ``start`` keeps."""
+        function = self.loss_fn or self.closure
+        assert function is not None
+        return replace(self, is_training=False, rng_state=start(function))
+
     def keeping_autocast(self) -> Batch:
         """The same batch, which will be evaluated under the present autocast state whenever that is."""
         if self.loss_fn is not None:

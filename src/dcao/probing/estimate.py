@@ -116,3 +116,9 @@ def ritz_trust(result: LanczosResult) -> float:
         return 0.0
     value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
     return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0
+
+
+def after_blow_up(*, step: int, measure: Measure, loss: float | None) -> CurvatureEstimate:
+    """What a run tells its policy that has gone back: nothing was measured, and s was far too large."""
+    reason = "the run blew up and has gone back"
+    return CurvatureEstimate(step=step, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason)
