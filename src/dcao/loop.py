@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from typing import Any
 
 from dcao.controller import Controller
+from dcao.failures import Failure, is_of_dcao
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
 from dcao.isolation import capture_rng, leave_no_trace
@@ -18,7 +18,8 @@ from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder, SafeRecording
+from dcao.watch import Watch
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -57,12 +58,16 @@ class ProbeLoop:
         self.probe, self.controller = probe, controller
         self.schedule, self.spectrum, self.is_demanded = schedule, spectrum, is_demanded
         self.probe_batch, self.recorder = probe_batch, recorder
+        self.recording = SafeRecording(recorder, controller.notices)
+        self.watch = Watch(controller, controller.notices)
         self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Forget all steps and probes."""
         self.probe.start_afresh()
+        self.watch.start_afresh()
+        self._failure: Failure | None = None  # of the probe that is being answered
         self.last_estimate: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
         self.num_steps = 0
@@ -85,10 +90,15 @@ class ProbeLoop:
 
         Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
         """
-        if not has_gradient or not self.is_due():
+        if has_gradient and self.is_due():
+            self._probe(batch)
+        else:
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
-            return
+        if has_gradient:
+            self.watch.begin_step(self.num_steps, self._probed_at)
+
+    def _probe(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
             batches = self._batches(batch)
@@ -98,6 +108,7 @@ class ProbeLoop:
         if batches is None:
             self._require_a_probe()
             self._is_owed = False  # whoever probes by hand chooses the step
+            self.watch.note_missed(self.num_steps, self._probed_at)
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
@@ -129,7 +140,7 @@ class ProbeLoop:
             except UnreachedError as error:
                 if not may_miss:
                     raise
-                estimate = self._failed(error)
+                estimate = self._untrusted(error)
             if not self._act(estimate, estimate.loss, started):
                 break
         return estimate
@@ -137,10 +148,11 @@ class ProbeLoop:
     def answer_skip(self, skip: Skip, loss: float | None) -> None:
         """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
+        self.watch.note_skip(self.num_steps, skip.reason)
         if self.controller.policy.adapts:
             self.controller.scale_lr(skip.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
-        self._record(None, None, decision, before, loss, 0.0)
+        self._record(decision, before, loss)
         if skip.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
@@ -158,6 +170,7 @@ class ProbeLoop:
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
             "is_owed": self._is_owed,
+            "schedule": self.watch.limits.state_dict(),
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
@@ -172,6 +185,7 @@ class ProbeLoop:
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._is_owed = state["is_owed"]
+        self.watch.limits.load_state_dict(state["schedule"])
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
@@ -223,10 +237,16 @@ class ProbeLoop:
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
-        What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
+        What is wrong with the settings or with a loss to probe is still an error at the first probe, before anything is
+        lost. What the training loss raises when it is evaluated again is not: the first time, it trained.
         """
-        if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
+        is_mistake = isinstance(error, (TypeError, ValueError)) and (self.probe_batch is not None or is_of_dcao(error))
+        if is_mistake and self._probed_at < 0:
             raise error
+        return self._untrusted(error)
+
+    def _untrusted(self, error: Exception) -> CurvatureEstimate:
+        self._failure = Failure.of(error)
         reason = f"the probe failed: {type(error).__name__}: {error}"
         measure = self.probe.settings.measure
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
@@ -249,6 +269,7 @@ class ProbeLoop:
             relative_step=estimate.relative_step,
         )
         decision = self.controller.decide(observation)
+        failure, self._failure = self._failure, None
         carried_out = self.controller.apply(decision)
         after = self.controller.hyperparameters()
         self._count(estimate.cost)
@@ -256,7 +277,9 @@ class ProbeLoop:
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
         self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._record(carried_out, before, loss, estimate=estimate, observation=observation, seconds=seconds)
+        self.watch.note_probe(estimate, observation, decision, failure)
         return self._probe_again and wanted < before.lr
 
     def _count(self, cost: float) -> None:
@@ -266,30 +289,6 @@ class ProbeLoop:
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
         self._probed_at, self._is_owed = self.num_steps, False
 
-    def _record(
-        self,
-        estimate: CurvatureEstimate | None,
-        observation: Observation | None,
-        decision: Decision,
-        before: Hyperparameters,
-        loss: float | None,
-        seconds: float,
-    ) -> None:
-        if self.recorder is None:
-            return
-        record = StepRecord(
-            step=self.num_steps,
-            loss=loss,
-            estimate=estimate,
-            observation=observation,
-            decision=decision,
-            before=before,
-            after=self.controller.hyperparameters(),
-            cost=0.0 if estimate is None else estimate.cost,
-            total_cost=self.cost,
-            seconds=seconds,
-        )
-        try:
-            self.recorder.record(record)
-        except OSError as error:  # a full disk must not stop the training
-            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
+    def _record(self, decision: Decision, before: Hyperparameters, loss: float | None, **known: Any) -> None:
+        known |= {"step": self.num_steps, "total_cost": self.cost, "after": self.controller.hyperparameters()}
+        self.recording.record(decision=decision, before=before, loss=loss, **known)

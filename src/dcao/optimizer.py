@@ -107,7 +107,7 @@ class DCAO(WrappingOptimizer):
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)
-        self.controller = Controller(self.policy, base, record)
+        self.controller = Controller(self.policy, base, record, self.notices)
         self.loop = ProbeLoop(
             probe,
             self.controller,
@@ -230,6 +230,8 @@ class DCAO(WrappingOptimizer):
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        if self.loop.is_due():
+            self.loop.watch.note_passed_through(self.base)
         with self.controller.training_lrs():
             loss = self.base.step(closure)
         self.loop.finish_step(taken=False)
