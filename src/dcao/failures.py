@@ -53,8 +53,8 @@ class Failure:
     fix: str
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """What is known of ``error``."""
+    def of(cls, error: Exception, *, is_again: bool = True) -> Failure:
+        """What is known of ``error``; ``is_again``: the loss is that of the training step, evaluated once more."""
         name = type(error).__name__
         first_line = (str(error).strip().splitlines() or [""])[0]
         text = f"{name}: {first_line}".removesuffix(": ")
@@ -66,7 +66,7 @@ class Failure:
                 return cls(error=text, cause=cause, fix=fix)
         if isinstance(error, Unsupported):
             return cls(error=text, cause="torch cannot differentiate this loss twice", fix='set hvp="auto"')
-        if is_of_dcao(error):
+        if is_of_dcao(error) or not is_again:
             return cls(error=text, cause="", fix="")
         return cls(
             error=text,

@@ -41,6 +41,7 @@ class LimitWatch:
 
     def __init__(self, controller: Controller, notices: Notices) -> None:
         self.controller, self.notices = controller, notices
+        self._max_lr = max_lr_of(controller.policy)
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -101,8 +102,9 @@ class LimitWatch:
 
     def _bounded_far_below(self) -> bool:
         assert self._allowed is not None
-        lr, bound = self.controller.hyperparameters().lr, max_lr_of(self.controller.policy)
-        return lr >= (1.0 - 1e-6) * bound and FAR * lr < self._allowed
+        if FAR * self._max_lr >= self._allowed:
+            return False
+        return self.controller.hyperparameters().lr >= (1.0 - 1e-6) * self._max_lr
 
     def _tell(self) -> bool:
         """Whether the caller has been told; not if the schedule promises more and may only be slow."""

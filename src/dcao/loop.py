@@ -246,7 +246,7 @@ class ProbeLoop:
         return self._untrusted(error)
 
     def _untrusted(self, error: Exception) -> CurvatureEstimate:
-        self._failure = Failure.of(error)
+        self._failure = Failure.of(error, is_again=self.probe_batch is None)
         reason = f"the probe failed: {type(error).__name__}: {error}"
         measure = self.probe.settings.measure
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)

@@ -42,7 +42,8 @@ class DCAO(WrappingOptimizer):
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
-    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception.
+    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception; what goes wrong
+    for long is a warning, once (``docs/warnings.md``).
 
     Args:
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with

@@ -10,7 +10,7 @@ from dcao.controller import Controller
 from dcao.failures import Failure
 from dcao.limits import LimitWatch
 from dcao.notices import Notices
-from dcao.policies.base import Decision, Hyperparameters, Observation, reason_to_hold
+from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
 from dcao.policies.compose import rules_of
 from dcao.probing.estimate import CurvatureEstimate
 
@@ -35,6 +35,7 @@ class Watch:
     def __init__(self, controller: Controller, notices: Notices) -> None:
         self.controller, self.notices = controller, notices
         self.limits = LimitWatch(controller, notices)
+        self._total_steps = total_steps_of(controller.policy)
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -130,9 +131,8 @@ class Watch:
     def begin_step(self, step: int, probed_at: int) -> None:
         """A step that has a gradient, with the lr that will train."""
         self.limits.begin_step()
-        total_steps = total_steps_of(self.controller)
-        if total_steps is not None and step >= total_steps:
-            self._tell_end(step, total_steps)
+        if self._total_steps is not None and step >= self._total_steps:
+            self._tell_end(step, self._total_steps)
         if step >= LONG and probed_at < 0 and self.controller.policy.adapts:
             self.notices.tell(
                 "never probed",
@@ -161,9 +161,9 @@ class Watch:
         )
 
 
-def total_steps_of(controller: Controller) -> int | None:
+def total_steps_of(policy: Policy) -> int | None:
     """Largest ``total_steps`` among the policy's rules that decay lr; None if none does."""
-    rules = [rule for rule in rules_of(controller.policy) if getattr(rule, "decay", 1.0) > 0.0]
+    rules = [rule for rule in rules_of(policy) if getattr(rule, "decay", 1.0) > 0.0]
     return max((total for rule in rules if (total := getattr(rule, "total_steps", None)) is not None), default=None)
 
 
