@@ -6,13 +6,19 @@ import gc
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from dcao.state.probing import probing
+from dcao.state.tensors import Kept
+
+if TYPE_CHECKING:
+    from dcao.state.start import Start
 
 T = TypeVar("T")
 
@@ -33,13 +39,14 @@ def leave_no_trace(
     ``params``, Python's, NumPy's if loaded), the autocast state, and for ``modules`` the buffers (BatchNorm's running
     statistics) and train/eval flags. Buffers are swapped for copies while the context lasts, so that a graph that holds
     the originals stays valid, and what ``parametrize.cached()`` holds is put aside. Every ``.grad`` reads ``None``
-    inside the context.
+    inside the context, and :func:`dcao.is_probing` says True.
 
     Args:
         params: Parameters of the loss.
         modules: Modules to protect; default: the whole model(s) that ``params`` belong to (:func:`model_modules`).
             Finding them takes tens of milliseconds, so pass them if you enter the context often.
-        rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask.
+        rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask. Its
+            ``start`` does the same for all other state that the loss reaches, which is then protected too.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
@@ -50,14 +57,18 @@ def leave_no_trace(
         True
     """
     modules = model_modules(params) if modules is None else modules
+    start = None if rng_state is None else rng_state.start
+    if start is not None:
+        modules = list({id(module): module for module in (*modules, *start.modules)}.values())
     outer_rng = capture_rng(params)
     outer_autocast = _capture_autocast()
     # All parameters, because a closure also fills the gradients of those that are not probed.
-    parameters = _all_parameters(params, modules)
+    parameters = _all_parameters(params if start is None else (*params, *start.leaves), modules)
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
-    buffers = _swap_buffers(modules)
+    scripted = _keep_scripted(modules)
+    buffers = _swap_buffers(modules, start)
     parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
@@ -68,13 +79,15 @@ def leave_no_trace(
         # ones. Clearing the cache is enough, since each evaluation has a context of its own. Switching it off would
         # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
-        with torch.enable_grad():
+        with torch.enable_grad(), probing(), nullcontext() if start is None else start.entered():
             yield
     finally:
         parametrize._cache = parametrized
         for module, originals in buffers:
             module._buffers.clear()
             module._buffers.update(originals)
+        for kept in scripted:
+            kept.restore()
         for module, flag in training:
             module.training = flag
         for p, flag in flags:
@@ -188,12 +201,14 @@ class RngState:
         devices: State of the default generator of each device that holds parameters.
         python: State of the module ``random``.
         numpy: State of NumPy's global generator; None if NumPy is not loaded.
+        start: All other state that the loss starts from; None: as it is.
     """
 
     cpu: Tensor
     devices: tuple[tuple[torch.device, Tensor], ...]
     python: Any
     numpy: Any
+    start: Start | None = None
 
 
 def capture_rng(params: Iterable[Tensor]) -> RngState:
@@ -221,14 +236,16 @@ def restore_rng(state: RngState) -> None:
 def seeded_rng(seed: int, like: RngState) -> RngState:
     """States of torch's and Python's streams seeded with ``seed``, on the devices of ``like``.
 
-    The state of NumPy is that of ``like``. The states come from new generators, because ``torch.manual_seed`` would
-    seed every device of the machine, while a probe puts back only those that hold parameters.
+    The state of NumPy and the ``start`` are those of ``like``. The states come from new generators, because
+    ``torch.manual_seed`` would seed every device of the machine, while a probe puts back only those that hold
+    parameters.
     """
     return RngState(
         cpu=torch.Generator("cpu").manual_seed(seed).get_state(),
         devices=tuple((device, torch.Generator(device).manual_seed(seed).get_state()) for device, _ in like.devices),
         python=random.Random(seed).getstate(),
         numpy=like.numpy,
+        start=like.start,
     )
 
 
@@ -237,19 +254,39 @@ def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> l
     return list({id(p): p for p in (*params, *own)}.values())
 
 
-def _swap_buffers(modules: Sequence[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
-    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back."""
+def _swap_buffers(
+    modules: Sequence[nn.Module], start: Start | None
+) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
+    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back.
+
+    With a ``start`` the copies have the content of that time, and it says which buffers are left to it.
+    """
     copies: dict[int, Tensor] = {}
     swapped = []
     for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         originals = dict(module._buffers)
-        if not originals:
+        wanted = originals if start is None else start.buffers.get(id(module), originals)
+        if not originals and not wanted:
             continue
         swapped.append((module, originals))
-        for name, buffer in originals.items():
-            if buffer is not None:
-                module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
+        module._buffers.clear()
+        for name, buffer in wanted.items():
+            if buffer is None or (start is not None and start.is_in_place(buffer)):
+                module._buffers[name] = buffer
+                continue
+            if id(buffer) not in copies:
+                content = buffer if start is None else start.contents.get(id(buffer), buffer)
+                copies[id(buffer)] = content.detach().clone()
+            module._buffers[name] = copies[id(buffer)]
     return swapped
+
+
+def _keep_scripted(modules: Sequence[nn.Module]) -> list[Kept]:
+    """The buffers of scripted modules, which cannot be swapped."""
+    scripted = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
+    return [Kept.now(buffer) for module in scripted for buffer in module.buffers(recurse=False)]
 
 
 def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:

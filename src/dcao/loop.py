@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dcao.controller import Controller
-from dcao.failures import Failure, is_of_dcao
+from dcao.failures import Failure, is_of_dcao, nothing_to_probe
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.estimate import CurvatureEstimate, blown_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
@@ -85,6 +86,11 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
+    def start_of(self, loss_fn: Callable[..., Any]) -> RngState | None:
+        """What a probe of the coming training pass will start from, if one is due."""
+        will_probe = self.is_due() and self.probe_batch is None and not self.probe.is_held
+        return self.probe.start(loss_fn) if will_probe else None
+
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
@@ -100,13 +106,17 @@ class ProbeLoop:
 
     def _probe(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
+        if self.probe.is_held:
+            self._act(self.probe.held(self.num_steps), loss, started)
+            return
         try:
             batches = self._batches(batch)
         except Exception as error:
             self._act(self._failed(error), loss, started)
             return
         if batches is None:
-            self._require_a_probe()
+            if self.is_demanded or self._probed_at < 0:  # the caller set a schedule, or would never probe at all
+                raise nothing_to_probe(self.num_steps)
             self._is_owed = False  # whoever probes by hand chooses the step
             self.watch.note_missed(self.num_steps, self._probed_at)
             self.controller.move_on(self.num_steps)
@@ -132,7 +142,11 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        if self.probe.is_held:
+            estimate = self.probe.held(self.num_steps)
+            self._act(estimate, None, time.perf_counter())
+            return estimate
+        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -154,11 +168,7 @@ class ProbeLoop:
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
         self._record(decision, before, loss)
         if skip.went_back and self.controller.policy.adapts:
-            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-            estimate = CurvatureEstimate(
-                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-            )
-            self._act(estimate, loss, time.perf_counter())
+            self._act(blown_up(self.num_steps, self.probe.settings.measure, loss), loss, time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""
@@ -212,21 +222,11 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
         if not isinstance(self.probe_batch, ProbeLoader):
-            return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
+            return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
+        rng_state = self.probe.start(self.probe_batch.batch_loss)
+        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
             return self.probe_batch.draw(rng_state)
-
-    def _require_a_probe(self) -> None:
-        """Raise an error if the caller set a schedule, or if the run would never probe at all."""
-        if self.is_demanded or self._probed_at < 0:
-            raise ValueError(
-                f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
-                "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
-                "or give probe_batch="
-            )
 
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
@@ -279,11 +279,13 @@ class ProbeLoop:
         self.last_estimate, self.last_decision = estimate, carried_out
         seconds = time.perf_counter() - started
         self._record(carried_out, before, loss, estimate=estimate, observation=observation, seconds=seconds)
-        self.watch.note_probe(estimate, observation, decision, failure)
+        if not self.probe.is_held:  # of which the caller has been told
+            self.watch.note_probe(estimate, observation, decision, failure)
         return self._probe_again and wanted < before.lr
 
     def _count(self, cost: float) -> None:
         self.cost += cost
+        cost -= self.probe.num_checks  # no schedule pays for the check of the first probe
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

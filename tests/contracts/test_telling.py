@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -77,28 +78,37 @@ def raising(loss_fn: Callable[[], Tensor], error: Callable[[], Exception], fails
 
 
 def once_a_step(problem: Problem, error: Callable[[], Exception]) -> Callable[[], Tensor]:
-    """A loss that can be evaluated once a step, and raises in the probe."""
-    done: list[int] = []
-    problem.after_step = done.clear
+    """A loss that can be evaluated once a step, and raises in the probe: an iterator cannot be put back."""
+    turns = [iter(range(1))]
+
+    def next_step() -> None:
+        turns[0] = iter(range(1))
 
     def loss() -> Tensor:
-        if done:
+        if next(turns[0], None) is None:
             raise error()
-        done.append(1)
         return problem.loss()
 
+    problem.after_step = next_step
     return loss
 
 
 def holding_graphs(problem: Problem) -> Callable[[], Tensor]:
-    """A hook collects features, for a penalty that the loop forgets only after its step."""
-    features: list[Tensor] = []
-    problem.model[0].register_forward_hook(lambda module, args, output: features.append(output))
-    problem.after_step = features.clear
+    """A hook collects features for a penalty, where no probe can put them back, until the step is over."""
+    features: SimpleQueue[Tensor] = SimpleQueue()
+    problem.model[0].register_forward_hook(lambda module, args, output: features.put(output))
+
+    def held() -> list[Tensor]:
+        return [features.get() for _ in range(features.qsize())]
 
     def loss() -> Tensor:
-        return problem.loss() + 1e-3 * sum(each.square().mean() for each in features)
+        value = problem.loss()
+        for each in held():
+            value = value + 1e-3 * each.square().mean()
+            features.put(each)
+        return value
 
+    problem.after_step = held
     return loss
 
 
@@ -179,7 +189,8 @@ def test_a_probe_that_fails_under_fixed_is_told_too_and_training_is_as_without()
 def test_after_a_probe_that_worked_three_failures_among_ten_are_told(steps, is_told):
     problem = Problem()
     optimizer = problem.adamw(every=1)
-    fails_at = {2 * step + 1 for step in steps}  # each step evaluates the loss to train and to probe
+    # Each step evaluates the loss to train and to probe, and the first once more to see that it repeats.
+    fails_at = {2 * step + 2 for step in steps}
     loss_fn = raising(problem.loss, lambda: RuntimeError("a bad disk"), lambda call: call in fails_at)
     messages = told(lambda: train(optimizer, loss_fn, 40))
     if is_told:

@@ -158,8 +158,13 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
+    return step_length_at(joint_norm(params), params, kind)
+
+
+def step_length_at(norm: float, params: Sequence[Tensor], kind: DifferenceKind) -> float:
+    """:func:`default_step_length` of ``params`` if they were of length ``norm``."""
     unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
-    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
+    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, norm) ** 0.5)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
+from dcao.rounding import rounded
 
 TARGET = 8.0
 """Largest s: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the rule would shrink lr
@@ -27,9 +28,10 @@ without end, so what it stops is what lies clearly above."""
 USUAL_MOMENTUM = 0.9
 """Momentum from which ``max_relative_step`` holds as it is. With less the limit is lower, see :class:`Ceiling`."""
 
-VALUES_PER_OCTAVE = 16
-"""The first probe's numbers are rounded to this many values per octave, so that their float noise, which depends on the
-lr that was given, does not get into the run. Rounding moves them by 3 % at most, and an estimate is far less exact."""
+REACH = 1e10
+"""How far lr may go from the one that the first probe sets, as a factor up and down, unless the caller gives bounds.
+Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
+of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
 
 STEPS_AHEAD = 10
 """Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
@@ -49,7 +51,7 @@ class Ceiling(Policy):
     mean of the two lengths: with b = 0.5 the limit on l is 0.063 instead of 0.1, without momentum 0.048.
 
     1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter, to the last bit
-       (:data:`VALUES_PER_OCTAVE`).
+       (:mod:`dcao.rounding`).
     2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
@@ -69,8 +71,8 @@ class Ceiling(Policy):
         gamma_arrival: Smallest factor of the probe that ends the rise, during which lr has grown for several steps.
         decay: Share of the run, at its end, over which lr goes to 0.
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
-        min_lr: Bound on lr, so low that only float noise is below it.
-        max_lr: Bound on lr.
+        min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
+        max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
         min_trust: An estimate trusted less is not acted on.
         governor: Under a scheduler, never exceed its lr.
 
@@ -93,15 +95,16 @@ class Ceiling(Policy):
     gamma_arrival: float = 0.5
     decay: float = 0.3
     window: int = 3
-    min_lr: float = 1e-10
-    max_lr: float = 1e3
+    min_lr: float | None = None
+    max_lr: float | None = None
     min_trust: float = MIN_TRUST
     governor: bool = True
 
     def __post_init__(self) -> None:
         require_target(self.target)
         require_min_trust(self.min_trust)
-        require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
+        lowest, highest = 0.0 if self.min_lr is None else self.min_lr, math.inf if self.max_lr is None else self.max_lr
+        require_bounds("lr", lowest, highest, least=0.0, most=math.inf)
         if self.total_steps is not None:
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
@@ -118,7 +121,8 @@ class Ceiling(Policy):
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        return {"step": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": [], "held_at": None}
+        measured: State = {"first_lr": None, "ceiling": None, "curvatures": [], "lengths": []}
+        return {"step": None, "held_at": None, "arrived": False, **measured}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
@@ -134,12 +138,16 @@ class Ceiling(Policy):
         allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:], longest)
         highest = self._allowed(state["curvatures"], state["lengths"], longest)
         arrives = not state["arrived"] and level > min(allowed, highest)
-        if arrives:
+        if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
+            level = allowed
+        elif arrives:
             level = max(min(level, allowed, highest), self.gamma_arrival * level)
         elif level > highest:
             level = max(highest, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
-        lr = self._inside(level * self._decayed(step))
+        lr = self._inside(level * self._decayed(step), state)
+        if first:
+            state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
         limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
         return Decision(
@@ -156,14 +164,18 @@ class Ceiling(Policy):
         if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
         level = self._level(step, hyperparameters.lr, state)
-        return replace(hyperparameters, lr=self._inside(level * self._decayed(step)))
+        return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
 
-    def _inside(self, lr: float) -> float:
-        return min(max(lr, self.min_lr), self.max_lr)
+    def _inside(self, lr: float, state: State) -> float:
+        """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
+        first = state["first_lr"]
+        lowest, highest = (0.0, math.inf) if first is None else (first / REACH, first * REACH)
+        lowest = lowest if self.min_lr is None else self.min_lr
+        return min(max(lr, lowest), highest if self.max_lr is None else self.max_lr)
 
     def _first_level(self, observation: Observation) -> float:
         lr, length = observation.hyperparameters.lr, observation.relative_step
-        return self.first_relative_step / _rounded(length / lr) if length and self.first_relative_step else lr
+        return self.first_relative_step / rounded(length / lr) if length and self.first_relative_step else lr
 
     def _level(self, step: int, lr: float, state: State) -> float:
         """Lr at this step without the decay at the end: that of the step before, raised once."""
@@ -179,7 +191,7 @@ class Ceiling(Policy):
     def _seen(self, observation: Observation, state: State) -> State:
         """The state with this probe among the last ones, per unit of lr."""
         lr, last = observation.hyperparameters.lr, slice(-self.window, None)
-        kept = _rounded if state["step"] is None and self.first_relative_step else float
+        kept = rounded if state["step"] is None and self.first_relative_step else float
         assert observation.s is not None
         lengths = state["lengths"]
         if observation.relative_step is not None:
@@ -206,14 +218,6 @@ class Ceiling(Policy):
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
-
-
-def _rounded(estimate: float) -> float:
-    """The estimate, rounded to ``VALUES_PER_OCTAVE`` values per octave; 0 and what is not finite stay as they are."""
-    if not math.isfinite(estimate):
-        return estimate
-    mantissa, exponent = math.frexp(estimate)  # of a mantissa from 1/2 to 1
-    return math.ldexp(round(mantissa * 2 * VALUES_PER_OCTAVE) / (2 * VALUES_PER_OCTAVE), exponent)
 
 
 def _num_averaged(momentum: float) -> float:

@@ -38,6 +38,7 @@ class Batch:
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         group: Ranks whose batches make up this one: gradients are their mean.
         differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
@@ -49,6 +50,7 @@ class Batch:
     is_training: bool = False
     group: ProcessGroup | None = None
     differentiation: Differentiation = field(default_factory=Differentiation)
+    evaluations: float = 0.0
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
@@ -66,15 +68,19 @@ class Batch:
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
             return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
+        return self.evaluated_anew(params, modules)
+
+    def evaluated_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The same batch with loss and gradient from one more evaluation."""
 
         def evaluate() -> tuple[float, list[Tensor]]:
             with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
                 return self._evaluate(params)
 
         loss, gradient = twice_if_refused(evaluate)
-        if self.loss_fn is not None and not self.differentiation.has_reached:
+        if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
-        return replace(self, loss=loss, gradient=gradient)
+        return replace(self, loss=loss, gradient=gradient, evaluations=self.evaluations + 1.0)
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.checkpoints import FIX
+from dcao.probing.repeatability import Repeats
+
 
 @dataclass(kw_only=True)
 class ProbeMemory:
@@ -17,11 +20,16 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
+            they have not; None before the first probe along the step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    natural_length: float | None = None
+    repeats: Repeats = Repeats.UNKNOWN
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
@@ -33,12 +41,23 @@ class ProbeMemory:
         return {
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
+            "natural_length": self.natural_length,
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise a ValueError if a saved state cannot be loaded."""
+        try:
+            ProbeMemory.fresh(0).load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.natural_length = state["natural_length"]
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

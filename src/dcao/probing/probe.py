@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.isolation import without_autocast
+from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
 from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
@@ -18,11 +19,13 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import without_gradient_sync
+from dcao.probing.ranks import on_any_rank, without_gradient_sync
+from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
+from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, trainable, vector_dtype
+from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
 
 class Probe:
@@ -34,6 +37,11 @@ class Probe:
         record: Description of the optimizer's class; None for an unknown class.
         settings: What is measured, and how.
         seed: Seed of the random start vectors.
+
+    Attributes:
+        moving: State that losses of this run were seen to change.
+        memory: What one probe leaves for the next.
+        num_checks: Evaluations of the last probe that only checked whether the loss repeats.
     """
 
     def __init__(
@@ -47,6 +55,8 @@ class Probe:
     ) -> None:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
+        self.moving = Moving()
+        self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
         self.start_afresh()
@@ -64,11 +74,23 @@ class Probe:
         found = [p for index in chosen for p in param_groups[index]["params"] if p.requires_grad]
         return trainable(found) if found else []
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the loss was found not to repeat, so that it is not evaluated again."""
+        return self.memory.repeats is Repeats.NEVER
+
+    def start(self, loss_fn: Callable[..., Any]) -> RngState:
+        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
+        start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
+        return replace(capture_rng(params_of(self.optimizer)), start=start)
+
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         (modules, group), params = self.model.look(), self.params()
         if not params:
             return CurvatureEstimate(step=step, measure=self.settings.measure, reason="no parameter requires grad")
+        tolerance = rounding(params)
+        self.num_checks = 0
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
@@ -78,14 +100,38 @@ class Probe:
             without_gradient_sync(modules) if group is not None else nullcontext(),
             ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
+            if not self._repeats(loss, tolerance):
+                return self.held(step, loss)
             return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+
+    def held(self, step: int, loss: ProbedLoss | None = None) -> CurvatureEstimate:
+        """What is said of a loss that does not repeat, after an evaluation of ``loss`` or without any."""
+        return CurvatureEstimate(
+            step=step,
+            measure=self.settings.measure,
+            loss=None if loss is None else loss.value,
+            cost=0.0 if loss is None else loss.cost + loss.num_checks,
+            reason=NEVER_REASON,
+        )
+
+    def _repeats(self, loss: ProbedLoss, tolerance: float) -> bool:
+        """Whether evaluations of the loss can be compared; checked once, at the first probe."""
+        starts = [batch.rng_state.start for batch in loss.batches if batch.is_training and batch.rng_state is not None]
+        is_complete = all(start is None or start.is_complete for start in starts)
+        is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
+        if self.memory.repeats is Repeats.UNKNOWN and is_complete:
+            self.memory.repeats = check(loss, tolerance)
+            self.num_checks = loss.num_checks
+        if self.memory.repeats is Repeats.LATER or not is_complete:
+            loss.compare_own_evaluations()
+        return not self.is_held
 
     def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+            readings[measure] = read_along_step(loss, self.memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -98,6 +144,8 @@ class Probe:
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
         reasons = [readings[measure].reason, loss.why_not_exact]
+        if self.memory.repeats is Repeats.LATER:
+            reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):
@@ -110,7 +158,7 @@ class Probe:
             stability=stability,
             trust=readings[measure].trust,
             num_matvecs=loss.num_matvecs,
-            cost=loss.cost,
+            cost=loss.cost + loss.num_checks,
             hvp=loss.hvp,
             reason="; ".join(reason for reason in reasons if reason),
             **fields,

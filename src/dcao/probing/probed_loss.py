@@ -26,17 +26,21 @@ class ProbedLoss:
         modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
+
+    Attributes:
+        difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
     """
 
     def __init__(
         self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
-        self._evaluations = float(sum(not batch.is_training for batch in batches))
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
+        self.difference_length: float | None = None
+        self.num_checks = 0
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -54,10 +58,23 @@ class ProbedLoss:
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
 
+    def check_again(self, batch: Batch) -> Batch:
+        """A batch evaluated once more, which does not count as a cost of what is measured."""
+        self.num_checks += 1
+        return batch.evaluated_anew(self.params, self.modules)
+
+    def compare_own_evaluations(self) -> None:
+        """Evaluate the training batch's gradient anew, where that of the training step is of another kind."""
+        self.batches = [
+            batch.evaluated_anew(self.params, self.modules) if batch.is_training and not batch.evaluations else batch
+            for batch in self.batches
+        ]
+
     @property
     def cost(self) -> float:
         """Gradient evaluations spent so far, beyond the training step."""
-        return self._evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
+        evaluations = sum(batch.evaluations for batch in self.batches)
+        return evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
 
     @property
     def hvp(self) -> str:
@@ -86,8 +103,15 @@ class ProbedLoss:
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
-    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor) -> Tensor:
-        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
+        """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
+
+        Args:
+            batch: The batch.
+            gradient: Its gradient.
+            vector: The displacement, divided by ``unit``.
+            unit: What the displacement has been divided by.
+        """
         self.num_matvecs += 1
         if self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
@@ -97,7 +121,7 @@ class ProbedLoss:
             self.params,
             self.modules,
             kind="forward",
-            step_length=self._step_length(vector),
+            step_length=self._step_length(vector, unit),
             base_gradient=gradient if is_fine else None,
         )
         self._operators.append(operator)
@@ -105,14 +129,15 @@ class ProbedLoss:
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
         return product
 
-    def _step_length(self, displacement: Tensor) -> float | None:
+    def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
-        if chosen != "step":
+        if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(displacement))
-        if not math.isfinite(length):
-            return None
+        length = float(torch.linalg.vector_norm(vector)) * unit
+        if chosen is None or not math.isfinite(length):
+            return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))
+        shortest = self.difference_length or default_step_length(self.params, "forward")
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)
