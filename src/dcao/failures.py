@@ -81,11 +81,3 @@ def is_of_dcao(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == "dcao"
-
-
-def nothing_to_probe(step: int) -> ValueError:
-    """The error for a probe that is due where ``step()`` has no loss."""
-    return ValueError(
-        f"a probe is due at step {step} and there is nothing to probe: call optimizer.minimize(loss_fn), "
-        "step(closure), or optimizer.probe(loss_fn) before step(); or give probe_batch="
-    )

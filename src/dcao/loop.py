@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
+from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
-from dcao.failures import Failure, is_of_dcao, nothing_to_probe
+from dcao.failures import Failure, is_of_dcao
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
 from dcao.isolation import RngState, leave_no_trace
@@ -17,6 +17,7 @@ from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate, blown_up
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, SafeRecording
@@ -43,6 +44,7 @@ class ProbeLoop:
         cost: Gradient evaluations that probes have cost.
         last_estimate: What the last probe measured.
         last_decision: What the policy has answered to it.
+        hooks_write: Whether pre-hooks of the base have been seen to write to the gradients.
     """
 
     def __init__(
@@ -71,12 +73,11 @@ class ProbeLoop:
         self._failure: Failure | None = None  # of the probe that is being answered
         self.last_estimate: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps = 0
-        self.cost = 0.0
+        self.num_steps, self.cost = 0, 0.0
+        self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = False
-        self._probe_again = False
+        self._took_spectrum = self._probe_again = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -86,10 +87,9 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
-    def start_of(self, loss_fn: Callable[..., Any]) -> RngState | None:
+    def start_of(self, loss_fn: object) -> RngState | None:
         """What a probe of the coming training pass will start from, if one is due."""
-        will_probe = self.is_due() and self.probe_batch is None and not self.probe.is_held
-        return self.probe.start(loss_fn) if will_probe else None
+        return self.probe.start(loss_fn) if self.is_due() and self.probe_batch is None else None
 
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
@@ -106,9 +106,6 @@ class ProbeLoop:
 
     def _probe(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
-        if self.probe.is_held:
-            self._act(self.probe.held(self.num_steps), loss, started)
-            return
         try:
             batches = self._batches(batch)
         except Exception as error:
@@ -127,11 +124,22 @@ class ProbeLoop:
             if not self._act(estimate, estimate.loss if loss is None else loss, started):
                 break
 
+    def act_again(self, batch: Batch | None) -> None:
+        """Probe and decide anew: since this step's probe hooks have written to the gradients."""
+        self.controller.take_back()
+        self.hooks_write, self._probed_at = True, self.num_steps - 1
+        self.before_step(batch)
+
+    def decide_again(self, estimate: CurvatureEstimate) -> None:
+        """Take this step's decision back, and decide on another estimate."""
+        self.controller.take_back()
+        self._act(estimate, estimate.loss, time.perf_counter())
+
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
-        self.probe.memory.past_gradient = None
+        self.probe.memory.past_gradient = self.probe.memory.probed = None
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -142,11 +150,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        if self.probe.is_held:
-            estimate = self.probe.held(self.num_steps)
-            self._act(estimate, None, time.perf_counter())
-            return estimate
-        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
+        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -222,11 +226,12 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
+        if self.probe.is_held:
+            return []
         if not isinstance(self.probe_batch, ProbeLoader):
             return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
-        rng_state = self.probe.start(self.probe_batch.batch_loss)
         with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
-            return self.probe_batch.draw(rng_state)
+            return self.probe_batch.draw(self.probe.start(self.probe_batch.batch_loss))
 
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
@@ -237,8 +242,7 @@ class ProbeLoop:
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
-        What is wrong with the settings or with a loss to probe is still an error at the first probe, before anything is
-        lost. What the training loss raises when it is evaluated again is not: the first time, it trained.
+        At the first probe what is wrong with the settings, or with a loss given to probe, is still an error.
         """
         is_mistake = isinstance(error, (TypeError, ValueError)) and (self.probe_batch is not None or is_of_dcao(error))
         if is_mistake and self._probed_at < 0:
@@ -248,8 +252,8 @@ class ProbeLoop:
     def _untrusted(self, error: Exception) -> CurvatureEstimate:
         self._failure = Failure.of(error, is_again=self.probe_batch is None)
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
@@ -285,7 +289,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
-        cost -= self.probe.num_checks  # no schedule pays for the check of the first probe
+        cost, self.probe.num_checks = cost - self.probe.num_checks, 0  # no schedule pays for the first probe's check
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

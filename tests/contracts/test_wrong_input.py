@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 import dcao
 from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, policies, schedules
 from helpers.contract_cases import BATCHES, Lion, dcao_run, named
+from helpers.counting import Count
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,18 @@ ROWS = [
         "maximize must be False, got True.*negate the loss",
     ),
     Wrong(
+        "base-maximize-watched",
+        lambda: DCAO(adamw(maximize=True), policy=policies.Fixed(), measure="hessian", every=2),
+        ValueError,
+        r"maximize must be False, got True in param group 0.*pass the optimizer through with policy=policies.Fixed\(\)",
+    ),
+    Wrong(
+        "base-momentum-1",
+        lambda: DCAO(optim.SGD(params(), lr=0.1, momentum=1.0)),
+        ValueError,
+        r"momentum must be in \[0, 1\), got 1.0; at 1 the average never forgets.*lower it",
+    ),
+    Wrong(
         "base-lbfgs-probed",
         lambda: DCAO(optim.LBFGS(params()), every=5),
         TypeError,
@@ -133,12 +146,6 @@ ROWS = [
         lambda: DCAO(optim.LBFGS(params()), guard=True),
         ValueError,
         "guard has no effect on LBFGS.*leave guard out",
-    ),
-    Wrong(
-        "base-complex",
-        lambda: DCAO(optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)),
-        TypeError,
-        "parameters must be real, got torch.complex64; use torch.view_as_real",
     ),
     # --- when
     Wrong("every-0", wrap(every=0), ValueError, "every must be at least 1 step, got 0; to never adapt"),
@@ -244,6 +251,12 @@ ROWS = [
         ValueError,
         "groups must name at least one param group, got none; leave it out to measure all",
     ),
+    Wrong("groups-twice", probing(groups=(0, 0)), ValueError, r"groups must name each param group once, got \(0, 0\)"),
+    Wrong("groups-bool", probing(groups=(True,)), TypeError, "groups must be a tuple of indices, got"),
+    Wrong("basis-device", probing(basis_device="gpu"), ValueError, "basis_device must be a device, got 'gpu'"),
+    Wrong("basis-device-type", probing(basis_device=1.5), ValueError, "basis_device must be a device, got 1.5"),
+    Wrong("basis-dtype", probing(basis_dtype=torch.int8), TypeError, "basis_dtype must be a real floating-point dtype"),
+    Wrong("basis-dtype-text", probing(basis_dtype="bf16"), TypeError, "basis_dtype must be.*got 'bf16'"),
     Wrong("groups-number", probing(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
     Wrong("seed", wrap(seed=0.5), TypeError, "seed must be a whole number, got 0.5"),
     Wrong(
@@ -523,11 +536,10 @@ def test_a_loss_of_one_entry_is_a_scalar():
 def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
     """A probe never stops training; only the first one, which risks nothing, speaks up."""
     weight = nn.Parameter(torch.ones(3))
-    calls: list[int] = []
+    count = Count()
 
     def batch() -> Tensor:
-        calls.append(1)
-        return weight.square().sum() if len(calls) < 4 else weight.square()
+        return weight.square().sum() if count.add() < 4 else weight.square()
 
     optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1)
     steps = (optimizer.minimize(lambda: weight.square().sum()) for _ in range(6))
@@ -543,3 +555,20 @@ def test_a_base_without_an_lr_is_refused():
 
     with pytest.raises(ValueError, match="base must have an lr in each param group, and Rateless does not"):
         DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())
+
+
+def test_what_is_only_passed_through_may_climb_and_never_forget():
+    for base in (adamw(maximize=True), optim.SGD(params(), lr=0.1, momentum=1.0)):
+        optimizer = DCAO(base, policy=policies.Fixed())
+        weight = weight_of(optimizer)
+        before = weight.detach().clone()
+        optimizer.minimize(lambda weight=weight: weight.square().sum())
+        assert not torch.equal(weight, before)
+
+
+def test_a_group_that_climbs_is_not_probed():
+    optimizer = DCAO(adamw(), every=1)
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "maximize": True})
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    assert "maximize must be False, got True in param group 1" in optimizer.last_estimate.reason

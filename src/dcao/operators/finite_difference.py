@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, twice_if_refused
-from dcao.vectors import flatten, joint_norm, trainable, vector_dtype
+from dcao.vectors import flatten, joint_norm, shaped, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
 GradientFn = Callable[[], Sequence[Tensor]]
@@ -84,7 +84,7 @@ class FiniteDifferenceOperator(LinearOperator):
         if step_length is not None and not 0.0 < step_length < float("inf"):
             raise ValueError(f"step_length must be positive and finite, got {step_length}")
         self.params = trainable(params)
-        self.size = sum(p.numel() for p in self.params)
+        self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if base_gradient is not None and base_gradient.shape != (self.size,):
@@ -207,5 +207,4 @@ def _moved(params: Sequence[Tensor], direction: Tensor | None, scale: float) -> 
 def _split(direction: Tensor | None, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
     if direction is None:
         return [None] * len(params)
-    sizes = [p.numel() for p in params]
-    return [piece.view(p.shape) for piece, p in zip(torch.split(direction, sizes), params, strict=True)]
+    return [shaped(piece, p) for piece, p in zip(torch.split(direction, sizes_of(params)), params, strict=True)]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dcao.operators.finite_difference import step_length_at
-from dcao.vectors import vector_dtype
+from dcao.vectors import as_real, vector_dtype
 
 OUTLIER = 100.0
 """A parameter whose root mean square is this many times the median entry's is in another unit. The weights of LayerNorm
@@ -52,7 +52,8 @@ def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> f
     lengths, counts = [], []
     for p, piece in zip(params, displacement, strict=True):
         moves = piece != 0.0
-        lengths.append(torch.linalg.vector_norm(p.detach() * moves, dtype=vector_dtype([p])).to(device, dtype))
+        moving = as_real(p.detach()) * moves
+        lengths.append(torch.linalg.vector_norm(moving, dtype=vector_dtype([p])).to(device, dtype))
         counts.append(moves.sum().to(device))
     stacked = torch.stack(lengths)
     factors = _counted(stacked.tolist(), torch.stack(counts).tolist())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
+from dcao.state.buffers import sharing_memory
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 
@@ -25,6 +26,7 @@ class Moving:
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[Tensor]] = {}
         self.has_looked = False
+        self.has_failed = False  # and this has been said
 
     def __contains__(self, tensor: Tensor) -> bool:
         known = self._known.get(id(tensor))
@@ -41,11 +43,12 @@ class Moving:
 class Start:
     """The state that a loss reaches, as it was when this was made: every evaluation starts from it.
 
-    Parameters that the optimizer does not own are copied if the loss was seen to change them. At the first look they
-    are copied while they take no more memory than the optimizer's own; larger ones (a frozen backbone) are only read.
+    Parameters that the optimizer does not own are copied while they take no more memory than its own. More of them (a
+    frozen backbone) are read once, before and after the first training pass, and copied if they have changed; from then
+    on what changes them in place is seen by their versions.
 
     Args:
-        loss_fn: The loss, or a closure.
+        loss_fn: The loss, a closure, or several of them.
         params: The optimizer's parameters, which a probe moves itself.
         modules: Modules of its model.
         moving: What losses of this run have been seen to change.
@@ -57,9 +60,7 @@ class Start:
         contents: Copies of the buffers that an evaluation gets in copies, by the id of the buffer.
     """
 
-    def __init__(
-        self, loss_fn: Callable[..., Any], params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving
-    ) -> None:
+    def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         found, params, self._moving = reach(loss_fn), list(params), moving
         self._places = [(place, place.read()) for place in found.places]
         self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())
@@ -74,8 +75,7 @@ class Start:
         known |= set(map(id, foreign))
         self._kept = [Kept.now(t) for t in in_place if can_be_kept(t)]
         self._watched: list[Watched] = []
-        self._suspects: list[Kept] = []
-        self._take_foreign(foreign, sum(p.nbytes for p in params))
+        self._take_foreign(foreign, sum(p.nbytes for p in params if not is_lazy(p)))
         self._take_loose([t for t in loose if id(t) not in known and can_be_kept(t)])
         self._is_settled, self._is_complete = False, True
 
@@ -113,9 +113,11 @@ class Start:
     def _copy_buffers(self, loose: set[int]) -> list[Tensor]:
         """Copy the buffers; returns those that an evaluation has to change where they are.
 
-        These are reached by another way as well, or belong to a scripted module, or to DistributedDataParallel, which
-        sends the buffers that it was built with. The others are swapped for copies, which a graph may go on to hold.
+        These are reached by another way as well, or share their memory, or belong to a scripted module, or to
+        DistributedDataParallel, which sends the buffers that it was built with. The others are swapped for copies,
+        which a graph may go on to hold.
         """
+        shared = sharing_memory(self.modules)
         all_in_place = any(isinstance(module, DistributedDataParallel) for module in self.modules)
         self.contents: dict[int, Tensor] = {}
         in_place = {id(b): b for m in self.modules if id(m) not in self.buffers for b in m.buffers(recurse=False)}
@@ -123,7 +125,7 @@ class Start:
             for buffer in names.values():
                 if buffer is None:
                     continue
-                if all_in_place or id(buffer) in loose:
+                if all_in_place or id(buffer) in loose or id(buffer) in shared or is_lazy(buffer):
                     in_place[id(buffer)] = buffer
                 elif id(buffer) not in self.contents:
                     self.contents[id(buffer)] = buffer.detach().clone()
@@ -131,13 +133,12 @@ class Start:
 
     def _take_foreign(self, foreign: Sequence[Tensor], own_bytes: int) -> None:
         foreign = [p for p in {id(p): p for p in foreign}.values() if can_be_kept(p)]
-        if self._moving.has_looked:
-            self._kept += [Kept.now(p) for p in foreign if p in self._moving]
-            self._watched += [Watched.now(p, closely=False) for p in foreign if p not in self._moving]
-        elif sum(p.nbytes for p in foreign) <= own_bytes:
-            self._suspects = [Kept.now(p) for p in foreign]
-        else:
-            self._watched += [Watched.now(p, closely=True) for p in foreign]
+        is_small = sum(p.nbytes for p in foreign) <= own_bytes
+        for p in foreign:
+            if is_small or p in self._moving:
+                self._kept.append(Kept.now(p))
+            else:
+                self._watched.append(Watched.now(p, closely=not self._moving.has_looked))
 
     def _take_loose(self, loose: Sequence[Tensor]) -> None:
         left = LOOSE_BYTES
@@ -153,13 +154,9 @@ class Start:
         if self._is_settled:
             return
         self._is_settled = self._moving.has_looked = True
-        for kept in self._suspects:
-            if kept.is_elsewhere() or not torch.equal(kept.tensor, kept.content):
-                self._moving.add(kept.tensor)
-                self._kept.append(kept)
         for watched in self._watched:
             if watched.has_changed():
                 self._moving.add(watched.tensor)
                 self._kept.append(Kept.now(watched.tensor))
                 self._is_complete = False
-        self._suspects, self._watched = [], []
+        self._watched = []
