@@ -44,7 +44,8 @@ class DCAO(WrappingOptimizer):
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
-    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception.
+    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception; what goes wrong
+    for long is a warning, once (``docs/warnings.md``).
 
     Args:
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
@@ -109,7 +110,7 @@ class DCAO(WrappingOptimizer):
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)
-        self.controller = Controller(self.policy, base, record)
+        self.controller = Controller(self.policy, base, record, self.notices)
         self.loop = ProbeLoop(
             probe,
             self.controller,
@@ -250,6 +251,8 @@ class DCAO(WrappingOptimizer):
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        if self.loop.is_due():
+            self.loop.watch.note_passed_through(self.base)
         with self.controller.training_lrs():
             loss = self.base.step(closure)
         self.loop.finish_step(taken=False)

@@ -113,7 +113,7 @@ class Batch:
                 return self._evaluate(params)
 
         loss, gradient = twice_if_refused(evaluate)
-        if self.loss_fn is not None and not self.differentiation.has_reached:
+        if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
         return replace(
             self,

@@ -93,6 +93,12 @@ class Reading:
     fields: dict[str, Any]
 
 
+def blown_up(step: int, measure: Measure, loss: float | None) -> CurvatureEstimate:
+    """What is said of a run that the guard has taken back: that no lr like the last one is stable."""
+    reason = "the run blew up and has gone back"
+    return CurvatureEstimate(step=step, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason)
+
+
 def effective_rank(eigenvalues: Sequence[float]) -> float:
     """Exponential of the entropy of the positive eigenvalues' shares: 1 if one dominates, k if k are equal.
 
@@ -116,9 +122,3 @@ def ritz_trust(result: LanczosResult) -> float:
         return 0.0
     value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
     return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0
-
-
-def after_blow_up(*, step: int, measure: Measure, loss: float | None) -> CurvatureEstimate:
-    """What a run tells its policy that has gone back: nothing was measured, and s was far too large."""
-    reason = "the run blew up and has gone back"
-    return CurvatureEstimate(step=step, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason)
