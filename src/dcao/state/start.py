@@ -65,6 +65,7 @@ class Start:
         found, params, self._moving = reach(loss_fn), list(params), moving
         self._places = [(place, place.read()) for place in found.places]
         self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())
+        self._training = [(module, module.training) for module in self.modules]
         self.buffers = {id(m): dict(m._buffers) for m in self.modules if not isinstance(m, torch.jit.ScriptModule)}
         own = {id(p) for p in params}
         loose = [t for t in found.tensors if id(t) not in own]
@@ -102,6 +103,9 @@ class Start:
         try:
             for place, content in self._places:
                 place.write(content)
+            for module, training in self._training:  # leave_no_trace puts them back
+                if module.training is not training:
+                    module.training = training
             for now, start in zip(tensors, self._kept, strict=True):
                 now.write(start.content)
             yield
