@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,6 +25,7 @@ from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, chec
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
+from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
@@ -32,6 +33,8 @@ UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
     "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
 )
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -47,7 +50,8 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
+        num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
+            natural length; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Probe:
         """Whether the loss was found not to repeat, so that it is not evaluated again."""
         return self.memory.repeats is Repeats.NEVER
 
-    def start(self, loss_fn: Callable[..., Any]) -> RngState:
+    def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
         streams = capture_rng(params_of(self.optimizer))
         if self.is_held:
@@ -101,24 +105,33 @@ class Probe:
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        refuse_maximize(self.optimizer)  # a group may have been added
         (modules, group), params = self.model.look(), self.params()
         if not params:
             return self._nothing(step, "no parameter requires grad")
         if self.is_held:
             return self._nothing(step, NEVER_REASON)
+        self.memory.belong_to(params)
         tolerance = rounding(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [
-            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
-        ]
+        batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            self._remember_probed(loss)
+            readings = self._readings(loss, spectrum=spectrum)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, readings, step)
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
         return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
@@ -141,6 +154,7 @@ class Probe:
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
             readings[measure] = read_along_step(loss, self.memory)
+            self.num_checks += int(loss.search_cost)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -152,7 +166,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:
@@ -173,8 +187,17 @@ class Probe:
             **fields,
         )
 
+    def _of_run(self, batch: Batch, group: ProcessGroup | None) -> Batch:
+        return replace(batch, group=group, differentiation=self.differentiation, scaling=self.memory.scaling)
+
+    def _remember_probed(self, loss: ProbedLoss) -> None:
+        """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
+        if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
+            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
+
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
         if params and self.settings.measure in ("load", "batch"):
+            self.memory.belong_to(params)
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
+from dcao.state.buffers import sharing_memory
 from dcao.state.places import Names
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
@@ -48,7 +49,7 @@ class Start:
     on what changes them in place is seen by their versions.
 
     Args:
-        loss_fn: The loss, or a closure.
+        loss_fn: The loss, a closure, or several of them.
         params: The optimizer's parameters, which a probe moves itself.
         modules: Modules of its model.
         moving: What losses of this run have been seen to change.
@@ -60,9 +61,7 @@ class Start:
         contents: Copies of the buffers that an evaluation gets in copies, by the id of the buffer.
     """
 
-    def __init__(
-        self, loss_fn: Callable[..., Any], params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving
-    ) -> None:
+    def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         found, params, self._moving = reach(loss_fn), list(params), moving
         self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
@@ -81,7 +80,7 @@ class Start:
         known |= set(map(id, foreign))
         self._kept = [Kept.now(t) for t in in_place if can_be_kept(t)]
         self._watched: list[Watched] = []
-        self._take_foreign(foreign, sum(p.nbytes for p in params))
+        self._take_foreign(foreign, sum(p.nbytes for p in params if not is_lazy(p)))
         self._take_loose([t for t in loose if id(t) not in known and can_be_kept(t)])
         self._is_settled, self._is_complete = False, True
 
@@ -122,16 +121,18 @@ class Start:
     def _copy_buffers(self, loose: set[int], *, all_in_place: bool) -> list[Tensor]:
         """Copy the buffers; returns those that an evaluation has to change where they are.
 
-        These are reached by another way as well, or belong to a scripted module, or to DistributedDataParallel, which
-        sends the buffers that it was built with. The others are swapped for copies, which a graph may go on to hold.
+        These are reached by another way as well, or share their memory, or belong to a scripted module, or to
+        DistributedDataParallel, which sends the buffers that it was built with. The others are swapped for copies,
+        which a graph may go on to hold.
         """
+        shared = sharing_memory(self.modules)
         self.contents: dict[int, Tensor] = {}
         in_place = {id(b): b for m in self.modules if id(m) not in self.buffers for b in m.buffers(recurse=False)}
         for names in self.buffers.values():
             for buffer in names.values():
                 if buffer is None:
                     continue
-                if all_in_place or id(buffer) in loose:
+                if all_in_place or id(buffer) in loose or id(buffer) in shared or is_lazy(buffer):
                     in_place[id(buffer)] = buffer
                 elif id(buffer) not in self.contents:
                     self.contents[id(buffer)] = buffer.detach().clone()
