@@ -3,6 +3,7 @@
 import copy
 import gc
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcao import DCAO, MemoryRecorder, ProbeSettings
+from dcao import DCAO, MemoryRecorder, ProbeSettings, policies
+from helpers.counting import Count
 
 WORLD, BATCH, STEPS = 2, 12, 8
 
@@ -75,3 +77,48 @@ def test_all_ranks_decide_as_one_process_with_all_the_data(measure, way):
     # Sums in another order (1e-16) over a difference of gradients 1e-8 (one-sided) or 6e-6 (central) apart.
     torch.testing.assert_close(torch.tensor(first), torch.tensor(alone), rtol=1e-5, atol=1e-8)
     assert len(first) >= STEPS // 2
+
+
+def train_with_buffers(every: int, *, differs_on: int | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    """Weights and buffers after a run, and the reason of the last probe."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 2)).double()
+    model, rank, count = DistributedDataParallel(net), dist.get_rank(), Count()
+    base = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = DCAO(base, policy=policies.Fixed(), every=every, measure="batch")
+    share = BATCH // WORLD
+    for x, y in zip(*data(), strict=True):
+        mine = slice(rank * share, (rank + 1) * share)
+
+        def loss_fn(x=x[mine], y=y[mine]):
+            loss = nn.functional.mse_loss(model(x), y)
+            return loss * count.add() if rank == differs_on else loss
+
+        optimizer.minimize(loss_fn)
+    return net.state_dict(), optimizer.last_estimate.reason if optimizer.last_estimate else ""
+
+
+def worker_with_state(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
+    plain, probed = train_with_buffers(10**9)[0], train_with_buffers(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reason = train_with_buffers(2, differs_on=1)[1]
+    told = sum("the loss is not the same when it is evaluated again" in str(each.message) for each in caught)
+    torch.save((plain, probed, reason, told), f"{folder}/{rank}.pt")
+    gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_buffers_that_the_ranks_share_are_put_back_and_one_rank_that_does_not_repeat_stops_all():
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(worker_with_state, (folder,), nprocs=WORLD)
+        ranks = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(WORLD)]
+    for plain, (probed, reason), held, told in ranks:
+        assert plain.keys() == probed.keys()
+        assert all(torch.equal(plain[name], probed[name]) for name in plain)
+        assert reason == ""
+        assert "the loss differs at each evaluation" in held
+        assert told == 1
