@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dcao.state.buffers import keep_scripted, swap_buffers
 from dcao.state.probing import probing
-from dcao.state.tensors import Kept
 
 if TYPE_CHECKING:
     from dcao.state.start import Start
@@ -67,8 +67,7 @@ def leave_no_trace(
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
-    scripted = _keep_scripted(modules)
-    buffers = _swap_buffers(modules, start)
+    scripted, buffers = keep_scripted(modules), swap_buffers(modules, start)
     parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
@@ -252,41 +251,6 @@ def seeded_rng(seed: int, like: RngState) -> RngState:
 def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
     own = (p for module in modules for p in module._parameters.values() if p is not None)
     return list({id(p): p for p in (*params, *own)}.values())
-
-
-def _swap_buffers(
-    modules: Sequence[nn.Module], start: Start | None
-) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
-    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back.
-
-    With a ``start`` the copies have the content of that time, and it says which buffers are left to it.
-    """
-    copies: dict[int, Tensor] = {}
-    swapped = []
-    for module in modules:
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        originals = dict(module._buffers)
-        wanted = originals if start is None else start.buffers.get(id(module), originals)
-        if not originals and not wanted:
-            continue
-        swapped.append((module, originals))
-        module._buffers.clear()
-        for name, buffer in wanted.items():
-            if buffer is None or (start is not None and start.is_in_place(buffer)):
-                module._buffers[name] = buffer
-                continue
-            if id(buffer) not in copies:
-                content = buffer if start is None else start.contents.get(id(buffer), buffer)
-                copies[id(buffer)] = content.detach().clone()
-            module._buffers[name] = copies[id(buffer)]
-    return swapped
-
-
-def _keep_scripted(modules: Sequence[nn.Module]) -> list[Kept]:
-    """The buffers of scripted modules, which cannot be swapped."""
-    scripted = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
-    return [Kept.now(buffer) for module in scripted for buffer in module.buffers(recurse=False)]
 
 
 def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:

@@ -17,7 +17,6 @@ from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
 from dcao.probing.since_backward import SinceBackward
 from dcao.probing.step_scaling import StepScaling
@@ -182,7 +181,7 @@ class Batch:
         since = self.since_backward
         if since is None or not since.closure_writes:
             return closure_loss(self.closure()), closure_gradient(params)
-        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
+        with BackwardWatch(params, keep=True) as watch:
             value = closure_loss(self.closure())
         return value, closure_gradient(params) if watch.gradients is None else watch.gradients
 

@@ -67,13 +67,13 @@ def differences(first: Evaluation, second: Evaluation, tolerance: float) -> list
     Example:
         >>> one, two = Evaluation(value=1.0, gradient=[torch.ones(2)]), Evaluation(value=1.1, gradient=[torch.ones(2)])
         >>> differences(one, two, 1e-3)
-        ['the value by 9.1 %']
+        ['the value by 9.09 %']
     """
     gap, size = abs(first.value - second.value), max(abs(first.value), abs(second.value))
     both = zip(first.gradient, second.gradient, strict=True)
     length = max(_length(first.gradient), _length(second.gradient))
     compared = [("the value", gap, size), ("the gradient", _length(_minus(a, b) for a, b in both), length)]
-    return [f"{name} by {100 * gap / size:.2g} %" for name, gap, size in compared if gap > tolerance * size]
+    return [f"{name} by {100 * gap / size:.3g} %" for name, gap, size in compared if gap > tolerance * size]
 
 
 def rounding(params: Sequence[Tensor]) -> float:
@@ -120,10 +120,14 @@ def _compresses_gradients(modules: Sequence[nn.Module]) -> bool:
 
 
 def _length(gradient: Iterable[Tensor]) -> float:
-    norms = [torch.linalg.vector_norm(grad, dtype=vector_dtype([grad])) for grad in gradient]
+    norms = [torch.linalg.vector_norm(_dense(grad), dtype=vector_dtype([grad])) for grad in gradient]
     return float(torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms]))) if norms else 0.0
 
 
 def _minus(left: Tensor, right: Tensor) -> Tensor:
     wide = vector_dtype([left])
-    return left.to(wide) - right.to(wide)
+    return _dense(left).to(wide) - _dense(right).to(wide)
+
+
+def _dense(grad: Tensor) -> Tensor:
+    return grad.to_dense() if grad.is_sparse else grad
