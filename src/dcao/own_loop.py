@@ -15,6 +15,11 @@ NOTABLE = 0.01
 """Relative change of a step's length that is worth a second decision."""
 
 
+def is_comparable(loop: ProbeLoop) -> bool:
+    """Whether something was probed that the gradient in ``.grad`` can be compared with, or is going to be."""
+    return loop.probe.memory.probed is not None or (loop.is_due() and loop.probe_batch is not None)
+
+
 def compare_with_probe(loop: ProbeLoop) -> None:
     """Learn from the gradient that is about to step what happens to gradients after a probe.
 
@@ -22,8 +27,8 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     first step is right as it is, because the denominator is the gradient's own.
     """
     params, memory = loop.probe.params(), loop.probe.memory
-    probed, looks_elsewhere = memory.probed, loop.is_due() and loop.probe_batch is not None
-    if not params or (probed is None and not looks_elsewhere):
+    probed = memory.probed
+    if not params:
         return
     taken = flatten(gradients_left(params), dtype=vector_dtype(params))
     length = 0.0 if probed is None else joint_norm([probed])

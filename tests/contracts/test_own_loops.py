@@ -56,6 +56,17 @@ def test_a_clip_between_probe_and_step_is_learned_from_the_step(base):
     assert (own.probe_cost(), ours.probe_cost()) == (2.0, 1.0)  # a probe by itself evaluates both gradients
 
 
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+def test_a_clip_in_a_hook_of_the_base_is_learned_too(base):
+    between, hooked = Problem(base, **ADAPTING), Problem(base, **ADAPTING)
+    hooked.optimizer.base.register_step_pre_hook(lambda *_: clip_norm(hooked))
+    for step in range(12):
+        own_step(between, step % 8, clip_norm)
+        own_step(hooked, step % 8)
+    assert hooked.estimate() == between.estimate()
+    assert torch.equal(hooked.weights(), between.weights())
+
+
 def test_the_first_decision_without_a_denominator_is_put_right_at_the_first_step():
     problem = Problem("sgd", **ADAPTING)
     own_step(problem, 0, clip_norm)
