@@ -181,7 +181,10 @@ class DCAO(WrappingOptimizer):
         reason in the estimate, as in ``minimize``.
 
         Args:
-            loss_fn: Returns the scalar loss of the coming step; or a list of them, whose mean is probed.
+            loss_fn: Returns the scalar loss of the coming step, unscaled; or a list of them, whose mean is probed.
+
+        Raises:
+            TypeError, ValueError: At the first probe, if ``loss_fn`` gives no loss that can be measured.
         """
         loss_fns = options.as_losses(loss_fn)
         self._sync()

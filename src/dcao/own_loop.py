@@ -36,7 +36,7 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     memory.scaling.learn(taken, probed)
     now, estimate = memory.scaling.of(length), loop.last_estimate
     step = UpcomingStep(loop.probe.optimizer, loop.probe.record, params)
-    if probed is None or estimate is None or not step.has_record or step.is_preconditioned:
+    if probed is None or estimate is None or not estimate.trust or not step.has_record or step.is_preconditioned:
         return
     if abs(now[0] / before[0] - 1.0) > NOTABLE:
         loop.decide_again(corrected(estimate, before, now))
@@ -61,7 +61,7 @@ def corrected(estimate: CurvatureEstimate, before: tuple[float, float], now: tup
     def times(value: float | None, factor: float) -> float | None:
         return None if value is None else value * factor
 
-    reasons = [estimate.reason, scaling_in_words(*now)]
+    reasons = [each for each in estimate.reason.split("; ") if each != scaling_in_words(*before)]
     along = {name: s * of_loss if name in ("batch", "load") else s for name, s in estimate.stability.items()}
     return replace(
         estimate,
@@ -72,5 +72,5 @@ def corrected(estimate: CurvatureEstimate, before: tuple[float, float], now: tup
         load_noise=times(estimate.load_noise, of_loss),
         relative_step=times(estimate.relative_step, now[0] / before[0]),
         cost=0.0,
-        reason="; ".join(reason for reason in reasons if reason),
+        reason="; ".join(each for each in (*reasons, scaling_in_words(*now)) if each),
     )

@@ -80,6 +80,18 @@ def test_the_first_decision_without_a_denominator_is_put_right_at_the_first_step
     assert lrs[1] == pytest.approx(lrs[0] / share, rel=0.02)  # first lrs are rounded to 64 values an octave
 
 
+def test_a_clip_that_lets_go_is_corrected_too_and_told_once():
+    problem = Problem("sgd", **ADAPTING, guard=False)
+    own_step(problem, 0, clip_norm)
+    for step in range(1, 6):
+        own_step(problem, step)
+    assumed, found = (record.estimate for record in problem.recorder.records[-2:])
+    assert "clipped" in assumed.reason
+    assert (found.reason, found.step) == ("", 5)
+    assert found.relative_step > 1.5 * assumed.relative_step
+    assert found.s == pytest.approx(assumed.s, rel=1e-9)
+
+
 def test_parts_that_are_summed_and_not_divided_count_as_often_as_they_are():
     problem = Problem("sgd", every=1)
     for _ in range(2):
