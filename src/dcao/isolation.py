@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dcao.state.buffers import keep_scripted, swap_buffers
+from dcao.state.buffers import in_copies
 from dcao.state.probing import probing
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def leave_no_trace(
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
-    scripted, buffers = keep_scripted(modules), swap_buffers(modules, start)
     parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
@@ -78,15 +77,11 @@ def leave_no_trace(
         # ones. Clearing the cache is enough, since each evaluation has a context of its own. Switching it off would
         # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
-        with torch.enable_grad(), probing(), nullcontext() if start is None else start.entered():
+        entered = nullcontext() if start is None else start.entered()
+        with in_copies(modules, start), torch.enable_grad(), probing(), entered:
             yield
     finally:
         parametrize._cache = parametrized
-        for module, originals in buffers:
-            module._buffers.clear()
-            module._buffers.update(originals)
-        for kept in scripted:
-            kept.restore()
         for module, flag in training:
             module.training = flag
         for p, flag in flags:
@@ -138,6 +133,7 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]  # as torch does: a public one would load the compiler at import
 def live_instances(kind: type[T]) -> list[T]:
     """Every live instance of ``kind``, found among the objects of the garbage collector.
 

@@ -105,7 +105,7 @@ class DCAO(WrappingOptimizer):
         probes = schedule is not None or spectrum is not None
         # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
-        record = options.find_record(base, needed=needed)
+        record = options.find_record(base, needed=needed, probed=probes)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)

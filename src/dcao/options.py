@@ -18,7 +18,7 @@ from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.telemetry import Recorder
-from dcao.updates.registry import OptimizerModel, optimizer_model
+from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -121,11 +121,27 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     return Guard() if (default if guard is None else guard) else None
 
 
-def find_record(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
-    """The description of the base's class; for an unknown class None, or a TypeError if it is needed for a probe."""
+def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerModel | None:
+    """The description of the base's class; None for an optimizer that is only passed through and has none.
+
+    Args:
+        base: The optimizer to wrap.
+        needed: Whether a probe or the policy cannot do without.
+        probed: Whether probes are scheduled.
+
+    Raises:
+        TypeError: It is needed, and the class is not known.
+        ValueError: The optimizer is to be probed, and climbs (``maximize=True``) or never forgets (a momentum of 1).
+    """
+    if needed or probed:
+        refuse_maximize(base)
     try:
-        return optimizer_model(base)
-    except TypeError:
+        record = optimizer_model(base)
+    except (TypeError, ValueError):
         if needed:
             raise
         return None
+    if needed:
+        for group in base.param_groups:
+            record.dynamics(group, {})  # raises the ValueError of StepDynamics
+    return record

@@ -124,6 +124,18 @@ ROWS = [
         "maximize must be False, got True.*negate the loss",
     ),
     Wrong(
+        "base-maximize-watched",
+        lambda: DCAO(adamw(maximize=True), policy=policies.Fixed(), measure="hessian", every=2),
+        ValueError,
+        r"maximize must be False, got True in param group 0.*pass the optimizer through with policy=policies.Fixed\(\)",
+    ),
+    Wrong(
+        "base-momentum-1",
+        lambda: DCAO(optim.SGD(params(), lr=0.1, momentum=1.0)),
+        ValueError,
+        r"momentum must be in \[0, 1\), got 1.0; at 1 the average never forgets.*lower it",
+    ),
+    Wrong(
         "base-lbfgs-probed",
         lambda: DCAO(optim.LBFGS(params()), every=5),
         TypeError,
@@ -134,12 +146,6 @@ ROWS = [
         lambda: DCAO(optim.LBFGS(params()), guard=True),
         ValueError,
         "guard has no effect on LBFGS.*leave guard out",
-    ),
-    Wrong(
-        "base-complex",
-        lambda: DCAO(optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)),
-        TypeError,
-        "parameters must be real, got torch.complex64; use torch.view_as_real",
     ),
     # --- when
     Wrong("every-0", wrap(every=0), ValueError, "every must be at least 1 step, got 0; to never adapt"),
@@ -245,6 +251,12 @@ ROWS = [
         ValueError,
         "groups must name at least one param group, got none; leave it out to measure all",
     ),
+    Wrong("groups-twice", probing(groups=(0, 0)), ValueError, r"groups must name each param group once, got \(0, 0\)"),
+    Wrong("groups-bool", probing(groups=(True,)), TypeError, "groups must be a tuple of indices, got"),
+    Wrong("basis-device", probing(basis_device="gpu"), ValueError, "basis_device must be a device, got 'gpu'"),
+    Wrong("basis-device-type", probing(basis_device=1.5), ValueError, "basis_device must be a device, got 1.5"),
+    Wrong("basis-dtype", probing(basis_dtype=torch.int8), TypeError, "basis_dtype must be a real floating-point dtype"),
+    Wrong("basis-dtype-text", probing(basis_dtype="bf16"), TypeError, "basis_dtype must be.*got 'bf16'"),
     Wrong("groups-number", probing(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
     Wrong("seed", wrap(seed=0.5), TypeError, "seed must be a whole number, got 0.5"),
     Wrong(
@@ -542,3 +554,20 @@ def test_a_base_without_an_lr_is_refused():
 
     with pytest.raises(ValueError, match="base must have an lr in each param group, and Rateless does not"):
         DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())
+
+
+def test_what_is_only_passed_through_may_climb_and_never_forget():
+    for base in (adamw(maximize=True), optim.SGD(params(), lr=0.1, momentum=1.0)):
+        optimizer = DCAO(base, policy=policies.Fixed())
+        weight = weight_of(optimizer)
+        before = weight.detach().clone()
+        optimizer.minimize(lambda weight=weight: weight.square().sum())
+        assert not torch.equal(weight, before)
+
+
+def test_a_group_that_climbs_is_not_probed():
+    optimizer = DCAO(adamw(), every=1)
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "maximize": True})
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    assert "maximize must be False, got True in param group 1" in optimizer.last_estimate.reason

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
-from dcao.vectors import flatten, trainable, unflatten, vector_dtype
+from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
 # the caller's own.
@@ -70,7 +70,7 @@ class HessianOperator(LinearOperator):
     ) -> None:
         self.loss_fn = keeping_autocast(loss_fn)
         self.params = trainable(params)
-        self.size = sum(p.numel() for p in self.params)
+        self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if narrow := {p.dtype for p in self.params if p.dtype.itemsize < 4}:

@@ -25,6 +25,7 @@ from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, chec
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
+from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
@@ -50,7 +51,8 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
+        num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
+            natural length; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -104,23 +106,33 @@ class Probe:
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        refuse_maximize(self.optimizer)  # a group may have been added
         (modules, group), params = self.model.look(), self.params()
         if not params:
             return self._nothing(step, "no parameter requires grad")
         if self.is_held:
             return self._nothing(step, NEVER_REASON)
+        self.memory.belong_to(params)
         tolerance = rounding(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             self._remember_probed(loss)
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            readings = self._readings(loss, spectrum=spectrum)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, readings, step)
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
         return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
@@ -143,6 +155,7 @@ class Probe:
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
             readings[measure] = read_along_step(loss, self.memory)
+            self.num_checks += int(loss.search_cost)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -154,7 +167,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.how_it_steps, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:
@@ -187,4 +200,5 @@ class Probe:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
         if params and self.settings.measure in ("load", "batch"):
+            self.memory.belong_to(params)
             self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

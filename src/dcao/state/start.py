@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
+from dcao.state.buffers import sharing_memory
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 
@@ -73,7 +75,7 @@ class Start:
         known |= set(map(id, foreign))
         self._kept = [Kept.now(t) for t in in_place if can_be_kept(t)]
         self._watched: list[Watched] = []
-        self._take_foreign(foreign, sum(p.nbytes for p in params))
+        self._take_foreign(foreign, sum(p.nbytes for p in params if not is_lazy(p)))
         self._take_loose([t for t in loose if id(t) not in known and can_be_kept(t)])
         self._is_settled, self._is_complete = False, True
 
@@ -111,9 +113,11 @@ class Start:
     def _copy_buffers(self, loose: set[int]) -> list[Tensor]:
         """Copy the buffers; returns those that an evaluation has to change where they are.
 
-        These are reached by another way as well, or belong to a scripted module, or to DistributedDataParallel, which
-        sends the buffers that it was built with. The others are swapped for copies, which a graph may go on to hold.
+        These are reached by another way as well, or share their memory, or belong to a scripted module, or to
+        DistributedDataParallel, which sends the buffers that it was built with. The others are swapped for copies,
+        which a graph may go on to hold.
         """
+        shared = sharing_memory(self.modules)
         all_in_place = any(isinstance(module, DistributedDataParallel) for module in self.modules)
         self.contents: dict[int, Tensor] = {}
         in_place = {id(b): b for m in self.modules if id(m) not in self.buffers for b in m.buffers(recurse=False)}
@@ -121,7 +125,7 @@ class Start:
             for buffer in names.values():
                 if buffer is None:
                     continue
-                if all_in_place or id(buffer) in loose:
+                if all_in_place or id(buffer) in loose or id(buffer) in shared or is_lazy(buffer):
                     in_place[id(buffer)] = buffer
                 elif id(buffer) not in self.contents:
                     self.contents[id(buffer)] = buffer.detach().clone()
