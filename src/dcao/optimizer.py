@@ -129,11 +129,12 @@ class DCAO(WrappingOptimizer):
     def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
         """One training step; returns the loss, detached.
 
+        A probe evaluates the function again, with the same batch, from the state before this call: draw the batch
+        outside of it. See :func:`dcao.is_probing` for what is put back after a probe, and what cannot be.
+
         Args:
-            loss_fn: Returns the scalar loss with its graph. A probe evaluates it again, with the same batch, from the
-                state before this call: draw the batch outside of it. See :func:`dcao.is_probing` for what is put back
-                after a probe, and what cannot be. Of a list, one for each micro-batch, the mean is trained, with one
-                graph in memory at a time.
+            loss_fn: Returns the scalar loss with its graph. Of a list, one for each micro-batch, the mean is trained,
+                with one graph in memory at a time.
             clip_norm: Shorten the gradient of all parameters together to at most this, as torch's ``clip_grad_norm_``
                 does. The guard judges the gradient before. Default: no clip.
         """
@@ -181,7 +182,10 @@ class DCAO(WrappingOptimizer):
         reason in the estimate, as in ``minimize``.
 
         Args:
-            loss_fn: Returns the scalar loss of the coming step; or a list of them, whose mean is probed.
+            loss_fn: Returns the scalar loss of the coming step, unscaled; or a list of them, whose mean is probed.
+
+        Raises:
+            TypeError, ValueError: At the first probe, if ``loss_fn`` gives no loss that can be measured.
         """
         loss_fns = options.as_losses(loss_fn)
         self._sync()

@@ -18,7 +18,6 @@ from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOpe
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
 from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
 from dcao.probing.since_backward import SinceBackward
 from dcao.probing.step_scaling import StepScaling
@@ -190,7 +189,7 @@ class Batch:
         since = self.since_backward
         if since is None or not since.closure_writes:
             return self.closure(), closure_gradient(params)
-        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
+        with BackwardWatch(params, keep=True) as watch:
             loss = self.closure()
         return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 
