@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dcao.buffers import in_copies
+from dcao.state.buffers import in_copies
 from dcao.state.probing import probing
 
 if TYPE_CHECKING:

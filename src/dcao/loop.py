@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from dcao.controller import Controller
@@ -14,7 +13,7 @@ from dcao.guard import Skip
 from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch
+from dcao.probing.batch import Batch, Closure
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
@@ -81,10 +80,9 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
-    def start_of(self, loss_fn: Callable[..., Any]) -> RngState | None:
+    def start_of(self, loss_fn: LossFn | Closure) -> RngState | None:
         """What a probe of the coming training pass will start from, if one is due."""
-        will_probe = self.is_due() and self.probe_batch is None and not self.probe.is_held
-        return self.probe.start(loss_fn) if will_probe else None
+        return self.probe.start(loss_fn) if self.is_due() and self.probe_batch is None else None
 
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
@@ -96,9 +94,6 @@ class ProbeLoop:
             self.controller.move_on(self.num_steps)
             return
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
-        if self.probe.is_held:
-            self._act(self.probe.held(self.num_steps), loss, started)
-            return
         try:
             batches = self._batches(batch)
         except Exception as error:
@@ -130,10 +125,6 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        if self.probe.is_held:
-            estimate = self.probe.held(self.num_steps)
-            self._act(estimate, None, time.perf_counter())
-            return estimate
         batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
@@ -211,11 +202,12 @@ class ProbeLoop:
     def _batches(self, training: Batch | None) -> list[Batch] | None:
         if self.probe_batch is None:
             return None if training is None else [training]
+        if self.probe.is_held:
+            return []
         if not isinstance(self.probe_batch, ProbeLoader):
             return [Batch(loss_fn=self.probe_batch, rng_state=self.probe.start(self.probe_batch))]
-        rng_state = self.probe.start(self.probe_batch.batch_loss)
         with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
-            return self.probe_batch.draw(rng_state)
+            return self.probe_batch.draw(self.probe.start(self.probe_batch.batch_loss))
 
     def _require_a_probe(self) -> None:
         """Raise an error if the caller set a schedule, or if the run would never probe at all."""
@@ -240,8 +232,8 @@ class ProbeLoop:
         if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         self._took_spectrum = spectrum
@@ -273,7 +265,7 @@ class ProbeLoop:
 
     def _count(self, cost: float) -> None:
         self.cost += cost
-        cost -= self.probe.num_checks  # no schedule pays for the check of the first probe
+        cost, self.probe.num_checks = cost - self.probe.num_checks, 0  # no schedule pays for the first probe's check
         if cost and not self._took_spectrum:  # a blow-up is reported for nothing
             self._last_cost = cost
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost

@@ -123,7 +123,11 @@ class DCAO(WrappingOptimizer):
     # --- three ways in ----------------------------------------------------------------------------------------
 
     def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
+        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached.
+
+        A probe evaluates the function again, with the same batch, from the state before this call: draw the batch
+        outside of it. See :func:`dcao.is_probing` for what is put back after a probe, and what cannot be.
+        """
         if not callable(loss_fn):  # before the gradients are gone
             raise not_callable(loss_fn)
         if isinstance(self.base, LBFGS):

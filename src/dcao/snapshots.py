@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao.buffers import buffer_of, buffers_of
+from dcao.state.buffers import buffer_of, buffers_of
 from dcao.vectors import params_of
 
 JUMP = 1e3

@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 import dcao
 from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, policies, schedules
 from helpers.contract_cases import BATCHES, Lion, dcao_run, named
+from helpers.counting import Count
 
 
 @dataclass(frozen=True)
@@ -535,11 +536,10 @@ def test_a_loss_of_one_entry_is_a_scalar():
 def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
     """A probe never stops training; only the first one, which risks nothing, speaks up."""
     weight = nn.Parameter(torch.ones(3))
-    calls: list[int] = []
+    count = Count()
 
     def batch() -> Tensor:
-        calls.append(1)
-        return weight.square().sum() if len(calls) < 4 else weight.square()
+        return weight.square().sum() if count.add() < 4 else weight.square()
 
     optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1)
     for _ in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -28,6 +29,11 @@ from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
+UNREACHABLE = (
+    "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
+    "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
+)
+
 
 class Probe:
     """Measures the curvature of a loss at the present parameters of an optimizer.
@@ -42,7 +48,7 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations of the last probe that only checked whether the loss repeats.
+        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -82,18 +88,28 @@ class Probe:
 
     def start(self, loss_fn: Callable[..., Any]) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
-        start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
-        return replace(capture_rng(params_of(self.optimizer)), start=start)
+        streams = capture_rng(params_of(self.optimizer))
+        if self.is_held:
+            return streams
+        try:
+            start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
+        except Exception as error:  # of objects of the user's, which may do anything when they are looked at
+            if not self.moving.has_failed:
+                warnings.warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"), UserWarning, stacklevel=2)
+            self.moving.has_failed = True
+            return streams
+        return replace(streams, start=start)
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
         refuse_maximize(self.optimizer)  # a group may have been added
         (modules, group), params = self.model.look(), self.params()
         if not params:
-            return CurvatureEstimate(step=step, measure=self.settings.measure, reason="no parameter requires grad")
+            return self._nothing(step, "no parameter requires grad")
+        if self.is_held:
+            return self._nothing(step, NEVER_REASON)
         self.memory.belong_to(params)
         tolerance = rounding(params)
-        self.num_checks = 0
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
@@ -104,18 +120,11 @@ class Probe:
             ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
             if not self._repeats(loss, tolerance):
-                return self.held(step, loss)
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
 
-    def held(self, step: int, loss: ProbedLoss | None = None) -> CurvatureEstimate:
-        """What is said of a loss that does not repeat, after an evaluation of ``loss`` or without any."""
-        return CurvatureEstimate(
-            step=step,
-            measure=self.settings.measure,
-            loss=None if loss is None else loss.value,
-            cost=0.0 if loss is None else loss.cost + loss.num_checks,
-            reason=NEVER_REASON,
-        )
+    def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
+        return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
 
     def _repeats(self, loss: ProbedLoss, tolerance: float) -> bool:
         """Whether evaluations of the loss can be compared; checked once, at the first probe."""
@@ -124,7 +133,7 @@ class Probe:
         is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
         if self.memory.repeats is Repeats.UNKNOWN and is_complete:
             self.memory.repeats = check(loss, tolerance)
-            self.num_checks = loss.num_checks
+            self.num_checks += loss.num_checks
         if self.memory.repeats is Repeats.LATER or not is_complete:
             loss.compare_own_evaluations()
         return not self.is_held

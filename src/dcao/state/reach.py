@@ -73,7 +73,7 @@ def reach(function: object) -> Reach:
         >>> layer, calls = nn.Linear(2, 1), [0]
         >>> found = reach(partial(print, layer, calls))
         >>> found.modules, [type(place).__name__ for place in found.places]
-        ([Linear(in_features=2, out_features=1, bias=True)], ['Entries', 'Items', 'Entries'])
+        ([Linear(in_features=2, out_features=1, bias=True)], ['Entries', 'Entries', 'Items'])
     """
     return _Walk(function).found
 

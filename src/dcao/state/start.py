@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from dcao.buffers import sharing_memory
+from dcao.state.buffers import sharing_memory
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 
@@ -27,6 +27,7 @@ class Moving:
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[Tensor]] = {}
         self.has_looked = False
+        self.has_failed = False  # and this has been said
 
     def __contains__(self, tensor: Tensor) -> bool:
         known = self._known.get(id(tensor))
@@ -43,8 +44,9 @@ class Moving:
 class Start:
     """The state that a loss reaches, as it was when this was made: every evaluation starts from it.
 
-    Parameters that the optimizer does not own are copied if the loss was seen to change them. At the first look they
-    are copied while they take no more memory than the optimizer's own; larger ones (a frozen backbone) are only read.
+    Parameters that the optimizer does not own are copied while they take no more memory than its own. More of them (a
+    frozen backbone) are read once, before and after the first training pass, and copied if they have changed; from then
+    on what changes them in place is seen by their versions.
 
     Args:
         loss_fn: The loss, or a closure.
@@ -76,7 +78,6 @@ class Start:
         known |= set(map(id, foreign))
         self._kept = [Kept.now(t) for t in in_place if can_be_kept(t)]
         self._watched: list[Watched] = []
-        self._suspects: list[Kept] = []
         self._take_foreign(foreign, sum(p.nbytes for p in params if not is_lazy(p)))
         self._take_loose([t for t in loose if id(t) not in known and can_be_kept(t)])
         self._is_settled, self._is_complete = False, True
@@ -135,13 +136,12 @@ class Start:
 
     def _take_foreign(self, foreign: Sequence[Tensor], own_bytes: int) -> None:
         foreign = [p for p in {id(p): p for p in foreign}.values() if can_be_kept(p)]
-        if self._moving.has_looked:
-            self._kept += [Kept.now(p) for p in foreign if p in self._moving]
-            self._watched += [Watched.now(p, closely=False) for p in foreign if p not in self._moving]
-        elif sum(p.nbytes for p in foreign) <= own_bytes:
-            self._suspects = [Kept.now(p) for p in foreign]
-        else:
-            self._watched += [Watched.now(p, closely=True) for p in foreign]
+        is_small = sum(p.nbytes for p in foreign) <= own_bytes
+        for p in foreign:
+            if is_small or p in self._moving:
+                self._kept.append(Kept.now(p))
+            else:
+                self._watched.append(Watched.now(p, closely=not self._moving.has_looked))
 
     def _take_loose(self, loose: Sequence[Tensor]) -> None:
         left = LOOSE_BYTES
@@ -157,13 +157,9 @@ class Start:
         if self._is_settled:
             return
         self._is_settled = self._moving.has_looked = True
-        for kept in self._suspects:
-            if kept.is_elsewhere() or not torch.equal(kept.tensor, kept.content):
-                self._moving.add(kept.tensor)
-                self._kept.append(kept)
         for watched in self._watched:
             if watched.has_changed():
                 self._moving.add(watched.tensor)
                 self._kept.append(Kept.now(watched.tensor))
                 self._is_complete = False
-        self._suspects, self._watched = [], []
+        self._watched = []
