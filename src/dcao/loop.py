@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from typing import Any
 
+from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
 from dcao.gradients import UnreachedError
 from dcao.guard import Skip
 from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch, Closure
+from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder, StepRecord, record_or_warn
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -41,6 +42,7 @@ class ProbeLoop:
         cost: Gradient evaluations that probes have cost.
         last_estimate: What the last probe measured.
         last_decision: What the policy has answered to it.
+        hooks_write: Whether pre-hooks of the base have been seen to write to the gradients.
     """
 
     def __init__(
@@ -65,12 +67,11 @@ class ProbeLoop:
         self.probe.start_afresh()
         self.last_estimate: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps = 0
-        self.cost = 0.0
+        self.num_steps, self.cost = 0, 0.0
+        self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = False
-        self._probe_again = False
+        self._took_spectrum = self._probe_again = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -80,7 +81,7 @@ class ProbeLoop:
         """Whether a probe is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
-    def start_of(self, loss_fn: LossFn | Closure) -> RngState | None:
+    def start_of(self, loss_fn: object) -> RngState | None:
         """What a probe of the coming training pass will start from, if one is due."""
         return self.probe.start(loss_fn) if self.is_due() and self.probe_batch is None else None
 
@@ -110,11 +111,22 @@ class ProbeLoop:
             if not self._act(estimate, estimate.loss if loss is None else loss, started):
                 break
 
+    def act_again(self, batch: Batch | None) -> None:
+        """Probe and decide anew: since this step's probe hooks have written to the gradients."""
+        self.controller.take_back()
+        self.hooks_write, self._probed_at = True, self.num_steps - 1
+        self.before_step(batch)
+
+    def decide_again(self, estimate: CurvatureEstimate) -> None:
+        """Take this step's decision back, and decide on another estimate."""
+        self.controller.take_back()
+        self._act(estimate, estimate.loss, time.perf_counter())
+
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
-        self.probe.memory.past_gradient = None
+        self.probe.memory.past_gradient = self.probe.memory.probed = None
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -125,7 +137,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=self.probe.start(loss_fn))
+        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             try:
@@ -212,11 +224,7 @@ class ProbeLoop:
     def _require_a_probe(self) -> None:
         """Raise an error if the caller set a schedule, or if the run would never probe at all."""
         if self.is_demanded or self._probed_at < 0:
-            raise ValueError(
-                f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
-                "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
-                "or give probe_batch="
-            )
+            raise nothing_to_probe(self.num_steps)
 
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
@@ -294,7 +302,4 @@ class ProbeLoop:
             total_cost=self.cost,
             seconds=seconds,
         )
-        try:
-            self.recorder.record(record)
-        except OSError as error:  # a full disk must not stop the training
-            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
+        record_or_warn(self.recorder, record)

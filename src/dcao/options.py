@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 
 from torch.optim import LBFGS, Optimizer
 
-from dcao.checks import require_instance, require_whole
+from dcao.checks import require_instance, require_number, require_whole
 from dcao.guard import Guard
-from dcao.operators.base import LossFn
+from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling
 from dcao.policies.fixed import Fixed
@@ -61,6 +63,29 @@ def check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | Prob
         f"probe_batch must be a loss_fn or a dcao.ProbeLoader, got {type(probe_batch).__name__}; "
         "wrap a DataLoader as ProbeLoader(loader, batch_loss)"
     )
+
+
+def as_losses(loss_fn: LossFn | Sequence[LossFn]) -> Sequence[LossFn]:
+    """The loss functions of a step's micro-batches, of which there may be one; an error if they are not functions."""
+    if not isinstance(loss_fn, (list, tuple)):
+        if not callable(loss_fn):
+            raise not_callable(loss_fn)
+        return [loss_fn]
+    if not loss_fn:
+        raise ValueError("loss_fn must hold at least one loss function, got an empty list; the mean of none is no loss")
+    for index, each in enumerate(loss_fn):
+        if not callable(each):
+            raise not_callable(each, name=f"loss_fn[{index}]")
+    return loss_fn
+
+
+def check_clip_norm(clip_norm: float | None) -> float | None:
+    """Return ``clip_norm``; an error if no gradient can be clipped to it."""
+    if clip_norm is not None:
+        require_number("clip_norm", clip_norm)
+        if not 0.0 < clip_norm < math.inf:  # "not a < b" also catches nan
+            raise ValueError(f"clip_norm must be positive and finite, got {clip_norm}; leave it out to clip nothing")
+    return clip_norm
 
 
 def check_interval(name: str, interval: int | None) -> int | None:

@@ -41,6 +41,7 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     """
     steps = [_step_vectors(loss, batch, memory.past_gradient) for batch in loss.batches]
     along, reference = _measure(loss, steps, memory)
+    along = along.per_clip(_clip(loss))
     dynamics, stability = loss.step.dynamics, {}
     if along.trust > 0.0:
         stability = {"batch": along.total, "load": load_number(along.signal, along.noise, dynamics)}
@@ -56,6 +57,17 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
             "relative_step": along.length / reference if has_length else None,
         },
     )
+
+
+def _clip(loss: ProbedLoss) -> float:
+    """The clip that is left out of s, a mean over the batches.
+
+    Without a denominator a clip makes the displacement shorter, and so s smaller: it would say what happens while the
+    clip holds, and not what the same lr does once it lets go.
+    """
+    if loss.step.is_preconditioned:
+        return 1.0
+    return sum(1.0 if batch.stepping is None else batch.stepping.clip for batch in loss.batches) / len(loss.batches)
 
 
 def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory) -> tuple[Directional, float]:
@@ -87,25 +99,34 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
 
 
 def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVectors:
-    step = loss.step
+    step, stepping = loss.step, batch.stepping
     raw = flatten(batch.gradient or [], dtype=step.dtype)
     # A group may have been added since, and a checkpoint may come from another device.
     past = past.to(raw) if past is not None and past.shape == raw.shape else None
-    gradient = _with_decay(loss, raw)
+    taken = raw if stepping is None else flatten(stepping.gradient, dtype=step.dtype)
+    gradient = _with_decay(loss, taken)
     factors = step.displacement_factors(step.split(gradient))
+    length, factor = None, 1.0
+    if stepping is not None:
+        along, factor = stepping.along(raw, taken, gradient * factors)
+        if along is not taken:
+            length = float(torch.linalg.vector_norm(gradient * factors))
+            gradient = _with_decay(loss, along)
     # Powers of two round nothing, and keep the squares of 1e20 and of 1e-20 inside float32.
     exponent = _exponent(gradient)
     gradient = _divided(gradient, exponent)
     displacement = gradient * factors
     further = _exponent(displacement)
     unit = _times_power(1.0, exponent + further)
+    decay = step.l2_decay() / factor
     return StepVectors(
-        gradient=gradient,
+        gradient=gradient if factor == 1.0 else gradient / factor,
         displacement=_divided(displacement, further),
         past=None if past is None else _divided(_divided(_with_decay(loss, past), exponent) * factors, further),
-        product=lambda v: loss.product_along_step(batch, raw, v, unit=unit).addcmul_(step.l2_decay(), v),
+        product=lambda v: loss.product_along_step(batch, raw, v, unit=unit).addcmul_(decay, v),
         weight=batch.weight,
         exponents=(exponent, exponent + further),
+        length=length,
     )
 
 
@@ -151,6 +172,10 @@ class Directional:
         """The rest of ``total``."""
         return self.total - self.signal
 
+    def per_clip(self, clip: float) -> Directional:
+        """The numbers as they would be without a clip to this share of the gradient's length."""
+        return self if clip == 1.0 else replace(self, total=self.total / clip, signal=self.signal / clip)
+
     @property
     def natural_length(self) -> float:
         """The distance along the step to where the loss of the batch is back at its present value, on a quadratic."""
@@ -168,6 +193,7 @@ class StepVectors:
         product: ``H_B`` times a vector.
         weight: Size of the batch.
         exponents: Powers of two that gradient and displacements have been divided by.
+        length: Length of the displacement that the step takes, where it is not ``d_B``.
     """
 
     gradient: Tensor
@@ -176,6 +202,7 @@ class StepVectors:
     product: Callable[[Tensor], Tensor]
     weight: float
     exponents: tuple[int, int] = (0, 0)
+    length: float | None = None
 
 
 def directional(batches: Sequence[StepVectors]) -> Directional:
@@ -190,7 +217,8 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
     slope = curvature = signal = length = 0.0
     for index, batch in enumerate(batches):
         of_gradient, unit = batch.exponents
-        length += _times_power(float(torch.linalg.vector_norm(batch.displacement)), unit) / len(batches)
+        own = _times_power(float(torch.linalg.vector_norm(batch.displacement)), unit)
+        length += (own if batch.length is None else batch.length) / len(batches)
         product = batch.product(batch.displacement)
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         slope += batch.weight * _times_power(dot(batch.gradient, batch.displacement), of_gradient + unit)
@@ -226,6 +254,8 @@ def _mean_of_others(batches: Sequence[StepVectors], index: int) -> Tensor:
 def _judge(slope: float, curvature: float, signal: float) -> Directional:
     if not math.isfinite(slope):
         return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the gradient is not finite")
+    if slope < 0.0:
+        return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the step leads up the loss that is measured")
     if not slope > 0.0:
         return Directional(
             total=math.nan, signal=0.0, trust=0.0, reason="there is no step: the gradient is zero, or lr is 0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dcao.operators.base import LinearOperator
 from dcao.operators.preconditioned import PreconditionedOperator
+from dcao.operators.scaled import ScaledOperator
 from dcao.operators.shifted import DiagonalShift
 from dcao.probing.estimate import Reading, ritz_trust
 from dcao.probing.memory import ProbeMemory
@@ -50,8 +51,13 @@ def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Re
 def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     """The largest eigenvalue of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
     step = loss.step
-    decayed = DiagonalShift(loss.hessian(), step.l2_decay())
-    gradient = step.with_coupled_decay(flatten(loss.batches[0].gradient or [], dtype=step.dtype))
+    first = loss.batches[0]
+    hessian = loss.hessian()
+    if first.stepping is not None and step.is_preconditioned:  # P has seen the gradients that step
+        factor = first.stepping.clip if first.is_training else first.stepping.factor
+        hessian = ScaledOperator(hessian, factor) if factor != 1.0 else hessian
+    decayed = DiagonalShift(hessian, step.l2_decay())
+    gradient = step.with_coupled_decay(flatten(first.taken, dtype=step.dtype))
     operator = PreconditionedOperator(decayed, step.inverse_sqrt(step.split(gradient)))
     found = _lanczos(loss, memory, "preconditioned", operator, k=1, tolerance=TRACKING_TOLERANCE)
     largest, stability = _leading(found), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dcao.checkpoints import FIX
 from dcao.probing.repeatability import Repeats
+from dcao.probing.step_scaling import StepScaling
 
 
 @dataclass(kw_only=True)
@@ -23,6 +25,8 @@ class ProbeMemory:
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
+        scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
+        probed: Flat gradient of the loss that such a loop has probed for the coming step.
         repeats: What is known of evaluations of the loss at the same point.
     """
 
@@ -30,6 +34,8 @@ class ProbeMemory:
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     natural_length: float | None = None
+    scaling: StepScaling = field(default_factory=StepScaling)
+    probed: Tensor | None = None
     repeats: Repeats = Repeats.UNKNOWN
     _owners: list[int] | None = None  # ids of the parameters that the vectors belong to, in this process
 
@@ -42,7 +48,7 @@ class ProbeMemory:
         """Forget the vectors of other parameters: of those that were replaced, even by new ones of their size."""
         owners = [id(p) for p in params]
         if self._owners is not None and self._owners != owners:
-            self.starts, self.past_gradient = {}, None
+            self.starts, self.past_gradient, self.probed = {}, None, None
         self._owners = owners
 
     def state_dict(self) -> dict[str, Any]:
@@ -51,6 +57,7 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
             "natural_length": self.natural_length,
+            "scaling": dataclasses.astuple(self.scaling),
             "generator": self.generator.get_state(),
             "repeats": self.repeats.value,
         }
@@ -66,6 +73,7 @@ class ProbeMemory:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
         self.natural_length = state["natural_length"]
+        self.scaling, self.probed = StepScaling(*state["scaling"]), None
         self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -33,6 +33,8 @@ UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
     "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
 )
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -86,7 +88,7 @@ class Probe:
         """Whether the loss was found not to repeat, so that it is not evaluated again."""
         return self.memory.repeats is Repeats.NEVER
 
-    def start(self, loss_fn: Callable[..., Any]) -> RngState:
+    def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
         streams = capture_rng(params_of(self.optimizer))
         if self.is_held:
@@ -111,9 +113,7 @@ class Probe:
         self.memory.belong_to(params)
         tolerance = rounding(params)
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [
-            replace(batch.keeping_autocast(), group=group, differentiation=self.differentiation) for batch in batches
-        ]
+        batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
@@ -121,6 +121,7 @@ class Probe:
         ):
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+            self._remember_probed(loss)
             return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
@@ -155,7 +156,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:
@@ -175,6 +176,14 @@ class Probe:
             reason="; ".join(reason for reason in reasons if reason),
             **fields,
         )
+
+    def _of_run(self, batch: Batch, group: ProcessGroup | None) -> Batch:
+        return replace(batch, group=group, differentiation=self.differentiation, scaling=self.memory.scaling)
+
+    def _remember_probed(self, loss: ProbedLoss) -> None:
+        """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
+        if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
+            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
 
     def remember_gradient(self) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import default_step_length
+from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
 from dcao.probing.settings import ProbeSettings
@@ -36,6 +37,7 @@ class ProbedLoss:
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
+        self._evaluations = sum(batch.evaluations for batch in self.batches)
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
@@ -87,9 +89,14 @@ class ProbedLoss:
         central = [operator.reason for operator in self._operators if operator.kind == "central"]
         return central[0] if central and self.settings.hvp == "auto" else ""
 
+    @property
+    def how_it_steps(self) -> str:
+        """What was done to the gradient between the backward pass and the step; empty if nothing was."""
+        return next((batch.stepping.reason for batch in self.batches if batch.stepping is not None), "")
+
     def hessian(self) -> LinearOperator:
-        """The Hessian of the mean loss over all batches."""
-        operators = [self.hessian_of(batch) for batch in self.batches]
+        """The Hessian of the mean loss over all batches, at the scale of the loss that trains."""
+        operators = [self._at_training_scale(batch) for batch in self.batches]
         return operators[0] if len(operators) == 1 else BatchedOperator(operators, [b.weight for b in self.batches])
 
     def hessian_of(self, batch: Batch) -> LinearOperator:
@@ -98,10 +105,16 @@ class ProbedLoss:
             length = None if self.settings.step_length == "step" else self.settings.step_length
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
-            if batch.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
+            # The gradients of a caller's closure are means over the ranks already.
+            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
                 operator = MeanOverRanksOperator(operator, batch.group)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
+
+    def _at_training_scale(self, batch: Batch) -> LinearOperator:
+        # Of a loss_fn that a loop of its own has probed, the Hessian is what is asked for.
+        factor = batch.stepping.loss_factor if batch.stepping is not None and batch.is_training else 1.0
+        return self.hessian_of(batch) if factor == 1.0 else ScaledOperator(self.hessian_of(batch), factor)
 
     def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
         """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.

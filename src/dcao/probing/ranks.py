@@ -23,6 +23,11 @@ def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     return tensor.div_(dist.get_world_size(group))
 
 
+def is_initialized() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def on_any_rank(flag: bool, group: dist.ProcessGroup | None, params: Sequence[Tensor]) -> bool:
     """Whether ``flag`` is set on any rank of ``group``; without a group, on this one."""
     if group is None:

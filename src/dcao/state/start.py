@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class Start:
     on what changes them in place is seen by their versions.
 
     Args:
-        loss_fn: The loss, or a closure.
+        loss_fn: The loss, a closure, or several of them.
         params: The optimizer's parameters, which a probe moves itself.
         modules: Modules of its model.
         moving: What losses of this run have been seen to change.
@@ -61,9 +60,7 @@ class Start:
         contents: Copies of the buffers that an evaluation gets in copies, by the id of the buffer.
     """
 
-    def __init__(
-        self, loss_fn: Callable[..., Any], params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving
-    ) -> None:
+    def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         found, params, self._moving = reach(loss_fn), list(params), moving
         self._places = [(place, place.read()) for place in found.places]
         self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())

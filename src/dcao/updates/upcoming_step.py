@@ -72,6 +72,12 @@ class UpcomingStep:
         """The dynamics of the reference group, from which s is computed."""
         return self._dynamics[self._reference]
 
+    @property
+    def is_preconditioned(self) -> bool:
+        """Whether the optimizer divides the gradient by a denominator, which takes up a constant factor on it."""
+        group = self._groups[self._reference]
+        return self.record.denominator(group, {}, torch.zeros(())) is not None
+
     def l2_decay(self) -> Tensor:
         """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
         decays = [own.l2_decay for own in self._dynamics]
