@@ -217,13 +217,19 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
         (1.5, 5.0)
     """
     entries = [as_real(g.coalesce().values() if g.is_sparse else g) for g in grads]
+    norm = _norm(entries)
+    if isinstance(loss, Tensor):
+        value, length = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
+    else:
+        value, length = None if loss is None else float(loss), float(norm)
+    is_inside = 1e-18 < length < math.inf  # beyond, float32 does not hold the squares
+    return value, length if is_inside else float(_norm(entries, torch.float64))
+
+
+def _norm(entries: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
     norms: list[Tensor] = []
     for is_narrow in (True, False):  # squares of half precision overflow
         same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]
-        norms += torch._foreach_norm(same, dtype=torch.float32 if is_narrow else None) if same else []
+        norms += torch._foreach_norm(same, dtype=torch.float32 if is_narrow and not dtype else dtype) if same else []
     norms = [norm.to(norms[0].device) for norm in norms]
-    norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())  # stack takes the widest dtype
-    if not isinstance(loss, Tensor):
-        return None if loss is None else float(loss), float(norm)
-    both: list[float] = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
-    return both[0], both[1]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())  # stack takes the widest dtype

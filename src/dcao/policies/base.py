@@ -41,7 +41,7 @@ class Observation:
         trust: How far to trust ``s``: 0 (not at all) to 1.
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
-            of the weights; None if it was not measured.
+            of the weights that it moves; None if it was not measured.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 

@@ -50,7 +50,8 @@ class Probe:
     Attributes:
         moving: State that losses of this run were seen to change.
         memory: What one probe leaves for the next.
-        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
+        num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
+            natural length; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -117,12 +118,20 @@ class Probe:
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             self._remember_probed(loss)
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            readings = self._readings(loss, spectrum=spectrum)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, readings, step)
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
         return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
@@ -145,6 +154,7 @@ class Probe:
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
             readings[measure] = read_along_step(loss, self.memory)
+            self.num_checks += int(loss.search_cost)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -156,7 +166,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.how_it_steps, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:

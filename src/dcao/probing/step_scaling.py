@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dcao.probing.since_backward import clip_in
 from dcao.probing.stepping import Stepping, scaled
+from dcao.vectors import joint_norm
 
 ALIKE = 1e-3
 """Two lengths that differ by less are the same but for rounding."""
@@ -68,8 +69,7 @@ class StepScaling:
 
     def stepping(self, gradient: list[Tensor]) -> Stepping | None:
         """How a step with this gradient will be; None if nothing is going to change it."""
-        lengths = [torch.linalg.vector_norm(each) for each in gradient]
-        factor, clip = self.of(float(torch.linalg.vector_norm(torch.stack([n.to(lengths[0]) for n in lengths]))))
+        factor, clip = self.of(joint_norm(gradient))
         return None if factor == 1.0 else scaled(gradient, factor, clip)
 
     def _learn_ratio(self, length: float, whole: float, sine: float) -> None:
