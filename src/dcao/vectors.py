@@ -100,14 +100,15 @@ def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
 
 
 def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider, and without copying them.
+    """Euclidean length of all entries together, computed in float32 or wider; only sparse tensors are copied.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
         5.0
     """
     dtype, device = vector_dtype(params), params[0].device
-    norms = [torch.linalg.vector_norm(as_real(p.detach()), dtype=vector_dtype([p])).to(device, dtype) for p in params]
+    entries = [as_real(p.detach().to_dense() if p.is_sparse else p.detach()) for p in params]
+    norms = [torch.linalg.vector_norm(each, dtype=vector_dtype([each])).to(device, dtype) for each in entries]
     return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 

@@ -48,7 +48,7 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     has_length = 0.0 < along.length < math.inf and 0.0 < reference < math.inf
     return Reading(
         stability=stability,
-        trust=along.trust,
+        trust=along.trust * (1.0 - loss.relative_error),
         reason=along.reason,
         fields={
             "batch": along.total / dynamics.step_size if dynamics.step_size > 0.0 else None,
@@ -73,13 +73,14 @@ def _clip(loss: ProbedLoss) -> float:
 def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory) -> tuple[Directional, float]:
     """The measures, and the length that those of the displacements are compared with."""
     moving = sum(moving_length(loss.params, loss.step.split(each.displacement)) for each in steps) / len(steps)
-    loss.difference_length = difference_length(loss.params, moving, memory.natural_length)
+    precision = loss.precision_along_step()
+    loss.difference_length = difference_length(loss.params, moving, memory.natural_length, precision=precision)
     along = directional(steps)
     if along.trust > 0.0 and (memory.natural_length is None or moving == memory.natural_length == 0.0):
         cost = loss.cost
         memory.natural_length = _length_from_zero(loss, steps[0], along, moving)
         if memory.natural_length > 0.0:
-            loss.difference_length = difference_length(loss.params, moving, memory.natural_length)
+            loss.difference_length = difference_length(loss.params, moving, memory.natural_length, precision=precision)
             along = directional(steps)
         loss.search_cost = loss.cost - cost
     return along, max(moving, memory.natural_length or 0.0)

@@ -16,8 +16,8 @@ from dcao.operators.batched import BatchedOperator
 from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.operators.precision import half_precision_of
 from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
 from dcao.probing.since_backward import SinceBackward
 from dcao.probing.step_scaling import StepScaling
@@ -42,6 +42,7 @@ class Batch:
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
+        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         is_coming: Whether the coming step is taken on it, by a loop that calls backward itself.
         clip_norm: Length to which the training batch's gradient is shortened before the step; None: it is not.
@@ -60,6 +61,7 @@ class Batch:
     rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
     loss: Any = None
+    precision: torch.dtype | None = None
     is_training: bool = False
     is_coming: bool = False
     clip_norm: float | None = None
@@ -78,6 +80,12 @@ class Batch:
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
+
+    def anew(self, start: Callable[[LossFn | Closure], RngState | None]) -> Batch:
+        """The same batch, all of whose evaluations begin from now on, and from what ``start`` keeps."""
+        function = self.loss_fn or self.closure
+        assert function is not None
+        return replace(self, is_training=False, rng_state=start(function))
 
     def keeping_autocast(self) -> Batch:
         """The same batch, which will be evaluated under the present autocast state whenever that is."""
@@ -99,14 +107,20 @@ class Batch:
     def evaluated_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The same batch with loss and gradient from one more evaluation."""
 
-        def evaluate() -> tuple[float, list[Tensor]]:
+        def evaluate() -> tuple[Any, list[Tensor]]:
             with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
                 return self._evaluate(params)
 
         loss, gradient = twice_if_refused(evaluate)
-        if self.loss_fn is not None and not self.differentiation.has_reached:
+        if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
-        return replace(self, loss=loss, gradient=gradient, evaluations=self.evaluations + 1.0)
+        return replace(
+            self,
+            loss=closure_loss(loss),
+            gradient=gradient,
+            precision=half_precision_of(loss) or self.precision,
+            evaluations=self.evaluations + 1.0,
+        )
 
     def _with_stepping(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The training batch with the gradient of its loss where another one is in ``.grad``."""
@@ -143,6 +157,7 @@ class Batch:
         kind: DifferenceKind,
         step_length: float | None,
         base_gradient: Tensor | None = None,
+        why_not_lifted: str = "",
     ) -> FiniteDifferenceOperator:
         """The Hessian of this batch's loss by differences of its gradient."""
         return FiniteDifferenceOperator(
@@ -154,37 +169,29 @@ class Batch:
             base_gradient=base_gradient,
             modules=modules,
             rng_state=self.rng_state,
+            precision=self.precision,
+            why_not_lifted=why_not_lifted,
         )
 
-    def _evaluate_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> tuple[float, list[Tensor]]:
-        def evaluate() -> tuple[float, list[Tensor]]:
-            with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
-                return self._evaluate(params)
-
-        loss, gradient = twice_if_refused(evaluate)
-        if self.loss_fn is not None and not self.differentiation.has_reached:
-            raise UnreachedError
-        return loss, gradient
-
-    def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+    def _evaluate(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            value, gradient = float(loss.detach()), self.differentiation.gradient(loss, params)
+            gradient = self.differentiation.gradient(loss, params)
         else:
-            value, gradient = self._evaluate_closure(params)
+            loss, gradient = self._evaluate_closure(params)
         if self.group is not None:
             gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
-        return value, gradient
+        return loss, gradient
 
-    def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+    def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         """Loss and gradient as the closure's backward passes leave it, before the closure changes it."""
         assert self.closure is not None
         since = self.since_backward
         if since is None or not since.closure_writes:
-            return closure_loss(self.closure()), closure_gradient(params)
-        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
-            value = closure_loss(self.closure())
-        return value, closure_gradient(params) if watch.gradients is None else watch.gradients
+            return self.closure(), closure_gradient(params)
+        with BackwardWatch(params, keep=True) as watch:
+            loss = self.closure()
+        return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
 def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
@@ -224,5 +231,5 @@ def require_gradient(params: Sequence[Tensor]) -> None:
 
 
 def closure_loss(loss: Any) -> float:
-    """What a closure returned as a number; nan if it returned nothing."""
+    """What a loss function or closure returned as a number; nan if it returned nothing."""
     return float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else float("nan")

@@ -132,7 +132,9 @@ def _end_of_growth(slope: Callable[[float], float], distance: float, there: floa
     return length
 
 
-def difference_length(params: Sequence[Tensor], moving: float, natural: float | None) -> float:
+def difference_length(
+    params: Sequence[Tensor], moving: float, natural: float | None, *, precision: torch.dtype | None = None
+) -> float:
     """Length of a one-sided difference along the step, which suits rounding.
 
     Args:
@@ -140,7 +142,8 @@ def difference_length(params: Sequence[Tensor], moving: float, natural: float | 
         moving: The length of those weights that move.
         natural: The natural length, if they have started at zero. The difference is then a share of it, because beside
             zeros no difference is lost to rounding, and 1 may be far too long or far too short for these weights.
+        precision: Half-precision dtype in which the difference is taken; None for float32 or wider.
     """
     if natural:
-        return step_length_at(1.0, params, "forward") * max(natural, moving)
-    return step_length_at(moving, params, "forward")
+        return step_length_at(1.0, params, "forward", precision=precision) * max(natural, moving)
+    return step_length_at(moving, params, "forward", precision=precision)

@@ -23,6 +23,7 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
         scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
@@ -33,6 +34,7 @@ class ProbeMemory:
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    why_not_lifted: str = ""
     natural_length: float | None = None
     scaling: StepScaling = field(default_factory=StepScaling)
     probed: Tensor | None = None
@@ -56,8 +58,9 @@ class ProbeMemory:
         return {
             "starts": dict(self.starts),
             "past_gradient": self.past_gradient,
+            "why_not_lifted": self.why_not_lifted,
             "natural_length": self.natural_length,
-            "scaling": dataclasses.astuple(self.scaling),
+            "scaling": dataclasses.asdict(self.scaling),
             "generator": self.generator.get_state(),
             "repeats": self.repeats.value,
         }
@@ -72,8 +75,9 @@ class ProbeMemory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.why_not_lifted = state["why_not_lifted"]
         self.natural_length = state["natural_length"]
-        self.scaling, self.probed = StepScaling(*state["scaling"]), None
+        self.scaling, self.probed = StepScaling(**state["scaling"]), None
         self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 

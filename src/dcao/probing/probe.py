@@ -29,12 +29,13 @@ from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
     "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
 )
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -118,12 +119,20 @@ class Probe:
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             self._remember_probed(loss)
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            readings = self._readings(loss, spectrum=spectrum)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, readings, step)
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
         return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
@@ -158,7 +167,7 @@ class Probe:
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
         # Of two Lanczos runs, the Hessian's status is reported.
         fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.how_it_steps, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:

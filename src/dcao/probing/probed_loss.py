@@ -11,12 +11,19 @@ from torch import Tensor, nn
 
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.finite_difference import default_step_length
+from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
+from dcao.operators.moving import is_half
+from dcao.operators.precision import HALF_PRECISION
 from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
+from dcao.vectors import flatten
+
+HALF_PRECISION_ERROR = 0.1
+"""Relative error of ``d' H d`` from gradients in half precision: nine in ten were smaller, on four networks at the
+start and after 60 steps (benchmarks/half_precision.py)."""
 
 
 class ProbedLoss:
@@ -27,8 +34,11 @@ class ProbedLoss:
         modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
+        why_not_lifted: Why half-precision parameters cannot be lifted, if an earlier probe found out; then what this
+            one found.
 
     Attributes:
+        num_matvecs: Products spent.
         difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
         num_checks: Evaluations that only checked whether the loss repeats; not part of ``cost``.
         distance: Length of a one-sided difference that replaces whatever the settings say; None: they hold.
@@ -36,7 +46,13 @@ class ProbedLoss:
     """
 
     def __init__(
-        self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
+        self,
+        step: UpcomingStep,
+        modules: Sequence[nn.Module],
+        batches: Sequence[Batch],
+        settings: ProbeSettings,
+        *,
+        why_not_lifted: str = "",
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
@@ -45,6 +61,8 @@ class ProbedLoss:
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
         self.difference_length: float | None = None
+        self.why_not_lifted = why_not_lifted
+        self._differences: dict[int, FiniteDifferenceOperator] = {}  # along the step, of each batch
         self.num_checks = 0
         self.distance: float | None = None
         self.search_cost = 0.0
@@ -133,21 +151,55 @@ class ProbedLoss:
         self.num_matvecs += 1
         if self.distance is None and self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
-        # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
-        is_fine = all(p.dtype.itemsize >= 4 for p in self.params)
-        operator = batch.difference_operator(
-            self.params,
-            self.modules,
-            kind="forward",
-            step_length=self._step_length(vector, unit),
-            base_gradient=gradient if is_fine else None,
-        )
-        self._operators.append(operator)
+        operator = self._difference_of(batch, gradient)
+        operator.step_length = self._step_length(vector, unit) or operator.step_length
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
         try:
             return operator.matvec(vector).neg_()
         finally:
             vector.neg_()
+
+    def precision_along_step(self) -> torch.dtype | None:
+        """Half-precision dtype in which one-sided differences are taken; None if in float32 or wider.
+
+        Half-precision parameters are evaluated in float32 if that works, which is found out here.
+        """
+        if self.settings.hvp in ("exact", "central"):
+            return None
+        found = {batch.precision for batch in self.batches}
+        if any(map(is_half, self.params)):
+            for batch in self.batches:
+                operator = self._difference_of(batch, flatten(batch.gradient or [], dtype=self.step.dtype))
+                _ = operator.gradient  # kept for the products
+                self.why_not_lifted = operator.why_not_lifted
+            found = {operator.computes_in for operator in self._differences.values()}
+        return next((dtype for dtype in HALF_PRECISION if dtype in found), None)
+
+    @property
+    def precision_note(self) -> str:
+        """How half precision was dealt with along the step, in words; empty if there was none."""
+        return next((each.precision_note for each in self._differences.values()), "")
+
+    @property
+    def relative_error(self) -> float:
+        """Usual error of products along the step that come from half precision; 0 if none does."""
+        is_rounded = any(operator.computes_in is not None for operator in self._differences.values())
+        return HALF_PRECISION_ERROR if is_rounded else 0.0
+
+    def _difference_of(self, batch: Batch, gradient: Tensor) -> FiniteDifferenceOperator:
+        """Products with one batch's Hessian by one-sided differences."""
+        if id(batch) not in self._differences:
+            operator = batch.difference_operator(
+                self.params,
+                self.modules,
+                kind="forward",
+                step_length=self.difference_length,
+                base_gradient=gradient,
+                why_not_lifted=self.why_not_lifted,
+            )
+            self._operators.append(operator)
+            self._differences[id(batch)] = operator
+        return self._differences[id(batch)]
 
     def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dcao.isolation import AUTOCAST_DEVICES
+from dcao.notices import warn
 from dcao.probing.batch import Batch
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
-from dcao.vectors import vector_dtype
+from dcao.vectors import joint_norm
 
 NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr is left alone"
 LATER_REASON = "measured from two evaluations by the probe, because they differ from that of the training step"
@@ -71,8 +71,9 @@ def differences(first: Evaluation, second: Evaluation, tolerance: float) -> list
     """
     gap, size = abs(first.value - second.value), max(abs(first.value), abs(second.value))
     both = zip(first.gradient, second.gradient, strict=True)
-    length = max(_length(first.gradient), _length(second.gradient))
-    compared = [("the value", gap, size), ("the gradient", _length(_minus(a, b) for a, b in both), length)]
+    length = max(joint_norm(first.gradient), joint_norm(second.gradient)) if first.gradient else 0.0
+    apart = joint_norm([_minus(a, b) for a, b in both]) if length else 0.0
+    compared = [("the value", gap, size), ("the gradient", apart, length)]
     return [f"{name} by {100 * gap / size:.3g} %" for name, gap, size in compared if gap > tolerance * size]
 
 
@@ -100,13 +101,11 @@ def _warn(apart: list[str], *, repeats: bool) -> None:
         else "A third evaluation differed as well, so probes measure nothing from now on, and no longer evaluate the "
         "loss; lr is left alone."
     )
-    warnings.warn(
+    warn(
         f"the loss is not the same when it is evaluated again with the same weights: {' and '.join(apart)}. {what_now} "
         "The usual causes are a batch drawn inside the loss, as with next(loader), and a random generator or other "
         "state that DCAO cannot see and put back. Draw the batch before minimize() or step(closure) and let the loss "
-        "use it; keep state in attributes of modules or of your own objects; or give probe_batch= a loss that repeats.",
-        UserWarning,
-        stacklevel=2,
+        "use it; keep state in attributes of modules or of your own objects; or give probe_batch= a loss that repeats."
     )
 
 
@@ -119,15 +118,6 @@ def _compresses_gradients(modules: Sequence[nn.Module]) -> bool:
     return any(isinstance(module, DistributedDataParallel) and module._comm_hooks for module in modules)
 
 
-def _length(gradient: Iterable[Tensor]) -> float:
-    norms = [torch.linalg.vector_norm(_dense(grad), dtype=vector_dtype([grad])) for grad in gradient]
-    return float(torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms]))) if norms else 0.0
-
-
 def _minus(left: Tensor, right: Tensor) -> Tensor:
-    wide = vector_dtype([left])
-    return _dense(left).to(wide) - _dense(right).to(wide)
-
-
-def _dense(grad: Tensor) -> Tensor:
-    return grad.to_dense() if grad.is_sparse else grad
+    wide = torch.promote_types(left.dtype, torch.float32)
+    return left.to(wide) - right.to(wide)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn
+from dcao.operators.precision import HALF_PRECISION, half_precision_of
 from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward
 from dcao.probing.gradient_mark import GradientMark
@@ -39,16 +40,21 @@ def run_losses(
         check: Refuses a loss, after its backward pass.
         clip_norm: Length to which the gradient is going to be clipped.
     """
-    is_probed, streams = rng_state is not None, list[RngState]()
+    is_probed, streams, precisions = rng_state is not None, list[RngState](), set[torch.dtype | None]()
+
+    def see(loss: Tensor) -> None:
+        check(loss)
+        precisions.add(half_precision_of(loss) if is_probed else None)
+
     loss_fn: LossFn | None = None
     closure: MeanOfLosses | None = None
     if len(loss_fns) == 1:
         loss_fn = loss_fns[0]
         loss = evaluate_and_backward(loss_fn)
-        check(loss)
+        see(loss)
     else:
         closure = MeanOfLosses(loss_fns, probe.model.look()[0] if is_initialized() else ())
-        loss = closure(lambda: streams.append(capture_rng(probe.params())) if is_probed else None, check)
+        loss = closure(lambda: streams.append(capture_rng(probe.params())) if is_probed else None, see)
         streams = [replace(each, start=rng_state.start) for each in streams if rng_state is not None]
     return Batch(
         loss_fn=loss_fn,
@@ -56,6 +62,7 @@ def run_losses(
         parts=[Batch(loss_fn=part, rng_state=stream) for part, stream in zip(loss_fns, streams, strict=False)],
         rng_state=rng_state,
         loss=loss.detach(),
+        precision=next((dtype for dtype in HALF_PRECISION if dtype in precisions), None),
         is_training=True,
         clip_norm=clip_norm,
         since_backward=SinceBackward(mark=GradientMark(probe.params())) if is_probed else None,
@@ -78,4 +85,12 @@ def run_closure(
         loss = closure()
     value = loss.detach() if isinstance(loss, Tensor) else loss
     since = None if watch is None else SinceBackward.of_closure(watch, probe.model, *optimizers)
-    return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True, since_backward=since)
+    precision = None if watch is None else half_precision_of(loss)
+    return loss, Batch(
+        closure=closure,
+        rng_state=rng_state,
+        loss=value,
+        precision=precision,
+        is_training=True,
+        since_backward=since,
+    )
