@@ -99,7 +99,7 @@ def natural_length(slope: Callable[[float], float], start: float) -> float | Non
         The length; None if the slope changes nowhere, or everywhere, within reach of the search.
 
     Example:
-        >>> natural_length(lambda distance: 1.0 - distance / 200.0, start=1e-4)  # a quadratic whose minimum is 200 away
+        >>> round(natural_length(lambda distance: 1.0 - distance / 200.0, start=1e-4), 6)  # a minimum 200 away
         400.0
         >>> natural_length(lambda distance: 1.0, start=1e-4) is None  # a straight line
         True
