@@ -150,7 +150,7 @@ def without_text(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     Elsewhere the part is complete in the state dict, or has been deleted from it on purpose.
     """
     texts = [group[KEY] for group in groups if group.get(KEY) and any(isinstance(p, str) for p in group["params"])]
-    return [{key: value for key, value in group.items() if key != KEY} for group in groups], "".join(texts[:1])
+    return [{key: value for key, value in group.items() if key != KEY} for group in groups], texts[0] if texts else ""
 
 
 def _encode(value: Any) -> dict[str, str]:

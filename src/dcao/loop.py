@@ -8,18 +8,20 @@ from typing import Any
 
 from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
-from dcao.gradients import UnreachedError
-from dcao.guard import Skip
+from dcao.failures import Failure, is_of_dcao
+from dcao.gradients import UnreachedError, any_is_not_zero
+from dcao.guard import Verdict
 from dcao.isolation import RngState, leave_no_trace
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.estimate import CurvatureEstimate, blown_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord, record_or_warn
+from dcao.telemetry import Recorder, SafeRecording
+from dcao.watch import Watch
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -59,19 +61,24 @@ class ProbeLoop:
         self.probe, self.controller = probe, controller
         self.schedule, self.spectrum, self.is_demanded = schedule, spectrum, is_demanded
         self.probe_batch, self.recorder = probe_batch, recorder
+        self.recording = SafeRecording(recorder, controller.notices)
+        self.watch = Watch(controller, controller.notices)
         self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Forget all steps and probes."""
         self.probe.start_afresh()
+        self.watch.start_afresh()
+        self._failure: Failure | None = None  # of the probe that is being answered
         self.last_estimate: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
         self.num_steps, self.cost = 0, 0.0
         self.hooks_write = False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = self._probe_again = False
+        # The last: whether probes of other batches say nothing about the coming one.
+        self._took_spectrum = self._probe_again = self._is_unlike_others = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -88,12 +95,26 @@ class ProbeLoop:
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
-        Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
+        Without a gradient, or along one that is zero, there is nothing to probe: what is due is owed to the next step
+        that has one.
         """
-        if not has_gradient or not self.is_due():
+        if has_gradient and self.is_due() and not self._has_no_direction(batch):
+            self._probe(batch)
+        elif has_gradient and self._is_unlike_others and batch is not None:
+            self._probe(batch.anew(self.probe.start))
+        else:
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
-            return
+        if has_gradient:
+            self.watch.begin_step(self.num_steps, self._probed_at)
+
+    def _has_no_direction(self, batch: Batch | None) -> bool:
+        """Whether a probe that decides would say nothing, because the gradient that it would follow is zero."""
+        is_training = batch is not None and batch.is_training and self.probe_batch is None
+        follows = self.controller.policy.adapts and self.probe.settings.measure in ("load", "batch")
+        return is_training and follows and not any_is_not_zero(self.probe.params())
+
+    def _probe(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
             batches = self._batches(batch)
@@ -101,8 +122,10 @@ class ProbeLoop:
             self._act(self._failed(error), loss, started)
             return
         if batches is None:
-            self._require_a_probe()
+            if self.is_demanded or self._probed_at < 0:  # the caller set a schedule, or would never probe at all
+                raise nothing_to_probe(self.num_steps)
             self._is_owed = False  # whoever probes by hand chooses the step
+            self.watch.note_missed(self.num_steps, self._probed_at)
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
@@ -127,6 +150,7 @@ class ProbeLoop:
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.past_gradient = self.probe.memory.probed = None
+        self._is_unlike_others = False
         if taken and self._due and self.probe_batch is None:
             self.probe.remember_gradient()
 
@@ -145,24 +169,23 @@ class ProbeLoop:
             except UnreachedError as error:
                 if not may_miss:
                     raise
-                estimate = self._failed(error)
+                estimate = self._untrusted(error)
             if not self._act(estimate, estimate.loss, started):
                 break
         return estimate
 
-    def answer_skip(self, skip: Skip, loss: float | None) -> None:
-        """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
+    def answer(self, verdict: Verdict, loss: float | None) -> None:
+        """Scale lr as the guard says, record what it has found, and tell the policy if the run blew up."""
         before = self.controller.hyperparameters()
+        if verdict.skips:
+            self.watch.note_skip(self.num_steps, verdict.reason)
         if self.controller.policy.adapts:
-            self.controller.scale_lr(skip.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
-        self._record(None, None, decision, before, loss, 0.0)
-        if skip.went_back and self.controller.policy.adapts:
-            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-            estimate = CurvatureEstimate(
-                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-            )
-            self._act(estimate, loss, time.perf_counter())
+            self.controller.scale_lr(verdict.factor)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
+        self._record(decision, before, loss)
+        self._is_unlike_others = verdict.is_data and self._grants_more and self.probe_batch is None
+        if verdict.went_back and self.controller.policy.adapts:
+            self._act(blown_up(self.num_steps, self.probe.settings.measure, loss), loss, time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""
@@ -174,6 +197,7 @@ class ProbeLoop:
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
             "is_owed": self._is_owed,
+            "schedule": self.watch.limits.state_dict(),
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
@@ -188,6 +212,7 @@ class ProbeLoop:
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._is_owed = state["is_owed"]
+        self.watch.limits.load_state_dict(state["schedule"])
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
@@ -221,11 +246,6 @@ class ProbeLoop:
         with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
             return self.probe_batch.draw(self.probe.start(self.probe_batch.batch_loss))
 
-    def _require_a_probe(self) -> None:
-        """Raise an error if the caller set a schedule, or if the run would never probe at all."""
-        if self.is_demanded or self._probed_at < 0:
-            raise nothing_to_probe(self.num_steps)
-
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
             return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
@@ -235,10 +255,15 @@ class ProbeLoop:
     def _failed(self, error: Exception) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
-        What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
+        At the first probe what is wrong with the settings, or with a loss given to probe, is still an error.
         """
-        if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
+        is_mistake = isinstance(error, (TypeError, ValueError)) and (self.probe_batch is not None or is_of_dcao(error))
+        if is_mistake and self._probed_at < 0:
             raise error
+        return self._untrusted(error)
+
+    def _untrusted(self, error: Exception) -> CurvatureEstimate:
+        self._failure = Failure.of(error, is_again=self.probe_batch is None)
         reason = f"the probe failed: {type(error).__name__}: {error}"
         measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
@@ -261,6 +286,7 @@ class ProbeLoop:
             relative_step=estimate.relative_step,
         )
         decision = self.controller.decide(observation)
+        failure, self._failure = self._failure, None
         carried_out = self.controller.apply(decision)
         after = self.controller.hyperparameters()
         self._count(estimate.cost)
@@ -268,7 +294,10 @@ class ProbeLoop:
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
         self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._record(carried_out, before, loss, estimate=estimate, observation=observation, seconds=seconds)
+        if not self.probe.is_held:  # of which the caller has been told
+            self.watch.note_probe(estimate, observation, decision, failure)
         return self._probe_again and wanted < before.lr
 
     def _count(self, cost: float) -> None:
@@ -279,27 +308,6 @@ class ProbeLoop:
         self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
         self._probed_at, self._is_owed = self.num_steps, False
 
-    def _record(
-        self,
-        estimate: CurvatureEstimate | None,
-        observation: Observation | None,
-        decision: Decision,
-        before: Hyperparameters,
-        loss: float | None,
-        seconds: float,
-    ) -> None:
-        if self.recorder is None:
-            return
-        record = StepRecord(
-            step=self.num_steps,
-            loss=loss,
-            estimate=estimate,
-            observation=observation,
-            decision=decision,
-            before=before,
-            after=self.controller.hyperparameters(),
-            cost=0.0 if estimate is None else estimate.cost,
-            total_cost=self.cost,
-            seconds=seconds,
-        )
-        record_or_warn(self.recorder, record)
+    def _record(self, decision: Decision, before: Hyperparameters, loss: float | None, **known: Any) -> None:
+        known |= {"step": self.num_steps, "total_cost": self.cost, "after": self.controller.hyperparameters()}
+        self.recording.record(decision=decision, before=before, loss=loss, **known)

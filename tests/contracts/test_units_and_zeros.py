@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
-from dcao import DCAO
+from dcao import DCAO, ProbeSettings
 
 NUM_STEPS = 200
 BASES = {
@@ -176,6 +176,22 @@ def test_a_last_layer_from_zero_is_trained_as_well_as_one_from_random_weights(ba
 
     from_zero, ordinary = (train(partial(make, is_zero), base, 10.0)[0] for is_zero in (True, False))
     assert from_zero < 1.15 * ordinary + 0.02  # two networks that start from other weights
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hvp": "exact"}, {"hvp": "central"}, {"step_length": 1e-3}, {"step_length": "step"}],
+    ids=["exact", "central", "length", "step"],
+)
+def test_the_natural_length_does_not_depend_on_how_curvature_is_measured(settings):
+    def natural(measure: ProbeSettings) -> float:
+        torch.manual_seed(0)
+        problem = adversarial()
+        optimizer = DCAO(optim.SGD(problem.params, lr=1e-3), measure=measure)
+        optimizer.minimize(lambda: problem.loss(torch.arange(512)))
+        return optimizer.loop.probe.memory.natural_length
+
+    assert natural(ProbeSettings(**settings)) == natural(ProbeSettings()) > 0.5
 
 
 def test_a_straight_line_has_steps_of_the_size_of_ordinary_inputs():

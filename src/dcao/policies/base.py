@@ -118,6 +118,14 @@ class Policy(ABC):
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """Decision for the coming steps, and the next state."""
 
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """Largest lr that the last observation allows by this rule, with the state after it; ``inf`` without a limit.
+
+        A scheduler or a bound that holds lr far below this is told to the caller. Default: None, for a rule that does
+        not say; then the lr that :meth:`propose` wants counts.
+        """
+        return None
+
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """Hyperparameters for a step without a probe, from the state that the last decision has left.
 

@@ -155,6 +155,10 @@ class Ceiling(Policy):
             hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
         ), state
 
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """The ceiling."""
+        return math.inf if state["ceiling"] is None else float(state["ceiling"])
+
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """What trains at a step without a probe."""
         is_done = step in (state["step"], state["held_at"])  # by a probe of this very step

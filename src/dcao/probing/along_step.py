@@ -92,11 +92,13 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
         return 0.0
 
     def slope(distance: float) -> float:
-        loss.difference_length = distance
+        loss.distance = distance
         try:
             there = directional([step])
         except Exception:  # so far away the loss may refuse its own numbers
             return math.nan
+        finally:
+            loss.distance = None
         return 1.0 - distance * there.total / there.length
 
     found = natural_length(slope, difference_length(loss.params, 0.0, None))

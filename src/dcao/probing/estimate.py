@@ -93,6 +93,12 @@ class Reading:
     fields: dict[str, Any]
 
 
+def blown_up(step: int, measure: Measure, loss: float | None) -> CurvatureEstimate:
+    """What is said of a run that the guard has taken back: that no lr like the last one is stable."""
+    reason = "the run blew up and has gone back"
+    return CurvatureEstimate(step=step, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason)
+
+
 def effective_rank(eigenvalues: Sequence[float]) -> float:
     """Exponential of the entropy of the positive eigenvalues' shares: 1 if one dominates, k if k are equal.
 

@@ -37,7 +37,6 @@ MOST_EVALUATIONS = 10
 """Gradients that each part of the search for the natural length takes at most. From the default length of a difference
 it takes 2 or 3, unless weights of 1 would be absurdly large or small."""
 
-
 FARTHEST = 1e15
 """How far the search goes, as a multiple of the default length of a difference: weights of 1e11."""
 

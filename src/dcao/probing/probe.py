@@ -29,12 +29,13 @@ from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
     "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
 )
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 class Probe:
