@@ -162,10 +162,9 @@ class _Walk:
         self._push(hooks)
         kind: Any = type(module)
         source = _source(kind)
-        # Torch's layers keep nothing in attributes, except by hooks (the old spectral_norm) or for those who add some.
-        if source is _Source.USER or (source is _Source.LAYER and (hooks or _is_bag(module))):
+        if source is not _Source.WRAPPER:
             self.found.places.append(Entries(own))
-            self._push(value for name, value in own.items() if name not in _standard_attributes())
+            self._push([own[name] for name in own.keys() - _standard_attributes()])
         if source is _Source.USER:
             self._push([kind])
 
@@ -231,12 +230,6 @@ def _source(kind: type[nn.Module]) -> _Source:
     if kind.__module__.startswith(("torch.nn.modules", "torch.nn.utils")):
         return _Source.WRAPPER if issubclass(kind, LazyModuleMixin) else _Source.LAYER  # it becomes another class
     return _Source.WRAPPER if kind.__module__.startswith(("torch.", "torch_")) else _Source.USER
-
-
-def _is_bag(module: nn.Module) -> bool:
-    """Whether somebody has put attributes of their own on a container of torch."""
-    is_container = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-    return is_container and len(module.__dict__) > len(_standard_attributes())
 
 
 def is_users(module_name: object) -> bool:
