@@ -198,7 +198,8 @@ class Controller:
                 "memory"
             )
         elif state["policy_state"] is not None:
-            require_kinds(state["policy_state"], self._state_keys, 'state_dict["dcao"]["controller"]["policy_state"]')
+            where = 'state_dict["dcao"]["controller"]["policy_state"]'
+            require_kinds(state["policy_state"], self._state_keys, where, is_open=True)
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; without one, from the groups as they are."""
