@@ -105,8 +105,10 @@ class ProbeLoop:
         else:
             self._is_owed = self.is_due()
             self.controller.move_on(self.num_steps)
+            if has_gradient and self._is_owed:
+                self.watch.note_flat(self.num_steps, self._probed_at)
         if has_gradient:
-            self.watch.begin_step(self.num_steps, self._probed_at)
+            self.watch.begin_step(self.num_steps, was_due=self._is_owed or self._probed_at >= 0)
 
     def _has_no_direction(self, batch: Batch | None) -> bool:
         """Whether a probe that decides would say nothing, because the gradient that it would follow is zero."""

@@ -12,6 +12,7 @@ from dcao.limits import LimitWatch
 from dcao.notices import Notices
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
 from dcao.policies.compose import rules_of
+from dcao.probing.along_step import NO_STEP
 from dcao.probing.estimate import CurvatureEstimate
 
 LONG = 100
@@ -19,6 +20,8 @@ LONG = 100
 
 RECENT, FAILED = 10, 3
 """Of so many last probes so many may fail; the very first one may not."""
+
+NO_LR = "lr is 0, so nothing trains: let the scheduler end above 0, or end the training with it"
 
 HELD = 3
 """Probes in a row that could not be acted on: as few as these are told if they are spread over :data:`LONG` steps."""
@@ -70,6 +73,12 @@ class Watch:
         else:
             self._note_held(estimate, observation, reason)
 
+    def note_flat(self, step: int, probed_at: int) -> None:
+        """A probe was due at this step, and the gradient that it would follow is zero."""
+        since = max(probed_at, 0)
+        if step - since >= LONG:
+            self._tell_held(since, NO_STEP, _help_for_held(NO_STEP))
+
     def note_missed(self, step: int, probed_at: int) -> None:
         """A probe was due at this step, and step() alone has nothing to probe."""
         if step - probed_at >= LONG:
@@ -100,11 +109,12 @@ class Watch:
         self._num_held += 1
         if self._num_held >= HELD and observation.step - self._held_since >= LONG:
             why = "; ".join(words for words in (estimate.reason, reason.removeprefix("lr ")) if words)
-            self.notices.tell(
-                "held",
-                f"no probe since step {self._held_since} could be acted on: {why}. {self._meanwhile(capital=True)}. "
-                f"Fix: {_help_for_held(why, observation)}",
-            )
+            has_lr = observation.hyperparameters.lr > 0.0
+            self._tell_held(self._held_since, why, _help_for_held(why) if has_lr else NO_LR)
+
+    def _tell_held(self, since: int, why: str, fix: str) -> None:
+        meanwhile = self._meanwhile(capital=True)
+        self.notices.tell("held", f"no probe since step {since} could be acted on: {why}. {meanwhile}. Fix: {fix}")
 
     def _tell_failure(self, failure: Failure) -> None:
         how_often = "Probes fail" if self._has_measured else "The first probe has failed"
@@ -128,12 +138,12 @@ class Watch:
 
     # --- steps ------------------------------------------------------------------------------------------------
 
-    def begin_step(self, step: int, probed_at: int) -> None:
-        """A step that has a gradient, with the lr that will train."""
+    def begin_step(self, step: int, *, was_due: bool) -> None:
+        """A step that has a gradient, with the lr that will train, and whether any probe has been due so far."""
         self.limits.begin_step()
         if self._total_steps is not None and step >= self._total_steps:
             self._tell_end(step, self._total_steps)
-        if step >= LONG and probed_at < 0 and self.controller.policy.adapts:
+        if step >= LONG and not was_due and self.controller.policy.adapts:
             self.notices.tell(
                 "never probed",
                 f"no probe has been due in {step} steps, because every= never says so: {self._meanwhile()}. "
@@ -175,9 +185,7 @@ def _why_held(observation: Observation, decision: Decision) -> str | None:
     return reason_to_hold(observation, needs_curvature=False) if decision.hyperparameters == before else None
 
 
-def _help_for_held(why: str, observation: Observation) -> str:
-    if not observation.hyperparameters.lr > 0.0:
-        return "lr is 0, so nothing trains: let the scheduler end above 0, or end the training with it"
+def _help_for_held(why: str) -> str:
     if "gradient is zero" in why:
         return "the loss does not depend on the weights here: look for detached tensors, dead units and empty batches"
     if "requires grad" in why:

@@ -22,6 +22,7 @@ _NO_SECOND_DERIVATIVE = (
     "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
     "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
+    "modified by an inplace operation",  # state that is put back after the evaluation is part of the graph
 )
 
 

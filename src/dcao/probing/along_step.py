@@ -30,6 +30,8 @@ from dcao.vectors import flatten
 SAFE_EXPONENT = 30
 """Numbers between 2**-30 and 2**30 have squares, and sums of squares, well inside float32."""
 
+NO_STEP = "there is no step: the gradient is zero, or lr is 0"
+
 
 def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     """The measures ``batch`` and ``load``, and the relative step.
@@ -266,9 +268,7 @@ def _judge(slope: float, curvature: float, signal: float) -> Directional:
     if slope < 0.0:
         return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the step leads up the loss that is measured")
     if not slope > 0.0:
-        return Directional(
-            total=math.nan, signal=0.0, trust=0.0, reason="there is no step: the gradient is zero, or lr is 0"
-        )
+        return Directional(total=math.nan, signal=0.0, trust=0.0, reason=NO_STEP)
     if not (math.isfinite(curvature) and math.isfinite(signal)):
         return Directional(total=math.inf, signal=0.0, reason="the gradient one step away is not finite")
     return Directional(total=curvature / slope, signal=signal / slope)
