@@ -21,6 +21,8 @@ _NO_SECOND_DERIVATIVE = (
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
     "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
+    # Of state that the loss moves and then uses, where it cannot be swapped for a copy: it is put back under the graph.
+    "modified by an inplace operation",
     "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
     "modified by an inplace operation",  # state that is put back after the evaluation is part of the graph
 )
