@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from typing import Any
 
 from dcao.controller import Controller
 from dcao.guard import Skip
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import capture_rng
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
+from dcao.probing.source import ProbeSource, nothing_to_probe
+from dcao.recording import Recording
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder
+from dcao.turns import SpectrumTurns
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -30,7 +32,7 @@ class ProbeLoop:
         probe: Measures the loss.
         controller: Asks the policy and writes its answer.
         schedule: When the measure that decides is due; None: never.
-        spectrum: When a Lanczos run that only informs is due; None: never.
+        spectrum: When a spectrum that only informs is due; None: never.
         is_demanded: Whether the caller asked for a schedule: a due probe with nothing to probe is then an error.
         probe_batch: What to probe; None: the training batch.
         recorder: Takes the records.
@@ -38,8 +40,9 @@ class ProbeLoop:
     Attributes:
         num_steps: Optimizer steps taken.
         cost: Gradient evaluations that probes have cost.
-        last_estimate: What the last probe measured.
-        last_decision: What the policy has answered to it.
+        last_estimate: What the last probe measured, be it one that decides or a spectrum.
+        last_spectrum: The last estimate that has a spectrum.
+        last_decision: What the policy has answered last.
     """
 
     def __init__(
@@ -54,58 +57,71 @@ class ProbeLoop:
         recorder: Recorder | None,
     ) -> None:
         self.probe, self.controller = probe, controller
-        self.schedule, self.spectrum, self.is_demanded = schedule, spectrum, is_demanded
-        self.probe_batch, self.recorder = probe_batch, recorder
+        self.schedule, self.turns, self.is_demanded = schedule, SpectrumTurns(spectrum), is_demanded
+        self.source = ProbeSource(probe_batch, probe, is_shared=schedule is not None and spectrum is not None)
+        self.recording = Recording(recorder, controller)
         self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Forget all steps and probes."""
         self.probe.start_afresh()
+        self.turns.start_afresh()
         self.last_estimate: CurvatureEstimate | None = None
+        self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
         self.num_steps = 0
         self.cost = 0.0
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._took_spectrum = False
         self._probe_again = False
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
 
     def is_due(self) -> bool:
-        """Whether a probe is due before the coming step."""
-        return self._due and self._probed_at != self.num_steps
+        """Whether a probe or a spectrum is due before the coming step."""
+        return self._decides() or self.turns.is_due(self.num_steps)
 
     def before_step(self, batch: Batch | None) -> None:
-        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned."""
-        if not self.is_due():
-            self.controller.move_on(self.num_steps)
+        """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
+
+        A spectrum that is due is measured in either case, and nothing that decides depends on it.
+        """
+        if self._decides():
+            self._probe_and_decide(batch)
             return
+        self.controller.move_on(self.num_steps)
+        if self.turns.is_due(self.num_steps):
+            self._inform(batch)
+
+    def _probe_and_decide(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
-            batches = self._batches(batch)
+            batches = self.source.batches(batch, decides=True)
         except Exception as error:
-            self._act(self._failed(error), loss, started)
+            self._act(self._failed(error, is_first=self._probed_at < 0), loss, started)
             return
         if batches is None:
-            self._require_a_probe()
+            if self.is_demanded or self._probed_at < 0:  # the caller set a schedule, or the run would never probe
+                raise nothing_to_probe(self.num_steps)
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             estimate = self._try_to_measure(batches)
-            if not self._act(estimate, estimate.loss if loss is None else loss, started):
+            shown = estimate.loss if loss is None else loss
+            if not self._act(estimate, shown, started, spectrum_cost=self.probe.spectrum_cost):
                 break
 
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
+        self.turns.pass_step(self.num_steps)
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
-        self.probe.memory.past_gradient = None
-        if taken and self._due and self.probe_batch is None:
-            self.probe.remember_gradient()
+        self.probe.forget_gradient()
+        if taken and self.is_due() and self.source.is_training_batch:
+            self.probe.remember_gradient(decides=self._due)
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
         """Probe ``loss_fn`` now; what it raises passes through."""
@@ -114,28 +130,29 @@ class ProbeLoop:
         batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
-            estimate = self._measure([batch], spectrum=spectrum)
-            if not self._act(estimate, estimate.loss, started):
+            estimate = self._measure([batch], spectrum=spectrum or self.turns.is_due(self.num_steps))
+            if self.probe.spectrum_error is not None:
+                raise self.probe.spectrum_error
+            if not self._act(estimate, estimate.loss, started, spectrum_cost=self.probe.spectrum_cost):
                 break
         return estimate
 
     def answer_skip(self, skip: Skip, loss: float | None) -> None:
         """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
-        before = self.controller.hyperparameters()
+        before, now = self.controller.hyperparameters(), time.perf_counter()
         if self.controller.policy.adapts:
             self.controller.scale_lr(skip.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
-        self._record(None, None, decision, before, loss, 0.0)
+        self._record(decision, before, loss, now)
         if skip.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
                 step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
             )
-            self._act(estimate, loss, time.perf_counter())
+            self._act(estimate, loss, now)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""
-        loader = self.probe_batch
         return {
             "num_steps": self.num_steps,
             "cost": self.cost,
@@ -144,7 +161,8 @@ class ProbeLoop:
             "probe_again": self._probe_again,
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
-            "loader": loader.state_dict() if isinstance(loader, ProbeLoader) else None,
+            "spectrum": {**self.turns.state_dict(), "memory": self.probe.informing.state_dict()},
+            "loader": self.source.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -157,20 +175,21 @@ class ProbeLoop:
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
-        if isinstance(self.probe_batch, ProbeLoader) and state["loader"] is not None:
-            self.probe_batch.load_state_dict(state["loader"])
+        self.turns.load_state_dict(state["spectrum"])
+        self.probe.informing.load_state_dict(state["spectrum"]["memory"])
+        self.source.load_state_dict(state["loader"])
 
     # --- when -------------------------------------------------------------------------------------------------
 
+    def _decides(self) -> bool:
+        """Whether a probe on which the policy decides is due before the coming step."""
+        return self._due and self._probed_at != self.num_steps
+
     def _is_due_at(self, step: int) -> bool:
         is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
-        if is_owed or self._probe_again or self._spectrum_is_due_at(step):
+        if is_owed or self._probe_again:
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
-
-    def _spectrum_is_due_at(self, step: int) -> bool:
-        """At most once a step: the probes that search for an lr before the first update need one spectrum together."""
-        return self.spectrum is not None and self._probed_at != step and self.spectrum(step, 0.0)
 
     def _num_probes_at_most(self) -> int:
         """Before the first update a policy may ask for probe after probe, because no step has been lost yet."""
@@ -178,50 +197,58 @@ class ProbeLoop:
 
     # --- what -------------------------------------------------------------------------------------------------
 
-    def _batches(self, training: Batch | None) -> list[Batch] | None:
-        if self.probe_batch is None:
-            return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
-        if not isinstance(self.probe_batch, ProbeLoader):
-            return [Batch(loss_fn=self.probe_batch, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
-            return self.probe_batch.draw(rng_state)
-
-    def _require_a_probe(self) -> None:
-        """Raise an error if the caller set a schedule, or if the run would never probe at all."""
-        if self.is_demanded or self._probed_at < 0:
-            raise ValueError(
-                f"a probe is due at step {self.num_steps} and there is nothing to probe: call "
-                "optimizer.minimize(loss_fn), step(closure), or optimizer.probe(loss_fn) before step(); "
-                "or give probe_batch="
-            )
-
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
-            return self._measure(batches, spectrum=self._spectrum_is_due_at(self.num_steps))
+            return self._measure(batches, spectrum=self.turns.is_due(self.num_steps))
         except Exception as error:
-            return self._failed(error)
+            return self._failed(error, is_first=self._probed_at < 0)
 
-    def _failed(self, error: Exception) -> CurvatureEstimate:
+    def _failed(self, error: Exception, *, is_first: bool) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
         What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
         """
-        if self._probed_at < 0 and isinstance(error, (TypeError, ValueError)):
+        if is_first and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
         measure = self.probe.settings.measure
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
-        self._took_spectrum = spectrum
         with self.controller.training_lrs():
-            return self.probe.measure(batches, step=self.num_steps, spectrum=spectrum)
+            estimate = self.probe.measure(batches, step=self.num_steps, spectrum=spectrum)
+        if spectrum:
+            self.turns.take(self.num_steps)
+        if spectrum and self.probe.spectrum_error is None:
+            self.last_spectrum = estimate
+        return estimate
+
+    def _inform(self, batch: Batch | None) -> None:
+        """Measure and record a spectrum at a step where nothing is decided."""
+        loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
+        is_first = max(self._probed_at, self.turns.taken_at) < 0
+        try:
+            batches = self.source.batches(batch, decides=False)
+            if batches is None:
+                if is_first:
+                    raise nothing_to_probe(self.num_steps)
+                return  # owed to the next step that has something to measure
+            with self.controller.training_lrs():
+                estimate = self.last_spectrum = self.probe.inform(batches, step=self.num_steps)
+        except Exception as error:
+            estimate = self._failed(error, is_first=is_first)
+        self.turns.take(self.num_steps)
+        self.cost += estimate.cost
+        self.last_estimate = estimate
+        now = self.controller.hyperparameters()
+        decision = Decision(hyperparameters=now, reason="nothing is decided: this spectrum only informs")
+        self._record(decision, now, estimate.loss if loss is None else loss, started, estimate)
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    def _act(self, estimate: CurvatureEstimate, loss: float | None, started: float) -> bool:
+    def _act(
+        self, estimate: CurvatureEstimate, loss: float | None, started: float, *, spectrum_cost: float = 0.0
+    ) -> bool:
         """Ask the policy, carry out its answer, record both; returns whether it cut lr and wants another probe."""
         before = self.controller.hyperparameters()
         observation = Observation(
@@ -234,45 +261,28 @@ class ProbeLoop:
         decision = self.controller.decide(observation)
         carried_out = self.controller.apply(decision)
         after = self.controller.hyperparameters()
-        self._count(estimate.cost)
+        self._count(estimate.cost, spectrum_cost)
         wanted = decision.hyperparameters.lr
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
         self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(estimate, observation, carried_out, before, loss, time.perf_counter() - started)
+        self._record(carried_out, before, loss, started, estimate, observation)
         return self._probe_again and wanted < before.lr
 
-    def _count(self, cost: float) -> None:
+    def _count(self, cost: float, spectrum_cost: float) -> None:
+        """Add up costs; of a spectrum that came along, no schedule sees anything."""
         self.cost += cost
-        if cost and not self._took_spectrum:  # a blow-up is reported for nothing
-            self._last_cost = cost
-        self._scheduled_cost += min(self._last_cost, cost)  # of a spectrum, what a probe alone would cost
+        self._last_cost = (cost - spectrum_cost) or self._last_cost  # a blow-up is reported for nothing
+        self._scheduled_cost += cost - spectrum_cost
         self._probed_at = self.num_steps
 
     def _record(
         self,
-        estimate: CurvatureEstimate | None,
-        observation: Observation | None,
         decision: Decision,
         before: Hyperparameters,
         loss: float | None,
-        seconds: float,
+        started: float,
+        estimate: CurvatureEstimate | None = None,
+        observation: Observation | None = None,
     ) -> None:
-        if self.recorder is None:
-            return
-        record = StepRecord(
-            step=self.num_steps,
-            loss=loss,
-            estimate=estimate,
-            observation=observation,
-            decision=decision,
-            before=before,
-            after=self.controller.hyperparameters(),
-            cost=0.0 if estimate is None else estimate.cost,
-            total_cost=self.cost,
-            seconds=seconds,
-        )
-        try:
-            self.recorder.record(record)
-        except OSError as error:  # a full disk must not stop the training
-            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
+        self.recording.write(self.num_steps, decision, before, loss, started, self.cost, estimate, observation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 import torch
@@ -44,10 +45,28 @@ class ProbeLoader:
         self.batch_size = batch_size or first_length
         self._epoch, self._position = 0, 0
         self._iterator: Iterator[Any] | None = None
+        self._drawn: list[Any] = []
 
-    def draw(self, rng_state: RngState) -> list[Batch]:
-        """The next batches; call it inside :func:`leave_no_trace`."""
+    def draw(self, rng_state: RngState, *, keep: bool = False) -> list[Batch]:
+        """The next batches; call it inside :func:`leave_no_trace`.
+
+        Args:
+            rng_state: Random streams from which their loss is evaluated.
+            keep: Whether to hold them for :meth:`draw_again`, which else has to read them again.
+        """
         drawn = [self._next(rng_state) for _ in range(self.num_batches)]
+        self._drawn = drawn if keep else []
+        return self._as_batches(drawn, rng_state)
+
+    def draw_again(self, rng_state: RngState) -> list[Batch]:
+        """The batches of the last draw (before the first: of that one), without moving on."""
+        if not self._drawn:
+            twin = copy(self)  # without the iterator
+            twin._position = max(0, self._position - self.num_batches)
+            self._drawn = [twin._next(rng_state) for _ in range(self.num_batches)]
+        return self._as_batches(self._drawn, rng_state)
+
+    def _as_batches(self, drawn: list[Any], rng_state: RngState) -> list[Batch]:
         batches = []
         for batch in drawn:
             batches.append(self._as_batch(batch, rng_state))
@@ -61,9 +80,10 @@ class ProbeLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go back to a position; the loader is read up to it at the next draw."""
         self._iterator, self._epoch, self._position = None, state["epoch"], state["position"]
+        self._drawn = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_iterator": None}
+        return {**self.__dict__, "_iterator": None, "_drawn": []}
 
     def _next(self, rng_state: RngState) -> Any:
         for _ in range(2):

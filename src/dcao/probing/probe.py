@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from torch import Tensor
@@ -33,6 +33,12 @@ class Probe:
         record: Description of the optimizer's class; None for an unknown class.
         settings: What is measured, and how.
         seed: Seed of the random start vectors.
+
+    Attributes:
+        memory: What one probe that decides leaves for the next.
+        informing: The same for spectra that only inform, so that nothing which decides depends on them.
+        spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
+        spectrum_error: What kept that spectrum from being measured; None if nothing did.
     """
 
     def __init__(
@@ -51,7 +57,12 @@ class Probe:
 
     def start_afresh(self) -> None:
         """Forget what earlier probes have left."""
-        self.memory = ProbeMemory.fresh(self.seed)
+        self.memory, self.informing = ProbeMemory.fresh(self.seed), ProbeMemory.fresh(self.seed)
+        self._start_probe()
+
+    def _start_probe(self) -> None:
+        self.spectrum_cost = 0.0
+        self.spectrum_error: Exception | None = None
 
     def params(self) -> list[Tensor]:
         """The parameters that are probed: those of the chosen groups that require grad."""
@@ -62,7 +73,22 @@ class Probe:
         return trainable(p for index in chosen for p in param_groups[index]["params"])
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
-        """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
+        """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
+
+        The first part, and all that is decided by it, is the same whether or not there is a second one.
+        """
+        self._start_probe()
+        with self._looking_at(batches) as loss:
+            deciding = self._readings(loss, self.memory, spectrum=False)
+            return self._estimate(loss, deciding, self._along(loss, deciding) if spectrum else {}, step)
+
+    def inform(self, batches: Sequence[Batch], *, step: int) -> CurvatureEstimate:
+        """A spectrum, with s by ``settings.measure``, which leaves nothing for probes that decide."""
+        with self._looking_at(batches) as loss:
+            return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step)
+
+    @contextmanager
+    def _looking_at(self, batches: Sequence[Batch]) -> Iterator[ProbedLoss]:
         (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
@@ -71,30 +97,50 @@ class Probe:
             without_gradient_sync(modules) if group is not None else nullcontext(),
             ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
         ):
-            return self._estimate(loss, self._readings(loss, spectrum=spectrum), step)
+            yield loss
 
-    def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
+    def _readings(self, loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory.past_gradient)
+            readings[measure] = read_along_step(loss, memory.past_gradient)
         if spectrum or measure == "hessian":
-            readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
+            readings["hessian"] = read_hessian(loss, memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
-            readings["preconditioned"] = read_preconditioned(loss, self.memory)
+            readings["preconditioned"] = read_preconditioned(loss, memory)
         return readings
 
-    def _estimate(self, loss: ProbedLoss, readings: dict[str, Reading], step: int) -> CurvatureEstimate:
+    def _along(self, loss: ProbedLoss, deciding: dict[str, Reading]) -> dict[str, Reading]:
+        """The readings of a spectrum that comes along with a probe, except what that probe has measured as well."""
+        spent, readings = loss.cost, dict[str, Reading]()
+        try:
+            if "hessian" not in deciding or self.settings.num_lanczos_steps is None:
+                readings["hessian"] = read_hessian(loss, self.informing, spectrum=True)
+            if "preconditioned" not in deciding and loss.step.has_record:
+                readings["preconditioned"] = read_preconditioned(loss, self.informing)
+        except Exception as error:  # of what only informs: the caller says what becomes of it
+            self.spectrum_error = error
+        self.spectrum_cost = loss.cost - spent
+        return readings
+
+    def _estimate(
+        self, loss: ProbedLoss, deciding: dict[str, Reading], along: dict[str, Reading], step: int
+    ) -> CurvatureEstimate:
         measure = self.settings.measure
+        readings = {**along, **deciding}
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
-        # Of two Lanczos runs, the Hessian's status is reported.
-        fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
+        # Of two Lanczos runs the Hessian's status is reported, and of two of the Hessian the spectrum's.
+        by_rank = [*reversed(deciding.values()), *reversed(along.values())]
+        fields = {name: value for reading in by_rank for name, value in reading.fields.items()}
         reasons = [readings[measure].reason, loss.why_not_exact]
         if measure in ("load", "batch") and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):
             reasons.reverse()
+            reasons += [along["hessian"].reason] if "hessian" in along else []
+        if self.spectrum_error is not None:
+            reasons.append(f"the spectrum failed: {type(self.spectrum_error).__name__}: {self.spectrum_error}")
         return CurvatureEstimate(
             step=step,
             measure=measure,
@@ -105,12 +151,17 @@ class Probe:
             num_matvecs=loss.num_matvecs,
             cost=loss.cost,
             hvp=loss.hvp,
-            reason="; ".join(reason for reason in reasons if reason),
+            reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
             **fields,
         )
 
-    def remember_gradient(self) -> None:
+    def forget_gradient(self) -> None:
+        """Forget the gradient of the batch before the last one."""
+        self.memory.past_gradient = self.informing.past_gradient = None
+
+    def remember_gradient(self, *, decides: bool) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         if self.settings.measure in ("load", "batch"):
             params = self.params()
-            self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
+            memory = self.memory if decides else self.informing
+            memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
