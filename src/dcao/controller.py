@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dcao.checkpoints import keys_of, require_kinds, require_lengths
+from dcao.groups import Roster, as_stored, carry, set_lrs
 from dcao.isolation import live_instances
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.updates.registry import OptimizerModel
@@ -45,8 +45,10 @@ class Controller:
         self.written: list[float] = []  # lr in each group as this controller last left it
         self.momenta: list[float | None] = []  # momentum of each group, likewise
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
+        self.roster = Roster(optimizer)
         self.note_groups()
-        policy.init(self.hyperparameters())  # refuses bounds that exclude the present values, at once
+        # Refuses bounds that exclude the present values, at once.
+        self._state_keys = keys_of(policy.init(self.hyperparameters()))
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -75,15 +77,19 @@ class Controller:
         )
 
     def sync(self) -> None:
-        """Notice groups added to the base itself, and a scheduler, or anybody else, that has written an lr."""
+        """Notice new groups, groups that are gone, and a scheduler, or anybody else, that has written an lr."""
+        origins = self.roster.update()
         lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        added = self.optimizer.param_groups[len(self.written) :]
-        if added:
-            self.written += lrs[len(self.written) :]
-            self.momenta += [self._momentum(group) for group in added]
-            self.compensation += [1.0] * len(added)
+        if origins is not None:
+            self.written = carry(self.written, origins, lrs)
+            self.momenta = carry(self.momenta, origins, [self._momentum(g) for g in self.optimizer.param_groups])
+            self.compensation = carry(self.compensation, origins, [1.0] * len(lrs))
         if not self.governed and (lrs != self.written or has_scheduler(self.optimizer)):
             self._become_governor()
+        elif origins is not None and not self.governed and self.policy.adapts:
+            uncompensated = [lr / factor for lr, factor in zip(self.written, self.compensation, strict=True)]
+            self.roster.scale_added(origins, uncompensated)
+            self.written = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     # --- deciding and writing ---------------------------------------------------------------------------------
 
@@ -146,11 +152,11 @@ class Controller:
             return
         effective = self.effective_lrs()
         nominal = [float(group["lr"]) for group in self.optimizer.param_groups]
-        _set_lrs(self.optimizer, effective)
+        set_lrs(self.optimizer, effective)
         try:
             yield
         finally:
-            _set_lrs(self.optimizer, nominal)
+            set_lrs(self.optimizer, nominal)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-plain state."""
@@ -165,6 +171,19 @@ class Controller:
             "momenta": list(self.momenta),
         }
 
+    def check(self, state: dict[str, Any], *, num_groups: int) -> None:
+        """Raise a ValueError if a saved state of so many groups cannot be loaded; warn if it is another policy's."""
+        require_lengths({name: state[name] for name in ("compensation", "written", "momenta")}, num_groups)
+        if state["policy"] != _describe(self.policy):
+            warnings.warn(
+                f"the checkpoint is of another policy, {state['policy']}; {_describe(self.policy)} starts without a "
+                "memory",
+                UserWarning,
+                stacklevel=4,
+            )
+        elif state["policy_state"] is not None:
+            require_kinds(state["policy_state"], self._state_keys, 'state_dict["dcao"]["controller"]["policy_state"]')
+
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; without one, from the groups as they are."""
         if state is None:
@@ -172,24 +191,13 @@ class Controller:
             self.note_groups()
             return
         self.scale, self.governed, self.looked = state["scale"], state["governed"], state["looked"]
-        self.policy_state = self._own_policy_state(state)
+        # Another policy's state would mean nothing to this one.
+        self.policy_state = state["policy_state"] if state["policy"] == _describe(self.policy) else None
         # Not read from the groups: what somebody else had written before the checkpoint is still theirs after it.
         self.compensation, self.written = list(state["compensation"]), list(state["written"])
         self.momenta = list(state["momenta"])
 
     # --- helpers ----------------------------------------------------------------------------------------------
-
-    def _own_policy_state(self, state: dict[str, Any]) -> State | None:
-        """The saved state if the same policy saved it: another one's would mean nothing to this one."""
-        if state["policy"] == _describe(self.policy):
-            own: State | None = state["policy_state"]
-            return own
-        warnings.warn(
-            f"the checkpoint is of another policy, {state['policy']}; {_describe(self.policy)} starts without a memory",
-            UserWarning,
-            stacklevel=5,
-        )
-        return None
 
     def _become_governor(self) -> None:
         """Take the groups' present lr for the nominal one, and start the scale over from 1."""
@@ -203,8 +211,8 @@ class Controller:
         self.looked = True
 
     def _write_lrs(self, lrs: list[float]) -> None:
-        _set_lrs(self.optimizer, lrs)
-        self.written = [_as_stored(group["lr"], lr) for group, lr in zip(self.optimizer.param_groups, lrs, strict=True)]
+        set_lrs(self.optimizer, lrs)
+        self.written = [as_stored(group["lr"], lr) for group, lr in zip(self.optimizer.param_groups, lrs, strict=True)]
 
     def _momentum(self, group: Group) -> float | None:
         if self.record is None or self.record.momentum_key is None:
@@ -261,17 +269,3 @@ def find_scheduler(optimizer: Optimizer) -> bool:
 def _describe(policy: Policy) -> str:
     """The policy's repr without memory addresses, which differ from process to process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(policy))
-
-
-def _as_stored(holder: float | Tensor, lr: float) -> float:
-    """``lr`` as it reads from the group: a tensor lr (capturable) rounds to its dtype, here without waiting for it."""
-    return float(torch.tensor(lr, dtype=holder.dtype)) if isinstance(holder, Tensor) else lr
-
-
-def _set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:
-    with torch.no_grad():
-        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)  # in place: a captured graph reads this tensor
-            else:
-                group["lr"] = lr

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """The modules that hold an optimizer's parameters, looked for again only when its groups have changed.
+    """The modules that hold an optimizer's parameters, looked for again only when a parameter has changed.
 
     Args:
         optimizer: The base optimizer, live.
@@ -31,17 +31,18 @@ class Model:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self._found: tuple[list[tuple[int, int]], list[nn.Module], ProcessGroup | None] | None = None
+        self._found: tuple[list[int], list[nn.Module], ProcessGroup | None] | None = None
 
     def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
         """All modules of the models that hold the parameters, and the process group that trains replicas of them.
 
-        The list is the same object until the groups change. The process group is that of DistributedDataParallel; None
-        without it.
+        The list is the same object until a parameter is added, removed or replaced. The process group is that of
+        DistributedDataParallel; None without it.
         """
-        key = [(id(group["params"]), len(group["params"])) for group in self.optimizer.param_groups]
+        params = params_of(self.optimizer)
+        key = [id(p) for p in params]
         if self._found is None or self._found[0] != key:
-            modules = model_modules(params_of(self.optimizer))
+            modules = model_modules(params)
             self._found = key, modules, data_parallel_group(modules)
         return self._found[1:]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from dcao import options, schedules
+from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
 from dcao.guard import Guard, StepGuard
 from dcao.isolation import RngState, capture_rng
@@ -24,7 +24,7 @@ from dcao.probing.settings import ProbeSettings
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.vectors import params_of
-from dcao.wrapping import WrappingOptimizer
+from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -115,6 +115,7 @@ class DCAO(WrappingOptimizer):
         )
         self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=self.policy.adapts))
         self._training_batch: Batch | None = None
+        self._kinds = checkpoints.kinds_of(self._own_state())
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
@@ -134,12 +135,15 @@ class DCAO(WrappingOptimizer):
             self._training_batch = None
         return loss.detach()
 
+    @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
         if closure is not None and not callable(closure):
             raise TypeError(
                 f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
             )
+        if closure is None and self._training_batch is None and sets_up_state(self.base):
+            return self.base.step()
         self._sync()
         if closure is not None and self.controller.record is None:
             return self._pass_through(closure)
@@ -210,8 +214,7 @@ class DCAO(WrappingOptimizer):
     # --- helpers ----------------------------------------------------------------------------------------------
 
     def _sync(self) -> None:
-        """Notice what others have done to the groups; the base replaces its list when it is loaded by itself."""
-        self._share_base_groups()
+        """Notice what others have done to the groups."""
         self.controller.sync()
 
     def _before_loss(self) -> RngState | None:
@@ -243,7 +246,13 @@ class DCAO(WrappingOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
-        return {"loop": loop, "controller": controller, "guard": guard}
+        return {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+
+    def _check_own_state(self, state: Any, *, num_groups: int) -> None:
+        checkpoints.require_version(state)
+        checkpoints.require_kinds(state, self._kinds)
+        self.controller.check(state["controller"], num_groups=num_groups)
+        self.loop.probe.memory.check(state["loop"]["probe"])
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])

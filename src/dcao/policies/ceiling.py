@@ -31,6 +31,11 @@ VALUES_PER_OCTAVE = 16
 """The first probe's numbers are rounded to this many values per octave, so that their float noise, which depends on the
 lr that was given, does not get into the run. Rounding moves them by 3 % at most, and an estimate is far less exact."""
 
+REACH = 1e10
+"""How far lr may go from the one that the first probe sets, as a factor up and down, unless the caller gives bounds.
+Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
+of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
+
 STEPS_AHEAD = 10
 """Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
 
@@ -69,8 +74,8 @@ class Ceiling(Policy):
         gamma_arrival: Smallest factor of the probe that ends the rise, during which lr has grown for several steps.
         decay: Share of the run, at its end, over which lr goes to 0.
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
-        min_lr: Bound on lr, so low that only float noise is below it.
-        max_lr: Bound on lr.
+        min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
+        max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
         min_trust: An estimate trusted less is not acted on.
         governor: Under a scheduler, never exceed its lr.
 
@@ -93,15 +98,16 @@ class Ceiling(Policy):
     gamma_arrival: float = 0.5
     decay: float = 0.3
     window: int = 3
-    min_lr: float = 1e-10
-    max_lr: float = 1e3
+    min_lr: float | None = None
+    max_lr: float | None = None
     min_trust: float = MIN_TRUST
     governor: bool = True
 
     def __post_init__(self) -> None:
         require_target(self.target)
         require_min_trust(self.min_trust)
-        require_bounds("lr", self.min_lr, self.max_lr, least=0.0, most=float("inf"))
+        lowest, highest = 0.0 if self.min_lr is None else self.min_lr, math.inf if self.max_lr is None else self.max_lr
+        require_bounds("lr", lowest, highest, least=0.0, most=math.inf)
         if self.total_steps is not None:
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
@@ -118,7 +124,7 @@ class Ceiling(Policy):
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        return {"step": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
+        return {"step": None, "first_lr": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
@@ -133,12 +139,16 @@ class Ceiling(Policy):
         allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:], longest)
         highest = self._allowed(state["curvatures"], state["lengths"], longest)
         arrives = not state["arrived"] and level > min(allowed, highest)
-        if arrives:
+        if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
+            level = allowed
+        elif arrives:
             level = max(min(level, allowed, highest), self.gamma_arrival * level)
         elif level > highest:
             level = max(highest, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
-        lr = self._inside(level * self._decayed(step))
+        lr = self._inside(level * self._decayed(step), state)
+        if first:
+            state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
         limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
         return Decision(
@@ -150,10 +160,14 @@ class Ceiling(Policy):
         if state["step"] in (None, step) or not hyperparameters.lr > 0.0:
             return hyperparameters
         level = self._level(step, hyperparameters.lr, state)
-        return replace(hyperparameters, lr=self._inside(level * self._decayed(step)))
+        return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
 
-    def _inside(self, lr: float) -> float:
-        return min(max(lr, self.min_lr), self.max_lr)
+    def _inside(self, lr: float, state: State) -> float:
+        """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
+        first = state["first_lr"]
+        lowest, highest = (0.0, math.inf) if first is None else (first / REACH, first * REACH)
+        lowest = lowest if self.min_lr is None else self.min_lr
+        return min(max(lr, lowest), highest if self.max_lr is None else self.max_lr)
 
     def _first_level(self, observation: Observation) -> float:
         lr, length = observation.hyperparameters.lr, observation.relative_step

@@ -65,6 +65,18 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVe
     )
 
 
+def relative_step(loss: ProbedLoss) -> float | None:
+    """The relative step alone, for measures that look in other directions; None for an optimizer of an unknown class.
+
+    It costs no evaluation: the gradients of the batches are there.
+    """
+    if not loss.step.has_record:
+        return None
+    vectors = (_step_vectors(loss, batch, None) for batch in loss.batches)
+    lengths = [float(torch.linalg.vector_norm(each.displacement)) for each in vectors]
+    return _relative_step(sum(lengths) / len(lengths), loss.params)
+
+
 def _relative_step(length: float, params: Sequence[Tensor]) -> float | None:
     if not 0.0 < length < math.inf:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcao.operators.base import LinearOperator
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.shifted import DiagonalShift
+from dcao.probing.along_step import relative_step
 from dcao.probing.estimate import Reading, ritz_trust
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
@@ -43,6 +44,7 @@ def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Re
             "residuals": tuple(found.residuals.tolist()),
             "smallest": smallest,
             "status": found.status,
+            **_length_if_it_decides(loss, "hessian"),
         },
     )
 
@@ -61,8 +63,17 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
         stability=stability,
         trust=ritz_trust(found),
         reason=_why_not_converged(found),
-        fields={"preconditioned_sharpness": largest, "status": found.status},
+        fields={
+            "preconditioned_sharpness": largest,
+            "status": found.status,
+            **_length_if_it_decides(loss, "preconditioned"),
+        },
     )
+
+
+def _length_if_it_decides(loss: ProbedLoss, measure: str) -> dict[str, float | None]:
+    """The relative step, where s is by this measure; elsewhere the measure along the step has it."""
+    return {"relative_step": relative_step(loss)} if loss.settings.measure == measure else {}
 
 
 def _lanczos(

@@ -35,7 +35,7 @@ class CurvatureEstimate:
             ``(1 - b) / (1 + b)`` times, because momentum b averages over the oscillation.
         load_noise: The rest of the ``batch`` stability number, which differs from batch to batch and counts in full.
         relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
-            the present lr, ``w`` all parameters probed; only by the measures ``load`` and ``batch``.
+            the present lr, ``w`` all parameters probed; None for an optimizer without a record.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.

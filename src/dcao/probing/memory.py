@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.checkpoints import FIX
+
 
 @dataclass(kw_only=True)
 class ProbeMemory:
@@ -35,6 +37,13 @@ class ProbeMemory:
             "past_gradient": self.past_gradient,
             "generator": self.generator.get_state(),
         }
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise a ValueError if a saved state cannot be loaded."""
+        try:
+            ProbeMemory.fresh(0).load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
