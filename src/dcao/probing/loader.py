@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from dcao.isolation import RngState, restore_rng, seeded_rng
 from dcao.probing.batch import Batch
+
+MAX_DEPTH = 8
+"""How deep a batch is searched for its first tensor; an object that refers to itself has no end."""
 
 
 class ProbeLoader:
@@ -24,7 +28,7 @@ class ProbeLoader:
         batch_loss: ``batch_loss(batch)`` returns the mean loss of a batch with its graph.
         num_batches: Batches per probe.
         batch_size: ``batch_size(batch)`` returns its size, which weights ragged batches; default: the length of the
-            first tensor in the batch.
+            first tensor or array in the batch, be it a sequence, a mapping or an object with attributes.
         seed: Shuffling of the loader draws from this seed, not from the training's random stream.
     """
 
@@ -111,10 +115,41 @@ def _fresh_streams(state: RngState) -> RngState:
 
 
 def first_length(batch: Any) -> int:
-    """Length of the first tensor in a batch (a tensor, or a nested sequence or mapping of them)."""
-    if isinstance(batch, Tensor):
-        return len(batch)
-    parts = batch.values() if isinstance(batch, dict) else batch
-    if isinstance(parts, str) or not isinstance(parts, Iterable):
-        raise TypeError(f"cannot tell the size of a batch of type {type(batch).__name__}; pass batch_size=")
-    return first_length(next(iter(parts)))
+    """Length of the first tensor or array with rows in a batch: itself, or in its parts, in their order.
+
+    Parts are those of sequences (named tuples too), mappings (such as a ``BatchEncoding``), dataclasses and objects
+    with attributes. Texts, numbers and tensors without rows are passed over.
+
+    Raises:
+        TypeError: There is none.
+
+    Example:
+        >>> first_length({"name": "train", "scale": 2.0, "inputs": torch.ones(4, 3)})
+        4
+    """
+    for length in _lengths(batch, depth=0):
+        return length
+    raise TypeError(f"cannot tell the size of a batch of type {type(batch).__name__}; pass batch_size=")
+
+
+def _lengths(part: Any, depth: int) -> Iterator[int]:
+    """The lengths of the tensors and arrays with at least one dimension in a batch, in order."""
+    if isinstance(part, Tensor):  # a nested one has no shape
+        yield from [part.size(0)] if part.dim() else []
+    elif isinstance(shape := getattr(part, "shape", None), tuple):
+        yield from shape[:1]
+    elif depth < MAX_DEPTH:
+        for inner in _parts(part):
+            yield from _lengths(inner, depth + 1)
+
+
+def _parts(whole: Any) -> Iterable[Any]:
+    if isinstance(whole, Mapping):
+        return whole.values()
+    if isinstance(whole, (str, bytes, type, Iterator)):  # an iterator would be used up
+        return ()
+    if isinstance(whole, Iterable):
+        return whole
+    if is_dataclass(whole):
+        return [getattr(whole, each.name) for each in fields(whole)]
+    return getattr(whole, "__dict__", {}).values()
