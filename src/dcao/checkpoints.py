@@ -21,7 +21,13 @@ FIX = 'to load the part of the base optimizer alone, from which DCAO starts afre
 NO_JSON = " (its state is no plain JSON)"
 
 # Kinds of what is None at first.
-LATER: dict[str, Any] = {"first_loss": float, "past_gradient": Tensor, "policy_state": dict, "loader": dict}
+LATER: dict[str, Any] = {
+    "first_loss": float,
+    "past_gradient": Tensor,
+    "policy_state": dict,
+    "loader": dict,
+    "informing": dict,
+}
 
 
 def kinds_of(value: Any) -> Any:
@@ -107,7 +113,7 @@ def as_text(own: dict[str, Any]) -> str:
     loop, controller = dict(own["loop"]), dict(own["controller"])
     if loop["probe"]["past_gradient"] is not None:
         loop |= {"probed_at": loop["num_steps"], "probe_again": True}
-    loop["probe"] = {**loop["probe"], "starts": {}, "past_gradient": None}
+    loop |= {"probe": {**loop["probe"], "starts": {}, "past_gradient": None}, "informing": None}
     try:
         json.dumps(controller["policy_state"])
     except (TypeError, ValueError):

@@ -161,7 +161,8 @@ class ProbeLoop:
             "probe_again": self._probe_again,
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
-            "spectrum": {**self.turns.state_dict(), "memory": self.probe.informing.state_dict()},
+            "spectrum": self.turns.state_dict(),
+            "informing": self.probe.informing.state_dict(),
             "loader": self.source.state_dict(),
         }
 
@@ -176,7 +177,8 @@ class ProbeLoop:
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         self.turns.load_state_dict(state["spectrum"])
-        self.probe.informing.load_state_dict(state["spectrum"]["memory"])
+        if state["informing"] is not None:
+            self.probe.informing.load_state_dict(state["informing"])
         self.source.load_state_dict(state["loader"])
 
     # --- when -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Literal
 
 import torch
@@ -110,6 +111,12 @@ class FiniteDifferenceOperator(LinearOperator):
             return self._gradient_at(vector, scale).sub_(base).div_(scale)
         product = self._gradient_at(vector, scale)
         return product.sub_(self._gradient_at(vector, -scale)).div_(2.0 * scale)
+
+    def with_step_length(self, step_length: float) -> FiniteDifferenceOperator:
+        """The same operator with differences of another length; its cost is counted from 0."""
+        twin = copy(self)
+        twin.step_length, twin.gradient_evaluations = step_length, 0.0
+        return twin
 
     @property
     def gradient(self) -> Tensor:

@@ -20,6 +20,12 @@ TRACKING_TOLERANCE = 0.05
 """The same where one eigenvalue is followed from probe to probe: 2 to 3 products a probe, at most 3 % off the truth in
 three training runs (benchmarks/probe_cost.py); with 10 % it was 24 % off once."""
 
+FRESH_EVERY = 10
+"""Runs after which one starts from a random vector again. Nearly all of a start made of the last Ritz vector lies along
+it, so that a run could follow an eigenvalue for long after another has overtaken it: over six courses in which one grew
+by 0.5 to 10 % a probe, the followed one was 15 to 31 % low at worst, and 1 to 15 % with this, for half a product more a
+probe. Not where the caller has set the number of products, since a fresh start needs more of them than a warm one."""
+
 
 def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Reading:
     """The largest eigenvalue of the Hessian; the k largest for a spectrum; the smallest too if that is asked for."""
@@ -79,13 +85,16 @@ def _length_if_it_decides(loss: ProbedLoss, measure: str) -> dict[str, float | N
 def _lanczos(
     loss: ProbedLoss, memory: ProbeMemory, name: str, operator: LinearOperator, *, k: int, tolerance: float
 ) -> LanczosResult:
-    settings, start = loss.settings, memory.starts.get(name)
+    settings, start, num_runs = loss.settings, memory.starts.get(name), memory.num_runs.get(name, 0)
+    is_fresh = settings.num_lanczos_steps is None and num_runs % FRESH_EVERY == 0
+    is_usable = start is not None and start.shape[-1] == operator.size and not is_fresh
+    memory.num_runs[name] = num_runs + 1
     result = lanczos(
         operator,
         k=k,
         num_steps=settings.num_lanczos_steps,
         which="smallest" if name == "smallest" else "largest",
-        start=start if start is not None and start.shape[-1] == operator.size else None,
+        start=start if is_usable else None,
         tolerance=tolerance if settings.tolerance is None else settings.tolerance,
         vectors=True,
         basis_dtype=settings.basis_dtype,

@@ -110,8 +110,8 @@ def effective_rank(eigenvalues: Sequence[float]) -> float:
 
 
 def ritz_trust(result: LanczosResult) -> float:
-    """One minus the leading pair's relative residual, at least 0; 0 if there is no pair or a number is not finite."""
-    if result.status is LanczosStatus.NONFINITE or not len(result.ritz_values):
+    """One minus the leading pair's relative residual, at least 0; 0 where nothing is shown, or there is no pair."""
+    if result.status in (LanczosStatus.NONFINITE, LanczosStatus.NOISY) or not len(result.ritz_values):
         return 0.0
     value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
     return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0

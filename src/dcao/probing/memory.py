@@ -18,11 +18,13 @@ class ProbeMemory:
     Attributes:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
+        num_runs: Lanczos runs so far, by their names.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
+    num_runs: dict[str, int] = field(default_factory=dict)
     past_gradient: Tensor | None = None
 
     @classmethod
@@ -34,6 +36,7 @@ class ProbeMemory:
         """What the next probe starts from."""
         return {
             "starts": dict(self.starts),
+            "num_runs": dict(self.num_runs),
             "past_gradient": self.past_gradient,
             "generator": self.generator.get_state(),
         }
@@ -47,7 +50,8 @@ class ProbeMemory:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.starts, self.num_runs = dict(state["starts"]), dict(state["num_runs"])
+        self.past_gradient = state["past_gradient"]
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
