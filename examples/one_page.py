@@ -4,7 +4,7 @@ In the long run a gradient g moves the weights w by -d, where d = lr * g / P; Ad
 gradient, a little way along -d, shows how the loss curves in that direction (H d). That gives two numbers:
 
     s = d'Hd / g'd    Is the step stable? On a parabola s = 1 leads to the bottom, s = 2 as far up the other side.
-    l = |d| / |w|     How large is the step beside the weights?
+    l = |d| / |w|     How large is the step beside the weights that it moves?
 
 Both are proportional to lr, so one such probe tells the largest lr with s <= 8 and l <= 0.1. (8 and not 2, because
 training drifts to 2 and a little more whatever lr is; what does harm lies far above.) The rule has four phases:
@@ -54,13 +54,13 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
 
         every = 5 if step < 60 else 20 if step < 500 else 30
         if (step - 500) % every == 0:
-            d = lr * decay * g / P
-            e = math.sqrt(torch.finfo(w.dtype).eps / 2 * max(1, w.norm())) / d.norm()  # short, but above rounding
+            d, size = lr * decay * g / P, (w * (g != 0)).norm()  # size: of the weights that move
+            e = math.sqrt(torch.finfo(w.dtype).eps / 2 * max(1, size)) / d.norm()  # short, but above rounding
             Hd = (g - loss_and_gradient(w - e * d, batch)[1]) / e
             # Of the curvature that successive batches share, momentum averages most away.
             shared = (lr * decay * previous_g / P) @ Hd / (g @ d)
             s = d @ Hd / (g @ d) - shared + shared * (1 - BETA) / (1 + BETA)
-            probe = (s / (lr * decay)).item(), (d.norm() / w.norm() / (lr * decay)).item()  # s and l per unit of lr
+            probe = (s / (lr * decay)).item(), (d.norm() / size / (lr * decay)).item()  # s and l per unit of lr
             if step == 0:  # rounded, so that not even the float noise of the given lr gets into the run
                 probe = rounded(probe[0]), rounded(probe[1])
                 lr = 0.003 / probe[1]
@@ -68,7 +68,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             ceiling = largest_lr(probes)
             limit = min(ceiling, largest_lr([probe])) if rising else ceiling  # one objection ends the rise
             if lr > limit:
-                lr, rising = max(limit, (0.5 if rising else 0.8) * lr), False
+                lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at = step
 
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g

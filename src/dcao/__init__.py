@@ -18,6 +18,7 @@ from dcao.spectra.density import SpectralDensity, spectral_density
 from dcao.spectra.hessian import HessianSpectrum, hessian_spectrum, sharpness
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.spectra.trace import TraceResult, hessian_trace
+from dcao.state.probing import is_probing
 from dcao.telemetry import (
     JsonlRecorder,
     MemoryRecorder,
@@ -57,6 +58,7 @@ __all__ = [
     "effective_rank",
     "hessian_spectrum",
     "hessian_trace",
+    "is_probing",
     "lanczos",
     "literal",
     "operators",

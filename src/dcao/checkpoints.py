@@ -20,10 +20,11 @@ FIX = 'to load the part of the base optimizer alone, from which DCAO starts afre
 
 NO_JSON = " (its state is no plain JSON)"
 
-# Kinds of what is None at first.
+# Types of what is None at first.
 LATER: dict[str, Any] = {
     "first_loss": float,
     "past_gradient": Tensor,
+    "natural_length": float,
     "policy_state": dict,
     "loader": dict,
     "informing": dict,
@@ -113,12 +114,21 @@ def as_text(own: dict[str, Any]) -> str:
     loop, controller = dict(own["loop"]), dict(own["controller"])
     if loop["probe"]["past_gradient"] is not None:
         loop |= {"probed_at": loop["num_steps"], "probe_again": True}
-    loop |= {"probe": {**loop["probe"], "starts": {}, "past_gradient": None}, "informing": None}
+    loop |= {"informing": None}  # what spectra that only inform start from
     try:
         json.dumps(controller["policy_state"])
     except (TypeError, ValueError):
         controller |= {"policy_state": None, "policy": controller["policy"] + NO_JSON}
-    return json.dumps({**own, "loop": loop, "controller": controller}, default=_encode)
+    return json.dumps(_without_vectors({**own, "loop": loop, "controller": controller}), default=_encode)
+
+
+def _without_vectors(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    is_vector = {key: isinstance(each, Tensor) and each.is_floating_point() for key, each in value.items()}
+    if is_vector and all(is_vector.values()):
+        return {}  # start vectors, each under the name of a Lanczos run
+    return {key: None if is_vector[key] else _without_vectors(each) for key, each in value.items()}
 
 
 def from_text(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import warnings
@@ -42,6 +43,7 @@ class Controller:
         self.governed = False
         self.looked = False  # whether the first write has looked for a scheduler that leaves no mark
         self.policy_state: State | None = None
+        self._undecided: tuple[int, Hyperparameters, State | None] | None = None  # as before the last decision
         self.written: list[float] = []  # lr in each group as this controller last left it
         self.momenta: list[float | None] = []  # momentum of each group, likewise
         self.compensation: list[float] = []  # factor on lr that holds lr / (1 - momentum) while momentum moves
@@ -95,6 +97,8 @@ class Controller:
 
     def decide(self, observation: Observation) -> Decision:
         """Ask the policy, and keep its next state; TypeError if the answer is not a decision and a state."""
+        if self._undecided is None or self._undecided[0] != observation.step:
+            self._undecided = observation.step, observation.hyperparameters, copy.deepcopy(self.policy_state)
         if self.policy_state is None:
             self.policy_state = self.policy.init(observation.hyperparameters)
         answer = self.policy.propose(observation, self.policy_state)
@@ -105,6 +109,13 @@ class Controller:
             )
         decision, self.policy_state = answer
         return decision
+
+    def take_back(self) -> None:
+        """Undo what has been decided at the last step that was decided on."""
+        if self._undecided is not None:
+            _, before, state = self._undecided
+            self.apply(Decision(hyperparameters=before, reason=""))
+            self.policy_state = state
 
     def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""

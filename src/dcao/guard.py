@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from dcao.checks import require_number, require_whole
 from dcao.models import Model
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
+from dcao.vectors import as_real
 
 SKIP_FACTOR = 0.5
 """Factor on lr after a step that is not finite: what loss scalers do after an overflow."""
@@ -215,7 +216,7 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
         >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
         (1.5, 5.0)
     """
-    entries = [g.coalesce().values() if g.is_sparse else g for g in grads]
+    entries = [as_real(g.coalesce().values() if g.is_sparse else g) for g in grads]
     norms: list[Tensor] = []
     for is_narrow in (True, False):  # squares of half precision overflow
         same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]

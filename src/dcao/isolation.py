@@ -6,12 +6,19 @@ import gc
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dcao.state.buffers import in_copies
+from dcao.state.probing import probing
+
+if TYPE_CHECKING:
+    from dcao.state.start import Start
 
 T = TypeVar("T")
 
@@ -31,13 +38,15 @@ def leave_no_trace(
     ``params`` and of all parameters of ``modules``, the random streams (torch on the CPU and on the devices of
     ``params``, Python's, NumPy's if loaded), the autocast state, and for ``modules`` the buffers (BatchNorm's running
     statistics) and train/eval flags. Buffers are swapped for copies while the context lasts, so that a graph that holds
-    the originals stays valid. Every ``.grad`` reads ``None`` inside the context.
+    the originals stays valid, and what ``parametrize.cached()`` holds is put aside. Every ``.grad`` reads ``None``
+    inside the context, and :func:`dcao.is_probing` says True.
 
     Args:
         params: Parameters of the loss.
         modules: Modules to protect; default: the whole model(s) that ``params`` belong to (:func:`model_modules`).
             Finding them takes tens of milliseconds, so pass them if you enter the context often.
-        rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask.
+        rng_state: If given, the random streams start from here, so that two evaluations see the same dropout mask. Its
+            ``start`` does the same for all other state that the loss reaches, which is then protected too.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
@@ -48,14 +57,17 @@ def leave_no_trace(
         True
     """
     modules = model_modules(params) if modules is None else modules
+    start = None if rng_state is None else rng_state.start
+    if start is not None:
+        modules = list({id(module): module for module in (*modules, *start.modules)}.values())
     outer_rng = capture_rng(params)
     outer_autocast = _capture_autocast()
     # All parameters, because a closure also fills the gradients of those that are not probed.
-    parameters = _all_parameters(params, modules)
+    parameters = _all_parameters(params if start is None else (*params, *start.leaves), modules)
     grads = [(p, p.grad) for p in parameters]
     flags = [(p, p.requires_grad) for p in parameters]
     training = [(module, module.training) for module in modules]
-    buffers = _swap_buffers(modules)
+    parametrized, parametrize._cache = parametrize._cache, {}  # the present weights' alone, and their graph is freed
     try:
         for p in parameters:
             p.grad = None
@@ -65,12 +77,11 @@ def leave_no_trace(
         # ones. Clearing the cache is enough, since each evaluation has a context of its own. Switching it off would
         # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
-        with torch.enable_grad():
+        entered = nullcontext() if start is None else start.entered()
+        with in_copies(modules, start), torch.enable_grad(), probing(), entered:
             yield
     finally:
-        for module, originals in buffers:
-            module._buffers.clear()
-            module._buffers.update(originals)
+        parametrize._cache = parametrized
         for module, flag in training:
             module.training = flag
         for p, flag in flags:
@@ -122,6 +133,7 @@ def keeping_autocast(function: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]  # as torch does: a public one would load the compiler at import
 def live_instances(kind: type[T]) -> list[T]:
     """Every live instance of ``kind``, found among the objects of the garbage collector.
 
@@ -184,12 +196,14 @@ class RngState:
         devices: State of the default generator of each device that holds parameters.
         python: State of the module ``random``.
         numpy: State of NumPy's global generator; None if NumPy is not loaded.
+        start: All other state that the loss starts from; None: as it is.
     """
 
     cpu: Tensor
     devices: tuple[tuple[torch.device, Tensor], ...]
     python: Any
     numpy: Any
+    start: Start | None = None
 
 
 def capture_rng(params: Iterable[Tensor]) -> RngState:
@@ -217,35 +231,22 @@ def restore_rng(state: RngState) -> None:
 def seeded_rng(seed: int, like: RngState) -> RngState:
     """States of torch's and Python's streams seeded with ``seed``, on the devices of ``like``.
 
-    The state of NumPy is that of ``like``. The states come from new generators, because ``torch.manual_seed`` would
-    seed every device of the machine, while a probe puts back only those that hold parameters.
+    The state of NumPy and the ``start`` are those of ``like``. The states come from new generators, because
+    ``torch.manual_seed`` would seed every device of the machine, while a probe puts back only those that hold
+    parameters.
     """
     return RngState(
         cpu=torch.Generator("cpu").manual_seed(seed).get_state(),
         devices=tuple((device, torch.Generator(device).manual_seed(seed).get_state()) for device, _ in like.devices),
         python=random.Random(seed).getstate(),
         numpy=like.numpy,
+        start=like.start,
     )
 
 
 def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
     own = (p for module in modules for p in module._parameters.values() if p is not None)
     return list({id(p): p for p in (*params, *own)}.values())
-
-
-def _swap_buffers(modules: Sequence[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor | None]]]:
-    """Give each module copies of its buffers (a shared buffer gets one), and return the originals to put back."""
-    copies: dict[int, Tensor] = {}
-    swapped = []
-    for module in modules:
-        originals = dict(module._buffers)
-        if not originals:
-            continue
-        swapped.append((module, originals))
-        for name, buffer in originals.items():
-            if buffer is not None:
-                module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
-    return swapped
 
 
 def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:

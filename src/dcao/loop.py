@@ -6,16 +6,20 @@ import math
 import time
 from typing import Any
 
+from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
+from dcao.gradients import UnreachedError
 from dcao.guard import Skip
-from dcao.isolation import capture_rng
+from dcao.informing import inform
+from dcao.isolation import RngState
 from dcao.operators.base import LossFn, not_callable
-from dcao.policies.base import Decision, Hyperparameters, Observation
+from dcao.policies.base import Decision, Observation
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
-from dcao.probing.source import ProbeSource, nothing_to_probe
+from dcao.probing.source import ProbeSource
 from dcao.recording import Recording
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder
@@ -43,6 +47,7 @@ class ProbeLoop:
         last_estimate: What the last probe measured, be it one that decides or a spectrum.
         last_spectrum: The last estimate that has a spectrum.
         last_decision: What the policy has answered last.
+        hooks_write: Whether pre-hooks of the base have been seen to write to the gradients.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class ProbeLoop:
         self.probe, self.controller = probe, controller
         self.schedule, self.turns, self.is_demanded = schedule, SpectrumTurns(spectrum), is_demanded
         self.source = ProbeSource(probe_batch, probe, is_shared=schedule is not None and spectrum is not None)
-        self.recording = Recording(recorder, controller)
+        self.recording = Recording(recorder, self)
         self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
@@ -70,49 +75,72 @@ class ProbeLoop:
         self.last_estimate: CurvatureEstimate | None = None
         self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps = 0
-        self.cost = 0.0
+        self.num_steps, self.cost, self.hooks_write = 0, 0.0, False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
         self._probe_again = False
+        self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
         self._due = self._is_due_at(0)
 
     def is_due(self) -> bool:
         """Whether a probe or a spectrum is due before the coming step."""
-        return self._decides() or self.turns.is_due(self.num_steps)
+        return self.decides() or self.turns.is_due(self.num_steps)
 
-    def before_step(self, batch: Batch | None) -> None:
+    def start_of(self, loss_fn: object) -> RngState | None:
+        """What a probe of the coming training pass will start from, if one is due."""
+        return self.probe.start(loss_fn) if self.is_due() and self.source.is_training_batch else None
+
+    def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
-        A spectrum that is due is measured in either case, and nothing that decides depends on it.
+        Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
         """
-        if self._decides():
+        if has_gradient and self.decides():
             self._probe_and_decide(batch)
             return
+        self._is_owed = self.decides()
         self.controller.move_on(self.num_steps)
-        if self.turns.is_due(self.num_steps):
-            self._inform(batch)
+        if has_gradient and self.turns.is_due(self.num_steps):
+            inform(self, batch)
+
+    def probe_by_hand(self, batch: Batch) -> None:
+        """Take the turn of the coming step in a loop that calls backward itself."""
+        if self.decides():
+            self._probe_and_decide(batch)
+        elif self.turns.is_due(self.num_steps):
+            inform(self, batch)
 
     def _probe_and_decide(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
             batches = self.source.batches(batch, decides=True)
         except Exception as error:
-            self._act(self._failed(error, is_first=self._probed_at < 0), loss, started)
+            self._act(self.failed(error, is_first=not self.has_probed), loss, started)
             return
         if batches is None:
-            if self.is_demanded or self._probed_at < 0:  # the caller set a schedule, or the run would never probe
+            if self.is_demanded or not self.has_probed:  # the caller set a schedule, or the run would never probe
                 raise nothing_to_probe(self.num_steps)
+            self._is_owed = False  # whoever probes by hand chooses the step
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
             estimate = self._try_to_measure(batches)
-            shown = estimate.loss if loss is None else loss
-            if not self._act(estimate, shown, started, spectrum_cost=self.probe.spectrum_cost):
+            if not self._act(estimate, loss, started, self.probe.spectrum_cost):
                 break
+
+    def act_again(self, batch: Batch | None) -> None:
+        """Probe and decide anew: since this step's probe hooks have written to the gradients."""
+        self.controller.take_back()
+        self.hooks_write, self._probed_at = True, self.num_steps - 1
+        self.before_step(batch)
+
+    def decide_again(self, estimate: CurvatureEstimate) -> None:
+        """Take this step's decision back, and decide on another estimate."""
+        self.controller.take_back()
+        self._act(estimate, estimate.loss, time.perf_counter())
 
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
@@ -123,17 +151,25 @@ class ProbeLoop:
         if taken and self.is_due() and self.source.is_training_batch:
             self.probe.remember_gradient(decides=self._due)
 
-    def probe_now(self, loss_fn: LossFn, *, spectrum: bool) -> CurvatureEstimate:
-        """Probe ``loss_fn`` now; what it raises passes through."""
+    def probe_now(self, loss_fn: LossFn, *, spectrum: bool, may_miss: bool) -> CurvatureEstimate:
+        """Probe ``loss_fn`` now; what it raises passes through.
+
+        If it ``may_miss`` the parameters, as in a phase in which others are trained, this is only a reason.
+        """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = Batch(loss_fn=loss_fn, rng_state=capture_rng(self.probe.params()))
+        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
         for _ in range(self._num_probes_at_most()):
             started = time.perf_counter()
-            estimate = self._measure([batch], spectrum=spectrum or self.turns.is_due(self.num_steps))
+            try:
+                estimate = self._measure([batch], spectrum=spectrum or self.turns.is_due(self.num_steps))
+            except UnreachedError as error:
+                if not may_miss:
+                    raise
+                estimate = self.failed(error, is_first=not self.has_probed)
             if self.probe.spectrum_error is not None:
                 raise self.probe.spectrum_error
-            if not self._act(estimate, estimate.loss, started, spectrum_cost=self.probe.spectrum_cost):
+            if not self._act(estimate, estimate.loss, started, self.probe.spectrum_cost):
                 break
         return estimate
 
@@ -143,7 +179,7 @@ class ProbeLoop:
         if self.controller.policy.adapts:
             self.controller.scale_lr(skip.factor)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
-        self._record(decision, before, loss, now)
+        self.recording.write(decision, before, loss, now)
         if skip.went_back and self.controller.policy.adapts:
             measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
             estimate = CurvatureEstimate(
@@ -159,6 +195,7 @@ class ProbeLoop:
             "scheduled_cost": self._scheduled_cost,
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
+            "is_owed": self._is_owed,
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "spectrum": self.turns.state_dict(),
@@ -174,6 +211,7 @@ class ProbeLoop:
         # Only the policy that asked for the pending probe still wants it, and this schedule may not grant it.
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
+        self._is_owed = state["is_owed"]
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         self.turns.load_state_dict(state["spectrum"])
@@ -183,13 +221,18 @@ class ProbeLoop:
 
     # --- when -------------------------------------------------------------------------------------------------
 
-    def _decides(self) -> bool:
+    @property
+    def has_probed(self) -> bool:
+        """Whether a probe has been decided on in this run."""
+        return self._probed_at >= 0
+
+    def decides(self) -> bool:
         """Whether a probe on which the policy decides is due before the coming step."""
         return self._due and self._probed_at != self.num_steps
 
     def _is_due_at(self, step: int) -> bool:
-        is_owed = self._due_at_start and self._probed_at < 0  # the first probe, if the guard has skipped its step
-        if is_owed or self._probe_again:
+        is_first = self._due_at_start and not self.has_probed  # also if the guard has skipped its step
+        if is_first or self._is_owed or self._probe_again:
             return True
         return self.schedule is not None and self.schedule(step, self._scheduled_cost + self._last_cost)
 
@@ -203,9 +246,9 @@ class ProbeLoop:
         try:
             return self._measure(batches, spectrum=self.turns.is_due(self.num_steps))
         except Exception as error:
-            return self._failed(error, is_first=self._probed_at < 0)
+            return self.failed(error, is_first=not self.has_probed)
 
-    def _failed(self, error: Exception, *, is_first: bool) -> CurvatureEstimate:
+    def failed(self, error: Exception, *, is_first: bool) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
         What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
@@ -213,44 +256,20 @@ class ProbeLoop:
         if is_first and isinstance(error, (TypeError, ValueError)):
             raise error
         reason = f"the probe failed: {type(error).__name__}: {error}"
-        measure = self.probe.settings.measure
-        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=self._last_cost, reason=reason)
+        measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
+        return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
         with self.controller.training_lrs():
             estimate = self.probe.measure(batches, step=self.num_steps, spectrum=spectrum)
         if spectrum:
             self.turns.take(self.num_steps)
-        if spectrum and self.probe.spectrum_error is None:
-            self.last_spectrum = estimate
+            self.last_spectrum = estimate if self.probe.spectrum_error is None else self.last_spectrum
         return estimate
-
-    def _inform(self, batch: Batch | None) -> None:
-        """Measure and record a spectrum at a step where nothing is decided."""
-        loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
-        is_first = max(self._probed_at, self.turns.taken_at) < 0
-        try:
-            batches = self.source.batches(batch, decides=False)
-            if batches is None:
-                if is_first:
-                    raise nothing_to_probe(self.num_steps)
-                return  # owed to the next step that has something to measure
-            with self.controller.training_lrs():
-                estimate = self.last_spectrum = self.probe.inform(batches, step=self.num_steps)
-        except Exception as error:
-            estimate = self._failed(error, is_first=is_first)
-        self.turns.take(self.num_steps)
-        self.cost += estimate.cost
-        self.last_estimate = estimate
-        now = self.controller.hyperparameters()
-        decision = Decision(hyperparameters=now, reason="nothing is decided: this spectrum only informs")
-        self._record(decision, now, estimate.loss if loss is None else loss, started, estimate)
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    def _act(
-        self, estimate: CurvatureEstimate, loss: float | None, started: float, *, spectrum_cost: float = 0.0
-    ) -> bool:
+    def _act(self, estimate: CurvatureEstimate, loss: float | None, started: float, spectrum_cost: float = 0.0) -> bool:
         """Ask the policy, carry out its answer, record both; returns whether it cut lr and wants another probe."""
         before = self.controller.hyperparameters()
         observation = Observation(
@@ -268,23 +287,13 @@ class ProbeLoop:
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
         self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
-        self._record(carried_out, before, loss, started, estimate, observation)
+        self.recording.write(carried_out, before, loss, started, estimate, observation)
         return self._probe_again and wanted < before.lr
 
     def _count(self, cost: float, spectrum_cost: float) -> None:
         """Add up costs; of a spectrum that came along, no schedule sees anything."""
         self.cost += cost
-        self._last_cost = (cost - spectrum_cost) or self._last_cost  # a blow-up is reported for nothing
-        self._scheduled_cost += cost - spectrum_cost
-        self._probed_at = self.num_steps
-
-    def _record(
-        self,
-        decision: Decision,
-        before: Hyperparameters,
-        loss: float | None,
-        started: float,
-        estimate: CurvatureEstimate | None = None,
-        observation: Observation | None = None,
-    ) -> None:
-        self.recording.write(self.num_steps, decision, before, loss, started, self.cost, estimate, observation)
+        spent, self.probe.num_checks = cost - spectrum_cost - self.probe.num_checks, 0  # nor of the first probe's check
+        self._last_cost = spent or self._last_cost  # a blow-up is reported for nothing
+        self._scheduled_cost += spent
+        self._probed_at, self._is_owed = self.num_steps, False

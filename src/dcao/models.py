@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from dcao.isolation import model_modules
+from dcao.isolation import live_instances, model_modules
 from dcao.vectors import params_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Model:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self._found: tuple[list[int], list[nn.Module], ProcessGroup | None] | None = None
+        self._scalers: list[GradScaler] | None = None
 
     def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
         """All modules of the models that hold the parameters, and the process group that trains replicas of them.
@@ -46,8 +48,18 @@ class Model:
             self._found = key, modules, data_parallel_group(modules)
         return self._found[1:]
 
+    def scalers(self) -> list[GradScaler]:
+        """All GradScalers that live; looked for once, at the first call."""
+        if self._scalers is None:
+            self._scalers = live_instances(GradScaler)
+        return self._scalers
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_found": None}  # found again; a copy of the optimizer must not copy the model
+        return {
+            **self.__dict__,
+            "_found": None,
+            "_scalers": None,
+        }  # found again; a copy of the optimizer must not copy the model
 
 
 def data_parallel_group(modules: Sequence[nn.Module]) -> ProcessGroup | None:

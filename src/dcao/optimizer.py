@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
-import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from dcao import checkpoints, options, schedules
+from dcao.base_step import probe_and_step
 from dcao.controller import Controller
+from dcao.gradients import Gradients
 from dcao.guard import Guard, StepGuard
-from dcao.isolation import RngState, capture_rng
+from dcao.isolation import RngState
 from dcao.loop import ProbeLoop
 from dcao.models import Model
-from dcao.operators.base import LossFn, not_callable
+from dcao.notices import Notices
+from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
-from dcao.probing.batch import Batch, Closure, evaluate_and_backward, require_gradient
+from dcao.probing.batch import Batch, Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
+from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
+from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
-from dcao.vectors import params_of
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
@@ -33,10 +37,10 @@ class DCAO(WrappingOptimizer):
     Three ways to use it:
 
     - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the
-      gradients, runs backward, probes when due, steps.
+      gradients, runs backward, probes when due, steps. Takes a list of micro-batches too, and clips if you ask.
     - ``optimizer.step(closure)``: torch's contract; the closure zeroes the gradients, calls backward, returns the loss.
-    - ``optimizer.step()``, and ``optimizer.probe(loss_fn)`` whenever you like: for GradScaler, gradient accumulation,
-      and trainers that own the loop.
+    - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for GradScaler, and trainers that
+      own the loop.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
@@ -101,8 +105,10 @@ class DCAO(WrappingOptimizer):
         probes = schedule is not None or spectrum is not None
         # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
-        record = options.find_record(base, needed=needed)
+        record = options.find_record(base, needed=needed, probed=probes)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        self.notices = Notices()
+        self.gradients = Gradients(base, self.notices)
         self.controller = Controller(self.policy, base, record)
         self.loop = ProbeLoop(
             probe,
@@ -119,21 +125,29 @@ class DCAO(WrappingOptimizer):
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
-    def minimize(self, loss_fn: LossFn) -> Tensor:
-        """One training step on ``loss_fn``, which returns the scalar loss with its graph; the loss, detached."""
-        if not callable(loss_fn):  # before the gradients are gone
-            raise not_callable(loss_fn)
+    def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
+        """One training step; returns the loss, detached.
+
+        Args:
+            loss_fn: Returns the scalar loss with its graph. A probe evaluates it again, with the same batch, from the
+                state before this call: draw the batch outside of it. See :func:`dcao.is_probing` for what is put back
+                after a probe, and what cannot be. Of a list, one for each micro-batch, the mean is trained, with one
+                graph in memory at a time.
+            clip_norm: Shorten the gradient of all parameters together to at most this, as torch's ``clip_grad_norm_``
+                does. The guard judges the gradient before. Default: no clip.
+        """
+        loss_fns, clip_norm = options.as_losses(loss_fn), options.check_clip_norm(clip_norm)
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss()
-        loss = evaluate_and_backward(loss_fn)
-        self._training_batch = Batch(loss_fn=loss_fn, rng_state=rng_state, loss=loss.detach(), is_training=True)
+        rng_state = self._before_loss(loss_fn)
+        check = self.gradients.check_loss
+        self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, check, clip_norm=clip_norm)
         try:
             self.step()
         finally:
             self._training_batch = None
-        return loss.detach()
+        return cast(Tensor, batch.loss)
 
     @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
@@ -149,14 +163,31 @@ class DCAO(WrappingOptimizer):
             return self._pass_through(closure)
         loss, batch = None, self._training_batch
         if closure is not None:
-            loss, batch = self._run_closure(closure)
-        safe = self._is_safe(batch)
+            rng_state = self._before_loss(closure)
+            loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
+            self.gradients.check_closure(loss)
+        has_gradient = self.gradients.begin_step()
+        safe = not has_gradient or self._is_safe(batch)
         if safe:
-            self.loop.before_step(batch)
-            with self.controller.training_lrs():
-                self.base.step()
-        self.loop.finish_step(taken=safe)
+            probe_and_step(self.base, self.loop, batch, has_gradient=has_gradient)
+        self.loop.finish_step(taken=safe and has_gradient)
         return loss
+
+    def probe_if_due(self, loss_fn: LossFn | Sequence[LossFn]) -> CurvatureEstimate | None:
+        """Probe ``loss_fn`` if :meth:`minimize` would do so at the coming step; what was measured, or None.
+
+        Call it before every :meth:`step`, in a loop that calls backward itself. What goes wrong in the probe is a
+        reason in the estimate, as in ``minimize``.
+
+        Args:
+            loss_fn: Returns the scalar loss of the coming step; or a list of them, whose mean is probed.
+        """
+        loss_fns = options.as_losses(loss_fn)
+        self._sync()
+        if not self.loop.is_due():
+            return None
+        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
+        return self.last_estimate
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
         """Measure ``loss_fn`` now, act on it as the policy says, and return what was measured.
@@ -166,7 +197,7 @@ class DCAO(WrappingOptimizer):
             spectrum: Also run Lanczos for the top of the Hessian's spectrum, which changes nothing of what is decided.
         """
         self._sync()
-        return self.loop.probe_now(loss_fn, spectrum=spectrum)
+        return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
@@ -217,18 +248,10 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def _before_loss(self) -> RngState | None:
-        """Let the guard copy good buffers; returns the random streams if a probe is due, which replays them."""
+    def _before_loss(self, loss_fn: object) -> RngState | None:
+        """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return capture_rng(params_of(self.base)) if self.loop.is_due() else None
-
-    def _run_closure(self, closure: Closure) -> tuple[Any, Batch]:
-        rng_state = self._before_loss()
-        with torch.enable_grad():
-            loss = closure()
-        require_gradient(params_of(self.base))
-        value = loss.detach() if isinstance(loss, Tensor) else loss
-        return loss, Batch(closure=closure, rng_state=rng_state, loss=value, is_training=True)
+        return self.loop.start_of(loss_fn)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
@@ -246,7 +269,8 @@ class DCAO(WrappingOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
-        return {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        own = {"version": checkpoints.VERSION, "loop": loop, "controller": controller, "guard": guard}
+        return {**own, "gradients_were_seen": self.gradients.were_seen}
 
     def _check_own_state(self, state: Any, *, num_groups: int) -> None:
         checkpoints.require_version(state)
@@ -262,6 +286,7 @@ class DCAO(WrappingOptimizer):
         else:
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
+            self.gradients.were_seen = state["gradients_were_seen"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_batch": None}

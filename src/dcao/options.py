@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 
 from torch.optim import LBFGS, Optimizer
 
-from dcao.checks import require_instance, require_whole
+from dcao.checks import require_instance, require_number, require_whole
 from dcao.guard import Guard
-from dcao.operators.base import LossFn
+from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling
 from dcao.policies.fixed import Fixed
@@ -16,7 +18,7 @@ from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.telemetry import Recorder
-from dcao.updates.registry import OptimizerModel, optimizer_model
+from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -63,6 +65,29 @@ def check_probe_batch(probe_batch: LossFn | ProbeLoader | None) -> LossFn | Prob
     )
 
 
+def as_losses(loss_fn: LossFn | Sequence[LossFn]) -> Sequence[LossFn]:
+    """The loss functions of a step's micro-batches, of which there may be one; an error if they are not functions."""
+    if not isinstance(loss_fn, (list, tuple)):
+        if not callable(loss_fn):
+            raise not_callable(loss_fn)
+        return [loss_fn]
+    if not loss_fn:
+        raise ValueError("loss_fn must hold at least one loss function, got an empty list; the mean of none is no loss")
+    for index, each in enumerate(loss_fn):
+        if not callable(each):
+            raise not_callable(each, name=f"loss_fn[{index}]")
+    return loss_fn
+
+
+def check_clip_norm(clip_norm: float | None) -> float | None:
+    """Return ``clip_norm``; an error if no gradient can be clipped to it."""
+    if clip_norm is not None:
+        require_number("clip_norm", clip_norm)
+        if not 0.0 < clip_norm < math.inf:  # "not a < b" also catches nan
+            raise ValueError(f"clip_norm must be positive and finite, got {clip_norm}; leave it out to clip nothing")
+    return clip_norm
+
+
 def check_interval(name: str, interval: int | None) -> int | None:
     """Return a number of steps; an error if it is not a positive whole number."""
     if interval is not None:
@@ -96,11 +121,27 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     return Guard() if (default if guard is None else guard) else None
 
 
-def find_record(base: Optimizer, *, needed: bool) -> OptimizerModel | None:
-    """The description of the base's class; for an unknown class None, or a TypeError if it is needed for a probe."""
+def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerModel | None:
+    """The description of the base's class; None for an optimizer that is only passed through and has none.
+
+    Args:
+        base: The optimizer to wrap.
+        needed: Whether a probe or the policy cannot do without.
+        probed: Whether probes are scheduled.
+
+    Raises:
+        TypeError: It is needed, and the class is not known.
+        ValueError: The optimizer is to be probed, and climbs (``maximize=True``) or never forgets (a momentum of 1).
+    """
+    if needed or probed:
+        refuse_maximize(base)
     try:
-        return optimizer_model(base)
-    except TypeError:
+        record = optimizer_model(base)
+    except (TypeError, ValueError):
         if needed:
             raise
         return None
+    if needed:
+        for group in base.param_groups:
+            record.dynamics(group, {})  # raises the ValueError of StepDynamics
+    return record

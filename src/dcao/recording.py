@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-import warnings
+from typing import TYPE_CHECKING
 
-from dcao.controller import Controller
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.estimate import CurvatureEstimate
-from dcao.telemetry import Recorder, StepRecord
+from dcao.telemetry import Recorder, StepRecord, record_or_warn
+
+if TYPE_CHECKING:
+    from dcao.loop import ProbeLoop
 
 
 class Recording:
@@ -16,39 +18,37 @@ class Recording:
 
     Args:
         recorder: Takes the records; None: nothing is written.
-        controller: Knows the hyperparameters that train from here on.
+        loop: Knows the step, the cost, and the hyperparameters that train from here on.
     """
 
-    def __init__(self, recorder: Recorder | None, controller: Controller) -> None:
-        self.recorder, self.controller = recorder, controller
+    def __init__(self, recorder: Recorder | None, loop: ProbeLoop) -> None:
+        self.recorder, self.loop = recorder, loop
 
     def write(
         self,
-        step: int,
         decision: Decision,
         before: Hyperparameters,
         loss: float | None,
         started: float,
-        total_cost: float,
         estimate: CurvatureEstimate | None = None,
         observation: Observation | None = None,
     ) -> None:
-        """Write one record; ``started`` is the time of ``time.perf_counter`` at which its work began."""
+        """Write one record; ``started`` is the time of ``time.perf_counter`` at which its work began.
+
+        A training loss that is not known is the probe's.
+        """
         if self.recorder is None:
             return
         record = StepRecord(
-            step=step,
-            loss=loss,
+            step=self.loop.num_steps,
+            loss=estimate.loss if loss is None and estimate is not None else loss,
             estimate=estimate,
             observation=observation,
             decision=decision,
             before=before,
-            after=self.controller.hyperparameters(),
+            after=self.loop.controller.hyperparameters(),
             cost=0.0 if estimate is None else estimate.cost,
-            total_cost=total_cost,
+            total_cost=self.loop.cost,
             seconds=time.perf_counter() - started,
         )
-        try:
-            self.recorder.record(record)
-        except OSError as error:  # a full disk must not stop the training
-            warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
+        record_or_warn(self.recorder, record)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao.state.buffers import buffer_of, buffers_of
 from dcao.vectors import params_of
 
 JUMP = 1e3
@@ -50,7 +51,7 @@ class SavedBuffer:
     @property
     def now(self) -> Tensor | None:
         """The buffer that the module has now; None if it has none."""
-        return self.module._buffers.get(self.name)
+        return buffer_of(self.module, self.name)
 
     def restore(self) -> None:
         """Write the copy into the buffer that the module has now."""
@@ -62,7 +63,7 @@ class SavedBuffer:
 def mend(good: Sequence[SavedBuffer]) -> None:
     """Restore the buffers that are garbage now: BatchNorm's statistics remember a batch whose step was skipped."""
     pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
-    pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel()]
+    pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel() and now.itemsize > 1]
     before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])
     for (buffer, _), was, entry in zip(pairs, before, after, strict=True):
         if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was):
@@ -79,12 +80,10 @@ def _largest(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
-    """Copies of all buffers of ``modules``."""
+    """Copies of all buffers of ``modules`` that can be put back."""
     return [
         SavedBuffer(module=module, name=name, value=buffer.detach().clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+        for module, name, buffer in buffers_of(modules)
     ]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,14 @@ class Recorder(ABC):
     @abstractmethod
     def record(self, record: StepRecord) -> None:
         """Store one record."""
+
+
+def record_or_warn(recorder: Recorder, record: StepRecord) -> None:
+    """Hand over a record; a full disk warns, and does not stop the training."""
+    try:
+        recorder.record(record)
+    except OSError as error:
+        warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
 
 
 class MemoryRecorder(Recorder):

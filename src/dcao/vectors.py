@@ -1,4 +1,7 @@
-"""Lists of tensors as one flat vector, and random vectors that never use the global generators."""
+"""Lists of tensors as one flat real vector, and random vectors that never use the global generators.
+
+A complex number counts as two real entries, as it does in torch's optimizers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def flatten(
 ) -> Tensor:
     """The entries of all ``tensors`` in order as one detached dense vector, always in new memory.
 
-    ``dtype`` and ``device`` default to those of the first tensor.
+    ``dtype`` and ``device`` default to those of the first tensor; a complex number gives two entries.
 
     Example:
         >>> flatten([torch.ones(2, 2), torch.zeros(1)])
@@ -26,12 +29,13 @@ def flatten(
     """
     if not tensors:
         raise ValueError("flatten needs at least one tensor, got none")
-    dtype = dtype or tensors[0].dtype
+    dtype = dtype or tensors[0].dtype.to_real()
     device = device or tensors[0].device
-    vector = torch.empty(sum(t.numel() for t in tensors), dtype=dtype, device=device)
-    for slot, tensor in zip(torch.split(vector, [t.numel() for t in tensors]), tensors, strict=True):
+    sizes = sizes_of(tensors)
+    vector = torch.empty(sum(sizes), dtype=dtype, device=device)
+    for slot, tensor in zip(torch.split(vector, sizes), tensors, strict=True):
         dense = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
-        slot.copy_(dense.reshape(-1))
+        slot.copy_(as_real(dense).reshape(-1))
     return vector
 
 
@@ -42,11 +46,44 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
         >>> [piece.shape for piece in unflatten(torch.arange(5.0), [torch.ones(2, 2), torch.zeros(1)])]
         [torch.Size([2, 2]), torch.Size([1])]
     """
-    size = sum(t.numel() for t in like)
+    size = sum(sizes_of(like))
     if vector.shape != (size,):
         raise ValueError(f"vector must have shape ({size},) to match the tensors, got {tuple(vector.shape)}")
-    pieces = torch.split(vector, [t.numel() for t in like])
-    return [piece.view(t.shape).to(dtype=t.dtype, device=t.device) for piece, t in zip(pieces, like, strict=True)]
+    pieces = zip(torch.split(vector, sizes_of(like)), like, strict=True)
+    return [shaped(piece.to(dtype=t.dtype.to_real(), device=t.device), t) for piece, t in pieces]
+
+
+def shaped(piece: Tensor, like: Tensor) -> Tensor:
+    """A piece of a flat vector with the shape of the tensor that it belongs to; complex if that is.
+
+    Example:
+        >>> shaped(torch.arange(4.0), like=torch.ones(2, dtype=torch.complex64))
+        tensor([0.+1.j, 2.+3.j])
+    """
+    may_be_complex = like.is_complex() or like.shape[-1:] == (2,)  # the model itself may view pairs as complex
+    if may_be_complex and piece.storage_offset() % 2:
+        piece = piece.clone()  # such a view has to begin at an even entry
+    return torch.view_as_complex(piece.view(*like.shape, 2)) if like.is_complex() else piece.view(like.shape)
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """The same numbers, with one more axis of length 2 if they are complex.
+
+    Example:
+        >>> as_real(torch.tensor([1.0 + 2.0j]))
+        tensor([[1., 2.]])
+    """
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def sizes_of(tensors: Iterable[Tensor]) -> list[int]:
+    """Entries that each tensor takes in a flat vector.
+
+    Example:
+        >>> sizes_of([torch.ones(2, 2), torch.ones(3, dtype=torch.complex64)])
+        [4, 6]
+    """
+    return [t.numel() * (2 if t.is_complex() else 1) for t in tensors]
 
 
 def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
@@ -58,19 +95,20 @@ def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
     """
     dtype = torch.float32
     for p in params:
-        dtype = torch.promote_types(dtype, p.dtype)
+        dtype = torch.promote_types(dtype, p.dtype.to_real())
     return dtype
 
 
 def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider, and without copying them.
+    """Euclidean length of all entries together, computed in float32 or wider; only sparse tensors are copied.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
         5.0
     """
     dtype, device = vector_dtype(params), params[0].device
-    norms = [torch.linalg.vector_norm(p.detach(), dtype=vector_dtype([p])).to(device, dtype) for p in params]
+    entries = [as_real(p.detach().to_dense() if p.is_sparse else p.detach()) for p in params]
+    norms = [torch.linalg.vector_norm(each, dtype=vector_dtype([each])).to(device, dtype) for each in entries]
     return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
@@ -130,7 +168,7 @@ def trainable(params: Iterable[Tensor]) -> list[Tensor]:
     """The tensors of ``params`` that require grad, each once: those for which curvature is measured.
 
     Raises:
-        TypeError: ``params`` is a single tensor, or a parameter is complex.
+        TypeError: ``params`` is a single tensor.
         ValueError: No parameter requires grad.
 
     Example:
@@ -144,7 +182,4 @@ def trainable(params: Iterable[Tensor]) -> list[Tensor]:
     found = [p for p in unique(params) if p.requires_grad]
     if not found:
         raise ValueError("no parameter requires grad; pass the parameters that are trained")
-    for p in found:
-        if p.is_complex():
-            raise TypeError(f"parameters must be real, got {p.dtype}; use torch.view_as_real")
     return found

@@ -139,3 +139,29 @@ def test_dropout_inside_fused_attention_is_measured_too():
     optimizer.minimize(loss)
     assert optimizer.last_estimate.s is not None
     assert optimizer.last_estimate.trust > 0.5
+
+
+@pytest.mark.parametrize("what", ["step", "minimize"])
+def test_a_compiled_step_is_the_step(what):
+    """As in torch's recipe for compiled optimizers."""
+
+    def run(wrap) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model, x = nn.Linear(4, 3), torch.randn(8, 4)
+        optimizer = DCAO(torch.optim.AdamW(model.parameters(), lr=1e-2), every=2)
+        step, loss_fn = wrap(optimizer.step), lambda: model(x).square().mean()
+        minimize = wrap(lambda: optimizer.minimize(loss_fn))
+        for _ in range(5):
+            if what == "minimize":
+                minimize()
+                continue
+            optimizer.zero_grad()
+            optimizer.probe(loss_fn)
+            loss_fn().backward()
+            step()
+        assert optimizer.num_steps == 5
+        assert optimizer.last_estimate.s is not None
+        return [model.weight.detach(), model.bias.detach()]
+
+    for compiled_one, plain in zip(run(lambda f: torch.compile(f, backend="eager")), run(lambda f: f), strict=True):
+        torch.testing.assert_close(compiled_one, plain, rtol=1e-6, atol=1e-7)  # float32, other orders of sums

@@ -234,3 +234,19 @@ def test_a_third_group_finds_the_terms_that_a_copied_lr_has_hidden():
     run.thaw(lr=head)
     run.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 1e-4})
     assert run.optimizer.effective_lrs == [head, head, pytest.approx(0.1 * head, rel=1e-12)]
+
+
+def test_the_gradient_of_a_parameter_that_was_replaced_is_not_the_new_ones():
+    torch.manual_seed(0)
+    weights, x = [nn.Parameter(torch.randn(6)) for _ in range(2)], torch.randn(20, 6)
+    optimizer = DCAO(optim.SGD([weights[0]], lr=0.1), every=1)
+
+    def minimize(weight: nn.Parameter) -> float:
+        optimizer.minimize(lambda: (x @ weight - 1.0).square().mean())
+        return optimizer.last_estimate.load_signal
+
+    assert minimize(weights[0]) == 0.0  # there is no gradient of a step before
+    assert minimize(weights[0]) != 0.0
+    optimizer.param_groups[0]["params"][0] = weights[1]
+    assert minimize(weights[1]) == 0.0
+    assert minimize(weights[1]) != 0.0

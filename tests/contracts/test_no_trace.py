@@ -31,6 +31,7 @@ from helpers.contract_cases import (
     trainable,
     watching,
 )
+from helpers.counting import Count
 
 HVP_KINDS = ("auto", "exact", "central", "forward")
 
@@ -40,10 +41,10 @@ class Untidy:
 
     def __init__(self, run: Run, *, inner_autocast: bool = False, fails_at: int | None = None) -> None:
         self.run, self.inner_autocast, self.fails_at = run, inner_autocast, fails_at
-        self.num_evaluations = 0
+        self.count = Count()
 
     def __call__(self) -> Tensor:
-        self.num_evaluations += 1
+        num_evaluations = self.count.add()
         inputs, targets = BATCHES[0]
         model = self.run.model
         noise = torch.randn(()) + random.random() + float(np.random.rand())  # noqa: NPY002
@@ -51,7 +52,7 @@ class Untidy:
             loss = F.cross_entropy(model(inputs).float(), targets) * (1.0 + 0.01 * float(noise))
         model[0].weight.requires_grad_(True)
         model[4].eval()
-        if self.num_evaluations == self.fails_at:
+        if num_evaluations == self.fails_at:
             raise RuntimeError("the loss gave up")
         return loss
 
@@ -86,7 +87,7 @@ def test_every_measure_and_kind_of_product(measure, hvp):
     loss_fn = Untidy(run)
     probe_leaves_no_trace(run, loss_fn)
     assert run.optimizer.last_estimate.stability[measure] is not None
-    assert loss_fn.num_evaluations > 1
+    assert int(loss_fn.count) > 1
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["", "inner-autocast"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 import dcao
 from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, policies, schedules
 from helpers.contract_cases import BATCHES, Lion, dcao_run, named
+from helpers.counting import Count
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,18 @@ def probe(make_loss: Callable[[Tensor], Any]) -> Callable[[], Any]:
     return lambda: optimizer.probe(lambda: make_loss(weight_of(optimizer)))
 
 
+def step_alone(optimizer: DCAO) -> None:
+    """A step on a gradient, without which nothing would be due."""
+    weight_of(optimizer).square().sum().backward()
+    optimizer.step()
+
+
 def probe_batch(make_loss: Callable[[Tensor], Any], *, loader: bool = False) -> Callable[[], Any]:
     """A probe batch is first evaluated in the first step."""
     weight = nn.Parameter(torch.ones(3))
     loaded = ProbeLoader([torch.ones(2)], lambda _: make_loss(weight), num_batches=1)
     optimizer = DCAO(optim.SGD([weight], lr=0.1), probe_batch=loaded if loader else lambda: make_loss(weight))
     return lambda: optimizer.minimize(lambda: weight.square().sum())
-
-
-def frozen() -> DCAO:
-    return DCAO(optim.SGD(nn.Linear(2, 2).requires_grad_(False).parameters(), lr=0.1))
 
 
 VECTOR = r"loss_fn must return a scalar, got shape \(3,\); reduce it"
@@ -102,7 +105,6 @@ ROWS = [
     Wrong(
         "base-lr-0", lambda: DCAO(adamw(lr=0.0)), ValueError, "lr must be positive in at least one param group, got 0"
     ),
-    Wrong("base-frozen", frozen, ValueError, "no parameter requires grad; pass the parameters that are trained"),
     Wrong(
         "base-lion",
         lambda: DCAO(Lion(params(), lr=1e-3)),
@@ -122,6 +124,18 @@ ROWS = [
         "maximize must be False, got True.*negate the loss",
     ),
     Wrong(
+        "base-maximize-watched",
+        lambda: DCAO(adamw(maximize=True), policy=policies.Fixed(), measure="hessian", every=2),
+        ValueError,
+        r"maximize must be False, got True in param group 0.*pass the optimizer through with policy=policies.Fixed\(\)",
+    ),
+    Wrong(
+        "base-momentum-1",
+        lambda: DCAO(optim.SGD(params(), lr=0.1, momentum=1.0)),
+        ValueError,
+        r"momentum must be in \[0, 1\), got 1.0; at 1 the average never forgets.*lower it",
+    ),
+    Wrong(
         "base-lbfgs-probed",
         lambda: DCAO(optim.LBFGS(params()), every=5),
         TypeError,
@@ -132,12 +146,6 @@ ROWS = [
         lambda: DCAO(optim.LBFGS(params()), guard=True),
         ValueError,
         "guard has no effect on LBFGS.*leave guard out",
-    ),
-    Wrong(
-        "base-complex",
-        lambda: DCAO(optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)),
-        TypeError,
-        "parameters must be real, got torch.complex64; use torch.view_as_real",
     ),
     # --- when
     Wrong("every-0", wrap(every=0), ValueError, "every must be at least 1 step, got 0; to never adapt"),
@@ -243,6 +251,12 @@ ROWS = [
         ValueError,
         "groups must name at least one param group, got none; leave it out to measure all",
     ),
+    Wrong("groups-twice", probing(groups=(0, 0)), ValueError, r"groups must name each param group once, got \(0, 0\)"),
+    Wrong("groups-bool", probing(groups=(True,)), TypeError, "groups must be a tuple of indices, got"),
+    Wrong("basis-device", probing(basis_device="gpu"), ValueError, "basis_device must be a device, got 'gpu'"),
+    Wrong("basis-device-type", probing(basis_device=1.5), ValueError, "basis_device must be a device, got 1.5"),
+    Wrong("basis-dtype", probing(basis_dtype=torch.int8), TypeError, "basis_dtype must be a real floating-point dtype"),
+    Wrong("basis-dtype-text", probing(basis_dtype="bf16"), TypeError, "basis_dtype must be.*got 'bf16'"),
     Wrong("groups-number", probing(groups=0), TypeError, r"groups must be a tuple of indices, got 0; write \(0,\)"),
     Wrong("seed", wrap(seed=0.5), TypeError, "seed must be a whole number, got 0.5"),
     Wrong(
@@ -454,13 +468,13 @@ ROWS = [
     ),
     Wrong(
         "nothing-to-probe",
-        lambda: DCAO(adamw()).step(),
+        lambda: step_alone(DCAO(adamw())),
         ValueError,
         r"a probe is due at step 0 and there is nothing to probe: call optimizer.minimize",
     ),
     Wrong(
         "nothing-to-probe-as-demanded",
-        lambda: DCAO(adamw(), policy=policies.Fixed(), every=3).step(),
+        lambda: step_alone(DCAO(adamw(), policy=policies.Fixed(), every=3)),
         ValueError,
         "a probe is due at step 0 and there is nothing to probe",
     ),
@@ -522,11 +536,10 @@ def test_a_loss_of_one_entry_is_a_scalar():
 def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
     """A probe never stops training; only the first one, which risks nothing, speaks up."""
     weight = nn.Parameter(torch.ones(3))
-    calls: list[int] = []
+    count = Count()
 
     def batch() -> Tensor:
-        calls.append(1)
-        return weight.square().sum() if len(calls) < 4 else weight.square()
+        return weight.square().sum() if count.add() < 4 else weight.square()
 
     optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1)
     for _ in range(6):
@@ -541,3 +554,20 @@ def test_a_base_without_an_lr_is_refused():
 
     with pytest.raises(ValueError, match="base must have an lr in each param group, and Rateless does not"):
         DCAO(Rateless(nn.Linear(1, 1).parameters()), policy=policies.Fixed())
+
+
+def test_what_is_only_passed_through_may_climb_and_never_forget():
+    for base in (adamw(maximize=True), optim.SGD(params(), lr=0.1, momentum=1.0)):
+        optimizer = DCAO(base, policy=policies.Fixed())
+        weight = weight_of(optimizer)
+        before = weight.detach().clone()
+        optimizer.minimize(lambda weight=weight: weight.square().sum())
+        assert not torch.equal(weight, before)
+
+
+def test_a_group_that_climbs_is_not_probed():
+    optimizer = DCAO(adamw(), every=1)
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "maximize": True})
+    optimizer.minimize(lambda: weight_of(optimizer).square().sum())
+    assert "maximize must be False, got True in param group 1" in optimizer.last_estimate.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ class PolicyCase:
     name: str
     policy: Policy
     settles: bool = False  # asks for probes before their time
+    lrs: tuple[float, float] = (1e-10, 1e3)  # its bounds on lr
 
 
 POLICY_CASES = [
@@ -41,8 +43,9 @@ POLICY_CASES = [
     PolicyCase("momentum_anchored", policies.Momentum(0.05)),
     PolicyCase("weight_decay", policies.WeightDecay(0.05, anchor=0.0)),
     PolicyCase("weight_decay_anchored", policies.WeightDecay(0.05)),
-    PolicyCase("ceiling", policies.Ceiling()),
-    PolicyCase("ceiling_with_an_end", policies.Ceiling(total_steps=1000)),
+    PolicyCase("ceiling", policies.Ceiling(), lrs=(0.0, sys.float_info.max)),  # bounds of its own, from the first probe
+    PolicyCase("ceiling_with_bounds", policies.Ceiling(min_lr=1e-10, max_lr=1e3)),
+    PolicyCase("ceiling_with_an_end", policies.Ceiling(total_steps=1000, min_lr=1e-10, max_lr=1e3)),
     PolicyCase("smoothed", policies.Smoothed(policies.LearningRate(1.5)), settles=True),
     PolicyCase(
         "composed",

@@ -121,9 +121,9 @@ def gradient_evaluations(operator: LinearOperator, num_matvecs: int) -> float:
     return float(num_matvecs if counted is None else counted)
 
 
-def not_callable(loss_fn: object) -> TypeError:
+def not_callable(loss_fn: object, name: str = "loss_fn") -> TypeError:
     """The error for a loss that was passed instead of a function that returns it."""
-    return TypeError(f"loss_fn must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
+    return TypeError(f"{name} must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
 
 
 def evaluate_loss(loss_fn: LossFn) -> Tensor:

@@ -44,6 +44,7 @@ class BatchedOperator(LinearOperator):
         self.size = operators[0].size
         self.device = operators[0].device
         self.dtype = operators[0].dtype
+        self.kind, self.reason = operators[0].kind, operators[0].reason
         self._num_matvecs = 0
 
     @property
@@ -51,6 +52,11 @@ class BatchedOperator(LinearOperator):
         """Cost in evaluations of the gradient on all batches: each operator counts by its share of the data."""
         costs = (gradient_evaluations(operator, self._num_matvecs) for operator in self.operators)
         return sum(share * cost for share, cost in zip(self.shares, costs, strict=True))
+
+    def close(self) -> None:
+        """Free what the operators keep."""
+        for operator in self.operators:
+            operator.close()
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The weighted mean of the products with ``vector``."""

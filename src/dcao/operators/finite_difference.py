@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
-from dcao.vectors import flatten, joint_norm, trainable, vector_dtype
+from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.lifting import lifted, require_liftable
+from dcao.operators.moving import is_half, moved, split_like
+from dcao.vectors import DEFAULT_SEED, flatten, joint_norm, seeded, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
 GradientFn = Callable[[], Sequence[Tensor]]
@@ -32,8 +35,10 @@ class FiniteDifferenceOperator(LinearOperator):
     this length, kinks included, and a step that is too short measures noise. :func:`default_step_length` is one natural
     choice, and the length of the optimizer's step is the other.
 
-    Half-precision parameters are evaluated in float32 copies. Under autocast gradients are rounded to 8 or 11 bits, so
-    use a longer step there.
+    A loss with half-precision parameters is lifted: they are evaluated in float32 copies, and so is all that is
+    computed from them. Where that fails (a kernel that takes half precision alone, no memory), it is evaluated as it
+    is, with a longer step and randomly rounded displacements; :attr:`reason` says why. The longer step is also right
+    for float32 parameters whose loss is computed in half precision, as under autocast: see ``precision``.
 
     Args:
         loss_fn: Returns the scalar loss; evaluated under the autocast state at construction. Give it or
@@ -44,17 +49,23 @@ class FiniteDifferenceOperator(LinearOperator):
             under the autocast state at the time of each product.
         kind: ``"central"`` or ``"forward"``.
         step_length: Euclidean length of the displacement; default :func:`default_step_length`.
-        base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only). If the loss is
-            random, also give the ``rng_state`` from which it was evaluated.
+        base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only; too coarse, and
+            evaluated again, if half-precision parameters are lifted). If the loss is random, also give the
+            ``rng_state`` from which it was evaluated.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which every evaluation starts; default: the present ones.
+        precision: Half-precision dtype in which the loss is computed although the parameters are wider, for example
+            that of autocast; it makes the default step longer. Default: none.
+        why_not_lifted: Why half-precision parameters shall not be lifted, if that is known. Default: they are.
 
     Attributes:
         gradient_evaluations: Number of gradients evaluated so far.
+        computes_in: Half-precision dtype from which the products come; None where they come from float32 or wider.
+        precision_note: How half precision is dealt with, in words; empty if there is none.
+        why_not_lifted: Why half-precision parameters are not lifted; empty if they are.
 
     Raises:
-        ValueError: An argument is wrong; or, in a product, ``gradient_fn`` returns the wrong number of gradients, or
-            the loss cannot run in float32 copies of half-precision parameters.
+        ValueError: An argument is wrong; or, in a product, ``gradient_fn`` returns the wrong number of gradients.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
@@ -76,6 +87,8 @@ class FiniteDifferenceOperator(LinearOperator):
         base_gradient: Tensor | None = None,
         modules: Sequence[nn.Module] | None = None,
         rng_state: RngState | None = None,
+        precision: torch.dtype | None = None,
+        why_not_lifted: str = "",
     ) -> None:
         if (loss_fn is None) == (gradient_fn is None):
             raise ValueError("give exactly one of loss_fn and gradient_fn")
@@ -84,33 +97,40 @@ class FiniteDifferenceOperator(LinearOperator):
         if step_length is not None and not 0.0 < step_length < float("inf"):
             raise ValueError(f"step_length must be positive and finite, got {step_length}")
         self.params = trainable(params)
-        self.size = sum(p.numel() for p in self.params)
+        self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if base_gradient is not None and base_gradient.shape != (self.size,):
             raise ValueError(f"base_gradient must have shape ({self.size},), got {tuple(base_gradient.shape)}")
-        self.kind = kind
-        self.step_length = step_length if step_length is not None else default_step_length(self.params, kind)
-        self.reason = f"{kind} finite differences, step length {self.step_length:.3g}"
+        self.kind: DifferenceKind = kind
         if loss_fn is not None:
             gradient_fn = keeping_autocast(_differentiating(loss_fn, self.params))
         assert gradient_fn is not None
         self._gradient_fn = gradient_fn
-        self._base_gradient = base_gradient
         self._modules = modules
         self._rng_state = rng_state if rng_state is not None else capture_rng(self.params)
+        self._generator = seeded(DEFAULT_SEED)
+        self._lifts, self.computes_in = any(map(is_half, self.params)), precision
+        self._given_gradient = base_gradient
+        self._base_gradient = None if self._lifts else base_gradient
+        self.step_length = step_length or default_step_length(
+            self.params, kind, precision=None if self._lifts else precision
+        )
+        self.why_not_lifted = self.precision_note = ""
+        if self._lifts and why_not_lifted:
+            self._stop_lifting(why_not_lifted)
+        elif self._lifts:
+            self.computes_in, self.precision_note = None, "half precision is evaluated in float32"
+        elif precision is not None:
+            self.precision_note = f"the loss is computed in {precision}, so it is measured over a longer step"
+        self._describe()
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``, a flat vector of length ``size``, up to the error of the difference."""
         norm = float(torch.linalg.vector_norm(vector))
         if norm == 0.0:
             return torch.zeros_like(vector)
-        scale = self.step_length / norm
-        if self.kind == "forward":
-            base = self.gradient
-            return self._gradient_at(vector, scale).sub_(base).div_(scale)
-        product = self._gradient_at(vector, scale)
-        return product.sub_(self._gradient_at(vector, -scale)).div_(2.0 * scale)
+        return self._lifted_if_possible(lambda: self._difference(vector, norm))
 
     def with_step_length(self, step_length: float) -> FiniteDifferenceOperator:
         """The same operator with differences of another length; its cost is counted from 0."""
@@ -121,37 +141,102 @@ class FiniteDifferenceOperator(LinearOperator):
     @property
     def gradient(self) -> Tensor:
         """The gradient at the present parameters as one flat vector; evaluated once, then kept."""
+        return self._lifted_if_possible(self._base)
+
+    def _lifted_if_possible(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        if self._lifts:
+            try:
+                require_liftable(self._reached_modules())
+                return evaluate()
+            except Exception as error:  # whatever a loss may raise because its tensors are float32
+                self._stop_lifting(f"{type(error).__name__}: {error}".splitlines()[0])
+        return evaluate()
+
+    def _base(self) -> Tensor:
         if self._base_gradient is None:
-            self._base_gradient = self._gradient_at(None, 0.0)
+            self._base_gradient = self._gradient_at(None, 0.0)[0]
         return self._base_gradient
 
-    def _gradient_at(self, direction: Tensor | None, scale: float) -> Tensor:
-        if self._modules is None:
-            self._modules = model_modules(self.params)
-        self.gradient_evaluations += 1.0
-        isolated = leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
-        with isolated, _moved(self.params, direction, scale):
-            gradients = self._gradient_fn()
+    def _difference(self, vector: Tensor, norm: float) -> Tensor:
+        scale = self.step_length / norm
+        if self.kind == "forward":
+            base = self._base()
+            product, reached = self._gradient_at(vector, scale)
+            return product.sub_(base).div_(reached)
+        product, ahead = self._gradient_at(vector, scale)
+        gradient, behind = self._gradient_at(vector, -scale)
+        return product.sub_(gradient).div_(ahead - behind)
+
+    def _stop_lifting(self, why: str) -> None:
+        """Evaluate the loss in its own precision from now on."""
+        self.why_not_lifted = why
+        self._lifts, self._base_gradient = False, self._given_gradient
+        dtypes = {p.dtype for p in self.params}
+        precision = torch.bfloat16 if torch.bfloat16 in dtypes else torch.float16
+        self.computes_in = precision
+        self.step_length = max(self.step_length, default_step_length(self.params, self.kind, precision=precision))
+        self.precision_note = f"measured in {precision} over a longer step, because float32 fails ({why})"
+        self._describe()
+
+    def _describe(self) -> None:
+        made = f"{self.kind} finite differences, step length {self.step_length:.3g}"
+        self.reason = "; ".join(part for part in (made, self.precision_note) if part)
+
+    def _gradient_at(self, direction: Tensor | None, scale: float) -> tuple[Tensor, float]:
+        """The gradient at ``w + scale * direction``, or as near to it as rounding allows, and the scale reached."""
+        modules = self._reached_modules()
+
+        def evaluate() -> tuple[Sequence[Tensor], float]:
+            self.gradient_evaluations += 1.0
+            isolated = leave_no_trace(self.params, modules=modules, rng_state=self._rng_state)
+            with isolated, self._at(direction, scale) as reached:
+                return self._gradient_fn(), reached
+
+        gradients, reached = twice_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
                 f"grad, got {len(gradients)}"
             )
         # Here and not above, because the copy of the parameters is freed by now, and this can take its memory.
-        return flatten(gradients, dtype=self.dtype, device=self.device)
+        return flatten(gradients, dtype=self.dtype, device=self.device), reached
+
+    @contextmanager
+    def _at(self, direction: Tensor | None, scale: float) -> Iterator[float]:
+        moves = split_like(direction, self.params)
+        if not self._lifts:
+            with moved(moves, scale, self._generator) as reached:
+                yield reached
+            return
+        wide = [(p, piece) for p, piece in moves if not is_half(p)]
+        half = [(p, piece) for p, piece in moves if is_half(p)]
+        with moved(wide, scale) as reached, lifted(half, scale, self._reached_modules()):
+            yield reached
+
+    def _reached_modules(self) -> Sequence[nn.Module]:
+        if self._modules is None:
+            self._modules = model_modules(self.params)
+        return self._modules
 
 
 def _differentiating(loss_fn: LossFn, params: Sequence[Tensor]) -> GradientFn:
     # Not a method: a bound one makes a reference cycle, which holds the batch in loss_fn until it is collected.
-    return lambda: torch.autograd.grad(evaluate_loss(loss_fn), params, allow_unused=True, materialize_grads=True)
+    differentiation = Differentiation()
+    return lambda: differentiation.gradient(evaluate_loss(loss_fn), params)
 
 
-def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "central") -> float:
+def default_step_length(
+    params: Sequence[Tensor], kind: DifferenceKind = "central", *, precision: torch.dtype | None = None
+) -> float:
     """Step length for a smooth loss: ``max(1, ||w||)**(1/2)`` times ``u**(1/3)`` central or ``u**(1/2)`` forward.
 
     ``u`` is the unit roundoff of the precision in which the loss is evaluated (float32 for narrower parameters), and
     ``||w||`` the length of all parameters. The powers of ``u`` balance rounding ``~u/e`` against truncation ``~e^2``
     (or ``~e``). The factor is the geometric mean of 1 and ``||w||``, between which the best lengths were measured.
+
+    If the loss is computed in half precision, give that ``precision``. The powers are then 7/8 and 3/4: for bfloat16
+    with ``||w|| = 10`` 0.025 and 0.049. The balance above would ask for longer steps, which leave the quadratic region,
+    while the roundings of many entries average out (``benchmarks/half_precision.py``).
 
     In float32 that is 6e-3..1e-2 (central, relative error 2e-5..4e-5) and 4e-4..7e-4 (forward, 6e-4..1.4e-3) on the
     networks of ``benchmarks/step_length.py``, where no length has an error that is smaller by more than a factor of 3.
@@ -160,49 +245,13 @@ def default_step_length(params: Sequence[Tensor], kind: DifferenceKind = "centra
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
-    unit_roundoff = torch.finfo(vector_dtype(params)).eps / 2
-    return float(unit_roundoff ** (1 / 3 if kind == "central" else 1 / 2) * max(1.0, joint_norm(params)) ** 0.5)
+    return step_length_at(joint_norm(params), params, kind, precision=precision)
 
 
-@contextmanager
-def _moved(params: Sequence[Tensor], direction: Tensor | None, scale: float) -> Iterator[None]:
-    """Context in which the parameters are at ``w + scale * direction``; they are put back bit for bit.
-
-    They are written through ``.data``, which leaves the version counters alone, so graphs that hold the parameters stay
-    valid. Float32 and float64 parameters are moved in place, so that views and compiled code that hold their memory see
-    the move. Narrower ones, in which the step would be lost to rounding, are replaced by moved float32 copies.
-    """
-    originals = [p.data for p in params]
-    narrow = [p.dtype.itemsize < 4 for p in params]
-    saved = [
-        data if is_narrow or direction is None else data.clone()
-        for data, is_narrow in zip(originals, narrow, strict=True)
-    ]
-    pieces = _split(direction, params)
-    try:
-        for p, piece, is_narrow in zip(params, pieces, narrow, strict=True):
-            if is_narrow:
-                p.data = p.data.float()
-            if piece is not None:
-                p.data.add_(piece.to(device=p.device, dtype=p.dtype), alpha=scale)
-        yield
-    except RuntimeError as error:
-        if any(narrow) and "dtype" in str(error):
-            raise ValueError(
-                f"half-precision parameters are measured in float32 copies, and loss_fn cannot run in them ({error}); "
-                "keep float32 parameters and use autocast, or cast the inputs to the parameters' dtype inside loss_fn"
-            ) from error
-        raise
-    finally:
-        for p, data, copy, is_narrow in zip(params, originals, saved, narrow, strict=True):
-            if is_narrow:
-                p.data = data
-            elif direction is not None:
-                p.data.copy_(copy)
-
-
-def _split(direction: Tensor | None, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    if direction is None:
-        return [None] * len(params)
-    sizes = [p.numel() for p in params]
-    return [piece.view(p.shape) for piece, p in zip(torch.split(direction, sizes), params, strict=True)]
+def step_length_at(
+    norm: float, params: Sequence[Tensor], kind: DifferenceKind, *, precision: torch.dtype | None = None
+) -> float:
+    """:func:`default_step_length` of ``params`` if they were of length ``norm``."""
+    unit_roundoff = torch.finfo(precision or vector_dtype(params)).eps / 2
+    central, forward = (1 / 3, 1 / 2) if precision is None else (7 / 8, 3 / 4)
+    return float(unit_roundoff ** (central if kind == "central" else forward) * max(1.0, norm) ** 0.5)

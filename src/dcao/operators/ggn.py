@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dcao.isolation import keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, evaluate_loss
 from dcao.operators.hessian import explaining_unsupported
-from dcao.vectors import flatten, trainable, unflatten, vector_dtype
+from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 
 class GGNOperator(LinearOperator):
@@ -49,7 +49,7 @@ class GGNOperator(LinearOperator):
     ) -> None:
         self.params = trained = trainable(params)
         self._make_graph = keeping_autocast(lambda: _Graph(model_fn(), loss_fn, trained))
-        self.size = sum(p.numel() for p in self.params)
+        self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         self._modules = modules

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
-from dcao.vectors import flatten, trainable, unflatten, vector_dtype
+from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
 # the caller's own.
@@ -20,6 +20,7 @@ _NO_SECOND_DERIVATIVE = (
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
     "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
+    "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
 )
 
 
@@ -69,7 +70,7 @@ class HessianOperator(LinearOperator):
     ) -> None:
         self.loss_fn = keeping_autocast(loss_fn)
         self.params = trainable(params)
-        self.size = sum(p.numel() for p in self.params)
+        self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if narrow := {p.dtype for p in self.params if p.dtype.itemsize < 4}:
@@ -140,7 +141,11 @@ class HessianOperator(LinearOperator):
                 self._gradient = torch.autograd.grad(
                     self._loss, self.params, create_graph=True, allow_unused=True, materialize_grads=True
                 )
+                fills_grad = any(p.grad is not None for p in self.params)
             self.gradient_evaluations += 1.0
+            if fills_grad:
+                self.close()
+                raise Unsupported("double backward failed: a function in the graph fills .grad by itself")
             if _differentiable_once(self._gradient):
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")

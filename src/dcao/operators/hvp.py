@@ -113,7 +113,9 @@ class AutoHessianOperator(LinearOperator):
                 return self._exact.matvec(vector)
             except Unsupported as error:
                 self._fall_back(error)
-        return self._difference.matvec(vector)
+        product = self._difference.matvec(vector)
+        self.reason = f"{self._why_not_exact}; {self._difference.reason}"
+        return product
 
     def close(self) -> None:
         """Free the graph of the exact products, which the next one builds again."""
@@ -125,4 +127,5 @@ class AutoHessianOperator(LinearOperator):
             self._spent = self._exact.gradient_evaluations
         self._exact = None
         self.kind = self._difference.kind
+        self._why_not_exact = str(error)
         self.reason = f"{error}; {self._difference.reason}"

@@ -19,6 +19,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
+from dcao.rounding import rounded
 
 TARGET = 8.0
 """Largest s: under the plateau that s rests at on the edge of stability (measured: 2 to 5) the rule would shrink lr
@@ -26,10 +27,6 @@ without end, so what it stops is what lies clearly above."""
 
 USUAL_MOMENTUM = 0.9
 """Momentum from which ``max_relative_step`` holds as it is. With less the limit is lower, see :class:`Ceiling`."""
-
-VALUES_PER_OCTAVE = 16
-"""The first probe's numbers are rounded to this many values per octave, so that their float noise, which depends on the
-lr that was given, does not get into the run. Rounding moves them by 3 % at most, and an estimate is far less exact."""
 
 REACH = 1e10
 """How far lr may go from the one that the first probe sets, as a factor up and down, unless the caller gives bounds.
@@ -54,7 +51,7 @@ class Ceiling(Policy):
     mean of the two lengths: with b = 0.5 the limit on l is 0.063 instead of 0.1, without momentum 0.048.
 
     1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter, to the last bit
-       (:data:`VALUES_PER_OCTAVE`).
+       (:mod:`dcao.rounding`).
     2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
@@ -124,14 +121,16 @@ class Ceiling(Policy):
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        return {"step": None, "first_lr": None, "ceiling": None, "arrived": False, "curvatures": [], "lengths": []}
+        measured: State = {"first_lr": None, "ceiling": None, "curvatures": [], "lengths": []}
+        return {"step": None, "held_at": None, "arrived": False, **measured}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
         now, step = observation.hyperparameters, observation.step
         held = reason_to_hold(observation, self.min_trust, needs_curvature=False)  # flat ground sets no limit
         if held is not None and not (now.lr > 0.0 and observation.relative_step):
-            return Decision(hyperparameters=self.between(step, now, state), reason=f"lr {held}"), state
+            planned = self.between(step, now, state)
+            return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now.lr, state)
         state = self._seen(observation, state, trusts_s=held is None)
@@ -159,7 +158,8 @@ class Ceiling(Policy):
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """What trains at a step without a probe."""
-        if state["step"] in (None, step) or not hyperparameters.lr > 0.0:
+        is_done = step in (state["step"], state["held_at"])  # by a probe of this very step
+        if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
         level = self._level(step, hyperparameters.lr, state)
         return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
@@ -173,7 +173,7 @@ class Ceiling(Policy):
 
     def _first_level(self, observation: Observation) -> float:
         lr, length = observation.hyperparameters.lr, observation.relative_step
-        return self.first_relative_step / _rounded(length / lr) if length and self.first_relative_step else lr
+        return self.first_relative_step / rounded(length / lr) if length and self.first_relative_step else lr
 
     def _level(self, step: int, lr: float, state: State) -> float:
         """Lr at this step without the decay at the end: that of the step before, raised once."""
@@ -189,7 +189,7 @@ class Ceiling(Policy):
     def _seen(self, observation: Observation, state: State, *, trusts_s: bool) -> State:
         """The state with this probe among the last ones, per unit of lr."""
         lr, last = observation.hyperparameters.lr, slice(-self.window, None)
-        kept = _rounded if state["step"] is None and self.first_relative_step else float
+        kept = rounded if state["step"] is None and self.first_relative_step else float
         lengths, curvatures = state["lengths"], state["curvatures"]
         if observation.relative_step is not None:
             lengths = [*lengths, kept(observation.relative_step / lr)][last]
@@ -217,14 +217,6 @@ class Ceiling(Policy):
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
-
-
-def _rounded(estimate: float) -> float:
-    """The estimate, rounded to ``VALUES_PER_OCTAVE`` values per octave; 0 and what is not finite stay as they are."""
-    if not math.isfinite(estimate):
-        return estimate
-    mantissa, exponent = math.frexp(estimate)  # of a mantissa from 1/2 to 1
-    return math.ldexp(round(mantissa * 2 * VALUES_PER_OCTAVE) / (2 * VALUES_PER_OCTAVE), exponent)
 
 
 def _num_averaged(momentum: float) -> float:

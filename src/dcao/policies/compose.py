@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dcao.checks import require_instance, require_whole
@@ -15,7 +16,8 @@ class Compose(Policy):
     """Several rules in turn: all see the same s, and each sees what those before it have decided.
 
     Args:
-        policies: The rules. They are a governor, and keep the length of the step, unless one of them says otherwise.
+        rules: The rules. They are a governor, and keep the length of the step, unless one of them says otherwise.
+        policies: More of them, for ``dataclasses.replace``.
 
     Example:
         >>> from dcao import policies
@@ -28,7 +30,8 @@ class Compose(Policy):
 
     policies: tuple[Policy, ...]
 
-    def __init__(self, *policies: Policy) -> None:
+    def __init__(self, *rules: Policy, policies: Sequence[Policy] = ()) -> None:
+        policies = (*rules, *policies)
         if not policies:
             raise ValueError("Compose needs at least one policy, got none; policies.Fixed() changes nothing")
         for policy in policies:

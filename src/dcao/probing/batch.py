@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dcao.gradients import UnreachedError
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.batched import BatchedOperator
+from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
+from dcao.operators.precision import half_precision_of
+from dcao.probing.backward_watch import BackwardWatch
+from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
+from dcao.probing.since_backward import SinceBackward
+from dcao.probing.step_scaling import StepScaling
+from dcao.probing.stepping import Stepping, how_it_steps
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -29,22 +38,45 @@ class Batch:
     Attributes:
         loss_fn: Returns the loss with its graph. Exactly one of ``loss_fn`` and ``closure`` is given.
         closure: Returns the loss after calling ``backward``.
+        parts: The micro-batches whose mean loss the closure evaluates, if it is ours; empty if it is the caller's.
         weight: Its size, by which several batches are weighted.
         rng_state: Random streams as they were before the batch was first evaluated; None if nobody kept them.
         gradient: Gradient at the present weights if it is known already, in the order of the probe's parameters.
         loss: Loss at the present weights if it is known already, a number or a tensor without its graph.
+        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
+        is_coming: Whether the coming step is taken on it, by a loop that calls backward itself.
+        clip_norm: Length to which the training batch's gradient is shortened before the step; None: it is not.
         group: Ranks whose batches make up this one: gradients are their mean.
+        since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
+        scaling: What is going to happen to the gradient of a batch that the training step has not evaluated.
+        stepping: The gradient that the optimizer steps with, where it is not that of the loss.
+        differentiation: How a ``loss_fn`` is differentiated; one for a run remembers what torch has refused.
+        evaluations: Gradient evaluations that it has cost to know the gradient, beyond the training step.
     """
 
     loss_fn: LossFn | None = None
     closure: Closure | None = None
+    parts: Sequence[Batch] = ()
     weight: float = 1.0
     rng_state: RngState | None = None
     gradient: list[Tensor] | None = None
     loss: Any = None
+    precision: torch.dtype | None = None
     is_training: bool = False
+    is_coming: bool = False
+    clip_norm: float | None = None
     group: ProcessGroup | None = None
+    differentiation: Differentiation = field(default_factory=Differentiation)
+    since_backward: SinceBackward | None = None
+    scaling: StepScaling | None = None
+    stepping: Stepping | None = None
+    evaluations: float = 0.0
+
+    @property
+    def taken(self) -> list[Tensor]:
+        """The gradient that the optimizer steps with; empty if it is not known yet."""
+        return self.stepping.gradient if self.stepping is not None else self.gradient or []
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
@@ -55,25 +87,60 @@ class Batch:
         if self.loss_fn is not None:
             return replace(self, loss_fn=keeping_autocast(self.loss_fn))
         assert self.closure is not None
-        return replace(self, closure=keeping_autocast(self.closure))
+        parts = [part.keeping_autocast() for part in self.parts]
+        return replace(self, closure=keeping_autocast(self.closure), parts=parts)
 
     def with_gradient(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
         """The same batch with loss and gradient; those of the training batch are there, others are evaluated."""
         if self.is_training:
             rng_state = capture_rng(params) if self.rng_state is None else self.rng_state
-            return replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
-        with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
-            loss, gradient = self._evaluate(params)
-        return replace(self, loss=loss, gradient=gradient)
+            known = replace(self, rng_state=rng_state, gradient=gradients_left(params), loss=self.loss_value())
+            return known._with_stepping(params, modules)
+        known = self.evaluated_anew(params, modules)
+        return replace(known, stepping=None if self.scaling is None else self.scaling.stepping(known.gradient or []))
+
+    def evaluated_anew(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The same batch with loss and gradient from one more evaluation."""
+
+        def evaluate() -> tuple[Any, list[Tensor]]:
+            with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
+                return self._evaluate(params)
+
+        loss, gradient = twice_if_refused(evaluate)
+        if self.loss_fn is not None and not self.differentiation.has_reached:
+            raise UnreachedError
+        return replace(
+            self,
+            loss=closure_loss(loss),
+            gradient=gradient,
+            precision=half_precision_of(loss) or self.precision,
+            evaluations=self.evaluations + 1.0,
+        )
+
+    def _with_stepping(self, params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Batch:
+        """The training batch with the gradient of its loss where another one is in ``.grad``."""
+        if self.since_backward is None or self.since_backward.is_nothing():
+            return self
+        anew: list[Batch] = []
+
+        def evaluate() -> list[Tensor]:
+            anew.append(self.evaluated_anew(params, modules))
+            return anew[0].gradient or []
+
+        gradient, stepping = how_it_steps(self.taken, self.since_backward, evaluate)
+        return replace(self, gradient=gradient, stepping=stepping, evaluations=float(len(anew)))
 
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
     ) -> LinearOperator:
-        """The Hessian of this batch's loss; of a closure, by finite differences whatever ``hvp`` says."""
+        """The Hessian of this batch's loss; of a caller's closure, by finite differences whatever ``hvp`` says."""
         if self.loss_fn is not None:
             return make_hessian(
                 self.loss_fn, params, hvp=hvp, step_length=step_length, modules=modules, rng_state=self.rng_state
             )
+        if self.parts:
+            each = [part.hessian_operator(params, modules, hvp=hvp, step_length=step_length) for part in self.parts]
+            return BatchedOperator(each, [1.0] * len(each))
         kind: DifferenceKind = "forward" if hvp == "forward" else "central"
         return self.difference_operator(params, modules, kind=kind, step_length=step_length)
 
@@ -85,6 +152,7 @@ class Batch:
         kind: DifferenceKind,
         step_length: float | None,
         base_gradient: Tensor | None = None,
+        why_not_lifted: str = "",
     ) -> FiniteDifferenceOperator:
         """The Hessian of this batch's loss by differences of its gradient."""
         return FiniteDifferenceOperator(
@@ -96,27 +164,37 @@ class Batch:
             base_gradient=base_gradient,
             modules=modules,
             rng_state=self.rng_state,
+            precision=self.precision,
+            why_not_lifted=why_not_lifted,
         )
 
-    def _evaluate(self, params: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+    def _evaluate(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            value, gradient = float(loss.detach()), loss_gradient(loss, params)
+            gradient = self.differentiation.gradient(loss, params)
         else:
-            assert self.closure is not None
-            value = closure_loss(self.closure())
-            gradient = closure_gradient(params)
+            loss, gradient = self._evaluate_closure(params)
         if self.group is not None:
             gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
-        return value, gradient
+        return loss, gradient
+
+    def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
+        """Loss and gradient as the closure's backward passes leave it, before the closure changes it."""
+        assert self.closure is not None
+        since = self.since_backward
+        if since is None or not since.closure_writes:
+            return self.closure(), closure_gradient(params)
+        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
+            loss = self.closure()
+        return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
-def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
-    """The loss of a training step, after its backward pass has filled ``.grad``."""
+def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
+    """The loss of a training step, after the backward pass of ``share`` times it has filled ``.grad``."""
     with torch.enable_grad():
         loss = evaluate_loss(loss_fn)
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "a second time" in str(error):
                 raise ValueError(
@@ -125,11 +203,6 @@ def evaluate_and_backward(loss_fn: LossFn) -> Tensor:
                 ) from error
             raise
     return loss
-
-
-def loss_gradient(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-    """Gradient of ``loss``; zero for parameters that it does not use."""
-    return list(torch.autograd.grad(loss, list(params), allow_unused=True, materialize_grads=True))
 
 
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
@@ -153,5 +226,5 @@ def require_gradient(params: Sequence[Tensor]) -> None:
 
 
 def closure_loss(loss: Any) -> float:
-    """What a closure returned as a number; nan if it returned nothing."""
+    """What a loss function or closure returned as a number; nan if it returned nothing."""
     return float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dcao.operators.base import LinearOperator
 from dcao.operators.preconditioned import PreconditionedOperator
+from dcao.operators.scaled import ScaledOperator
 from dcao.operators.shifted import DiagonalShift
 from dcao.probing.along_step import relative_step
 from dcao.probing.estimate import Reading, ritz_trust
@@ -50,7 +51,7 @@ def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Re
             "residuals": tuple(found.residuals.tolist()),
             "smallest": smallest,
             "status": found.status,
-            **_length_if_it_decides(loss, "hessian"),
+            **_length_if_it_decides(loss, memory, "hessian"),
         },
     )
 
@@ -58,8 +59,13 @@ def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Re
 def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     """The largest eigenvalue of ``P^-1/2 (H + l2_decay I) P^-1/2``: coupled decay belongs to the curvature."""
     step = loss.step
-    decayed = DiagonalShift(loss.hessian(), step.l2_decay())
-    gradient = step.with_coupled_decay(flatten(loss.batches[0].gradient or [], dtype=step.dtype))
+    first = loss.batches[0]
+    hessian = loss.hessian()
+    if first.stepping is not None and step.is_preconditioned:  # P has seen the gradients that step
+        factor = first.stepping.clip if first.is_training else first.stepping.factor
+        hessian = ScaledOperator(hessian, factor) if factor != 1.0 else hessian
+    decayed = DiagonalShift(hessian, step.l2_decay())
+    gradient = step.with_coupled_decay(flatten(first.taken, dtype=step.dtype))
     operator = PreconditionedOperator(decayed, step.inverse_sqrt(step.split(gradient)))
     found = _lanczos(loss, memory, "preconditioned", operator, k=1, tolerance=TRACKING_TOLERANCE)
     largest, stability = _leading(found), {}
@@ -72,14 +78,14 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
         fields={
             "preconditioned_sharpness": largest,
             "status": found.status,
-            **_length_if_it_decides(loss, "preconditioned"),
+            **_length_if_it_decides(loss, memory, "preconditioned"),
         },
     )
 
 
-def _length_if_it_decides(loss: ProbedLoss, measure: str) -> dict[str, float | None]:
+def _length_if_it_decides(loss: ProbedLoss, memory: ProbeMemory, measure: str) -> dict[str, float | None]:
     """The relative step, where s is by this measure; elsewhere the measure along the step has it."""
-    return {"relative_step": relative_step(loss)} if loss.settings.measure == measure else {}
+    return {"relative_step": relative_step(loss, memory)} if loss.settings.measure == measure else {}
 
 
 def _lanczos(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dcao.checkpoints import FIX
+from dcao.probing.repeatability import Repeats
+from dcao.probing.step_scaling import StepScaling
 
 
 @dataclass(kw_only=True)
@@ -20,17 +24,36 @@ class ProbeMemory:
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         num_runs: Lanczos runs so far, by their names.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
+        natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
+            they have not; None before the first probe along the step.
+        scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
+        probed: Flat gradient of the loss that such a loop has probed for the coming step.
+        repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     num_runs: dict[str, int] = field(default_factory=dict)
     past_gradient: Tensor | None = None
+    why_not_lifted: str = ""
+    natural_length: float | None = None
+    scaling: StepScaling = field(default_factory=StepScaling)
+    probed: Tensor | None = None
+    repeats: Repeats = Repeats.UNKNOWN
+    _owners: list[int] | None = None  # ids of the parameters that the vectors belong to, in this process
 
     @classmethod
     def fresh(cls, seed: int) -> ProbeMemory:
         """The memory before the first probe."""
         return cls(generator=torch.Generator().manual_seed(seed))
+
+    def belong_to(self, params: Sequence[Tensor]) -> None:
+        """Forget the vectors of other parameters: of those that were replaced, even by new ones of their size."""
+        owners = [id(p) for p in params]
+        if self._owners is not None and self._owners != owners:
+            self.starts, self.past_gradient, self.probed = {}, None, None
+        self._owners = owners
 
     def state_dict(self) -> dict[str, Any]:
         """What the next probe starts from."""
@@ -38,20 +61,28 @@ class ProbeMemory:
             "starts": dict(self.starts),
             "num_runs": dict(self.num_runs),
             "past_gradient": self.past_gradient,
+            "why_not_lifted": self.why_not_lifted,
+            "natural_length": self.natural_length,
+            "scaling": dataclasses.astuple(self.scaling),
             "generator": self.generator.get_state(),
+            "repeats": self.repeats.value,
         }
 
     def check(self, state: dict[str, Any]) -> None:
         """Raise a ValueError if a saved state cannot be loaded."""
         try:
             ProbeMemory.fresh(0).load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError) as error:
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.num_runs = dict(state["starts"]), dict(state["num_runs"])
         self.past_gradient = state["past_gradient"]
+        self.why_not_lifted = state["why_not_lifted"]
+        self.natural_length = state["natural_length"]
+        self.scaling, self.probed = StepScaling(*state["scaling"]), None
+        self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.isolation import without_autocast
+from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
+from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import without_gradient_sync
+from dcao.probing.ranks import on_any_rank, without_gradient_sync
+from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
+from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
+from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, trainable, vector_dtype
+from dcao.vectors import flatten, params_of, trainable, vector_dtype
+
+UNREACHABLE = (
+    "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
+    "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
+)
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -35,10 +48,12 @@ class Probe:
         seed: Seed of the random start vectors.
 
     Attributes:
+        moving: State that losses of this run were seen to change.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
         spectrum_error: What kept that spectrum from being measured; None if nothing did.
+        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -52,7 +67,10 @@ class Probe:
     ) -> None:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
-        self.params()  # refuses a model without trainable parameters at once
+        self.moving = Moving()
+        self.num_checks = 0
+        self.differentiation = Differentiation()
+        self.params()  # refuses groups that do not exist at once
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -65,12 +83,32 @@ class Probe:
         self.spectrum_error: Exception | None = None
 
     def params(self) -> list[Tensor]:
-        """The parameters that are probed: those of the chosen groups that require grad."""
+        """The parameters that are probed: those of the chosen groups that require grad; none in a frozen phase."""
         groups, param_groups = self.settings.groups, self.optimizer.param_groups
         if groups is not None and not all(0 <= index < len(param_groups) for index in groups):
             raise ValueError(f"groups must be in 0..{len(param_groups) - 1}, got {list(groups)}")
         chosen = range(len(param_groups)) if groups is None else groups
-        return trainable(p for index in chosen for p in param_groups[index]["params"])
+        found = [p for index in chosen for p in param_groups[index]["params"] if p.requires_grad]
+        return trainable(found) if found else []
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the loss was found not to repeat, so that it is not evaluated again."""
+        return self.memory.repeats is Repeats.NEVER
+
+    def start(self, loss_fn: object) -> RngState:
+        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
+        streams = capture_rng(params_of(self.optimizer))
+        if self.is_held:
+            return streams
+        try:
+            start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
+        except Exception as error:  # of objects of the user's, which may do anything when they are looked at
+            if not self.moving.has_failed:
+                warnings.warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"), UserWarning, stacklevel=2)
+            self.moving.has_failed = True
+            return streams
+        return replace(streams, start=start)
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
@@ -78,33 +116,74 @@ class Probe:
         The first part, and all that is decided by it, is the same whether or not there is a second one.
         """
         self._start_probe()
+        if reason := self._why_not():
+            return self._nothing(step, reason)
+        params = self.params()
+        self.memory.belong_to(params)
+        tolerance = rounding(params)
         with self._looking_at(batches) as loss:
+            if not self._repeats(loss, tolerance):
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+            self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
+            self.memory.why_not_lifted = loss.why_not_lifted
             return self._estimate(loss, deciding, self._along(loss, deciding) if spectrum else {}, step)
 
     def inform(self, batches: Sequence[Batch], *, step: int) -> CurvatureEstimate:
         """A spectrum, with s by ``settings.measure``, which leaves nothing for probes that decide."""
+        self._start_probe()
+        if reason := self._why_not():
+            return self._nothing(step, reason)
+        self.informing.belong_to(self.params())
         with self._looking_at(batches) as loss:
+            if self.memory.repeats is Repeats.LATER:
+                loss.compare_own_evaluations()
             return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step)
+
+    def _why_not(self) -> str:
+        """Why nothing can be measured; empty if something can."""
+        refuse_maximize(self.optimizer)  # a group may have been added
+        return NEVER_REASON if self.is_held else "" if self.params() else "no parameter requires grad"
 
     @contextmanager
     def _looking_at(self, batches: Sequence[Batch]) -> Iterator[ProbedLoss]:
         (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [replace(batch.keeping_autocast(), group=group) for batch in batches]
+        batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
-            ProbedLoss(UpcomingStep(self.optimizer, self.record, params), modules, batches, self.settings) as loss,
+            ProbedLoss(
+                UpcomingStep(self.optimizer, self.record, params),
+                modules,
+                batches,
+                self.settings,
+                why_not_lifted=self.memory.why_not_lifted,
+            ) as loss,
         ):
             yield loss
+
+    def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
+        return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
+
+    def _repeats(self, loss: ProbedLoss, tolerance: float) -> bool:
+        """Whether evaluations of the loss can be compared; checked once, at the first probe."""
+        starts = [batch.rng_state.start for batch in loss.batches if batch.is_training and batch.rng_state is not None]
+        is_complete = all(start is None or start.is_complete for start in starts)
+        is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
+        if self.memory.repeats is Repeats.UNKNOWN and is_complete:
+            self.memory.repeats = check(loss, tolerance)
+            self.num_checks += loss.num_checks
+        if self.memory.repeats is Repeats.LATER or not is_complete:
+            loss.compare_own_evaluations()
+        return not self.is_held
 
     def _readings(self, loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, memory.past_gradient)
+            readings[measure] = read_along_step(loss, memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
@@ -133,7 +212,9 @@ class Probe:
         # Of two Lanczos runs the Hessian's status is reported, and of two of the Hessian the spectrum's.
         by_rank = [*reversed(deciding.values()), *reversed(along.values())]
         fields = {name: value for reading in by_rank for name, value in reading.fields.items()}
-        reasons = [readings[measure].reason, loss.why_not_exact]
+        reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
+        if self.memory.repeats is Repeats.LATER:
+            reasons.append(LATER_REASON)
         if measure in ("load", "batch") and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):
@@ -149,19 +230,28 @@ class Probe:
             stability=stability,
             trust=readings[measure].trust,
             num_matvecs=loss.num_matvecs,
-            cost=loss.cost,
+            cost=loss.cost + loss.num_checks,
             hvp=loss.hvp,
             reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
             **fields,
         )
 
+    def _of_run(self, batch: Batch, group: ProcessGroup | None) -> Batch:
+        return replace(batch, group=group, differentiation=self.differentiation, scaling=self.memory.scaling)
+
+    def _remember_probed(self, loss: ProbedLoss) -> None:
+        """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
+        if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
+            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
+
     def forget_gradient(self) -> None:
-        """Forget the gradient of the batch before the last one."""
-        self.memory.past_gradient = self.informing.past_gradient = None
+        """Forget the gradients of the last batch, and of the one that was probed for the step on it."""
+        self.memory.past_gradient = self.memory.probed = self.informing.past_gradient = None
 
     def remember_gradient(self, *, decides: bool) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
-        if self.settings.measure in ("load", "batch"):
-            params = self.params()
+        params = self.params()
+        if params and self.settings.measure in ("load", "batch"):
             memory = self.memory if decides else self.informing
+            memory.belong_to(params)
             memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

@@ -11,11 +11,19 @@ from torch import Tensor, nn
 
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.finite_difference import default_step_length
+from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
+from dcao.operators.moving import is_half
+from dcao.operators.precision import HALF_PRECISION
+from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
+from dcao.vectors import flatten
+
+HALF_PRECISION_ERROR = 0.1
+"""Relative error of ``d' H d`` from gradients in half precision: nine in ten were smaller, on four networks at the
+start and after 60 steps (benchmarks/half_precision.py)."""
 
 
 class ProbedLoss:
@@ -26,17 +34,33 @@ class ProbedLoss:
         modules: Modules of the model, whose state an evaluation must not change.
         batches: At least one; a gradient that is not known yet is evaluated here.
         settings: How products with the Hessian are made.
+        why_not_lifted: Why half-precision parameters cannot be lifted, if an earlier probe found out; then what this
+            one found.
+
+    Attributes:
+        num_matvecs: Products spent.
+        difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
     """
 
     def __init__(
-        self, step: UpcomingStep, modules: Sequence[nn.Module], batches: Sequence[Batch], settings: ProbeSettings
+        self,
+        step: UpcomingStep,
+        modules: Sequence[nn.Module],
+        batches: Sequence[Batch],
+        settings: ProbeSettings,
+        *,
+        why_not_lifted: str = "",
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
-        self._evaluations = float(sum(not batch.is_training for batch in batches))
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
+        self._evaluations = sum(batch.evaluations for batch in self.batches)
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
+        self.difference_length: float | None = None
+        self.why_not_lifted = why_not_lifted
+        self._differences: dict[int, FiniteDifferenceOperator] = {}  # along the step, of each batch
+        self.num_checks = 0
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -54,10 +78,23 @@ class ProbedLoss:
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
 
+    def check_again(self, batch: Batch) -> Batch:
+        """A batch evaluated once more, which does not count as a cost of what is measured."""
+        self.num_checks += 1
+        return batch.evaluated_anew(self.params, self.modules)
+
+    def compare_own_evaluations(self) -> None:
+        """Evaluate the training batch's gradient anew, where that of the training step is of another kind."""
+        self.batches = [
+            batch.evaluated_anew(self.params, self.modules) if batch.is_training and not batch.evaluations else batch
+            for batch in self.batches
+        ]
+
     @property
     def cost(self) -> float:
         """Gradient evaluations spent so far, beyond the training step."""
-        return self._evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
+        evaluations = sum(batch.evaluations for batch in self.batches)
+        return evaluations + sum(operator.gradient_evaluations or 0.0 for operator in self._operators)
 
     @property
     def hvp(self) -> str:
@@ -70,9 +107,14 @@ class ProbedLoss:
         central = [operator.reason for operator in self._operators if operator.kind == "central"]
         return central[0] if central and self.settings.hvp == "auto" else ""
 
+    @property
+    def how_it_steps(self) -> str:
+        """What was done to the gradient between the backward pass and the step; empty if nothing was."""
+        return next((batch.stepping.reason for batch in self.batches if batch.stepping is not None), "")
+
     def hessian(self) -> LinearOperator:
-        """The Hessian of the mean loss over all batches."""
-        operators = [self.hessian_of(batch) for batch in self.batches]
+        """The Hessian of the mean loss over all batches, at the scale of the loss that trains."""
+        operators = [self._at_training_scale(batch) for batch in self.batches]
         return operators[0] if len(operators) == 1 else BatchedOperator(operators, [b.weight for b in self.batches])
 
     def hessian_of(self, batch: Batch) -> LinearOperator:
@@ -81,38 +123,86 @@ class ProbedLoss:
             length = None if self.settings.step_length == "step" else self.settings.step_length
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
-            if batch.group is not None and batch.loss_fn is not None:  # a closure's gradients are means already
+            # The gradients of a caller's closure are means over the ranks already.
+            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
                 operator = MeanOverRanksOperator(operator, batch.group)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
-    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor) -> Tensor:
-        """``H_B`` times a displacement; a one-sided difference is taken on the side that the step goes to."""
+    def _at_training_scale(self, batch: Batch) -> LinearOperator:
+        # Of a loss_fn that a loop of its own has probed, the Hessian is what is asked for.
+        factor = batch.stepping.loss_factor if batch.stepping is not None and batch.is_training else 1.0
+        return self.hessian_of(batch) if factor == 1.0 else ScaledOperator(self.hessian_of(batch), factor)
+
+    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
+        """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
+
+        Args:
+            batch: The batch.
+            gradient: Its gradient.
+            vector: The displacement, divided by ``unit``.
+            unit: What the displacement has been divided by.
+        """
         self.num_matvecs += 1
         if self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
-        # A gradient in half precision is too coarse to be differenced: it is evaluated again in float32 copies.
-        is_fine = all(p.dtype.itemsize >= 4 for p in self.params)
-        operator = batch.difference_operator(
-            self.params,
-            self.modules,
-            kind="forward",
-            step_length=self._step_length(vector),
-            base_gradient=gradient if is_fine else None,
-        )
-        self._operators.append(operator)
+        operator = self._difference_of(batch, gradient)
+        operator.step_length = self._step_length(vector, unit) or operator.step_length
         product = operator.matvec(vector.neg_()).neg_()
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
         return product
 
-    def _step_length(self, displacement: Tensor) -> float | None:
+    def precision_along_step(self) -> torch.dtype | None:
+        """Half-precision dtype in which one-sided differences are taken; None if in float32 or wider.
+
+        Half-precision parameters are evaluated in float32 if that works, which is found out here.
+        """
+        if self.settings.hvp in ("exact", "central"):
+            return None
+        found = {batch.precision for batch in self.batches}
+        if any(map(is_half, self.params)):
+            for batch in self.batches:
+                operator = self._difference_of(batch, flatten(batch.gradient or [], dtype=self.step.dtype))
+                _ = operator.gradient  # kept for the products
+                self.why_not_lifted = operator.why_not_lifted
+            found = {operator.computes_in for operator in self._differences.values()}
+        return next((dtype for dtype in HALF_PRECISION if dtype in found), None)
+
+    @property
+    def precision_note(self) -> str:
+        """How half precision was dealt with along the step, in words; empty if there was none."""
+        return next((each.precision_note for each in self._differences.values()), "")
+
+    @property
+    def relative_error(self) -> float:
+        """Usual error of products along the step that come from half precision; 0 if none does."""
+        is_rounded = any(operator.computes_in is not None for operator in self._differences.values())
+        return HALF_PRECISION_ERROR if is_rounded else 0.0
+
+    def _difference_of(self, batch: Batch, gradient: Tensor) -> FiniteDifferenceOperator:
+        """Products with one batch's Hessian by one-sided differences."""
+        if id(batch) not in self._differences:
+            operator = batch.difference_operator(
+                self.params,
+                self.modules,
+                kind="forward",
+                step_length=self.difference_length,
+                base_gradient=gradient,
+                why_not_lifted=self.why_not_lifted,
+            )
+            self._operators.append(operator)
+            self._differences[id(batch)] = operator
+        return self._differences[id(batch)]
+
+    def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
         chosen = self.settings.step_length
-        if chosen != "step":
+        if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(displacement))
-        if not math.isfinite(length):
-            return None
+        length = float(torch.linalg.vector_norm(vector)) * unit
+        if chosen is None or not math.isfinite(length):
+            return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum
-        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), default_step_length(self.params, "forward"))
+        shortest = self.difference_length or default_step_length(self.params, "forward")
+        return max(length * math.sqrt((1.0 - momentum) / (1.0 + momentum)), shortest)

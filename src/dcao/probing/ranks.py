@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +21,20 @@ def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Mean of ``tensor`` over the ranks of ``group``, in place."""
     dist.all_reduce(tensor, group=group)  # a sum: gloo has no mean
     return tensor.div_(dist.get_world_size(group))
+
+
+def is_initialized() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def on_any_rank(flag: bool, group: dist.ProcessGroup | None, params: Sequence[Tensor]) -> bool:
+    """Whether ``flag`` is set on any rank of ``group``; without a group, on this one."""
+    if group is None:
+        return flag
+    flags = torch.tensor([float(flag)], device=params[0].device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=group)
+    return bool(flags.item())
 
 
 @contextmanager

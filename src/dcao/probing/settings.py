@@ -81,7 +81,19 @@ class ProbeSettings:
             raise ValueError(f'step_length must be positive and finite, "step" or None, got {length!r}')
         if self.groups is not None and not isinstance(self.groups, (tuple, list)):
             raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; write ({self.groups!r},)")
-        if not all(isinstance(index, int) for index in self.groups or ()):
+        if not all(isinstance(index, int) and not isinstance(index, bool) for index in self.groups or ()):
             raise TypeError(f"groups must be a tuple of indices, got {self.groups!r}; param groups are numbered from 0")
         if self.groups is not None and not self.groups:
             raise ValueError("groups must name at least one param group, got none; leave it out to measure all")
+        if len(set(self.groups or ())) < len(self.groups or ()):
+            raise ValueError(f"groups must name each param group once, got {self.groups!r}")
+        self._check_basis()
+
+    def _check_basis(self) -> None:
+        dtype, device = self.basis_dtype, self.basis_device
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"basis_dtype must be a real floating-point dtype, got {dtype!r}; torch.bfloat16 is one")
+        try:
+            device is None or torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f'basis_device must be a device, got {device!r}; "cpu" is one') from error

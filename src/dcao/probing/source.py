@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcao.isolation import capture_rng, leave_no_trace
+from dcao.isolation import leave_no_trace
 from dcao.operators.base import LossFn
 from dcao.probing.batch import Batch
 from dcao.probing.loader import ProbeLoader
@@ -35,14 +35,15 @@ class ProbeSource:
         """
         if self.own is None:
             return None if training is None else [training]
-        params = self.probe.params()
-        rng_state = capture_rng(params)
+        if self.probe.is_held:
+            return []
         if not isinstance(self.own, ProbeLoader):
-            return [Batch(loss_fn=self.own, rng_state=rng_state)]
-        with leave_no_trace(params, modules=self.probe.model.look()[0]):
+            return [Batch(loss_fn=self.own, rng_state=self.probe.start(self.own))]
+        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
+            start = self.probe.start(self.own.batch_loss)
             if decides or not self.is_shared:
-                return self.own.draw(rng_state, keep=self.is_shared)
-            return self.own.draw_again(rng_state)
+                return self.own.draw(start, keep=self.is_shared)
+            return self.own.draw_again(start)
 
     def state_dict(self) -> dict[str, Any] | None:
         """Position in the loader, if there is one."""
@@ -52,11 +53,3 @@ class ProbeSource:
         """Go back to a position."""
         if isinstance(self.own, ProbeLoader) and state is not None:
             self.own.load_state_dict(state)
-
-
-def nothing_to_probe(step: int) -> ValueError:
-    """The error for a probe that is due before a step of which there is only the gradient."""
-    return ValueError(
-        f"a probe is due at step {step} and there is nothing to probe: call optimizer.minimize(loss_fn), "
-        "step(closure), or optimizer.probe(loss_fn) before step(); or give probe_batch="
-    )

@@ -49,7 +49,7 @@ def optimizer_model(optimizer: Optimizer) -> OptimizerModel:
     """
     for parent in type(optimizer).__mro__:
         if parent in OPTIMIZER_MODELS:
-            _refuse_maximize(optimizer)
+            refuse_maximize(optimizer)
             return OPTIMIZER_MODELS[parent]
     base = getattr(optimizer, "base", None)
     if isinstance(base, Optimizer):
@@ -90,12 +90,13 @@ def register_optimizer(optimizer_class: type[Optimizer], model: OptimizerModel) 
     OPTIMIZER_MODELS[optimizer_class] = model
 
 
-def _refuse_maximize(optimizer: Optimizer) -> None:
+def refuse_maximize(optimizer: Optimizer) -> None:
+    """Raise a ValueError if a param group climbs, where no curvature is an edge of stability."""
     for index, group in enumerate(optimizer.param_groups):
         if group.get("maximize", False):
             raise ValueError(
                 f"maximize must be False, got True in param group {index}: stability is a property of "
-                "descent; negate the loss instead"
+                "descent; negate the loss instead, or pass the optimizer through with policy=policies.Fixed()"
             )
 
 

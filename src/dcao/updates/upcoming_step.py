@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, optimizer_model
-from dcao.vectors import flatten, vector_dtype
+from dcao.vectors import as_real, flatten, sizes_of, vector_dtype
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -39,11 +39,11 @@ class UpcomingStep:
 
     def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
         self.params, self.dtype = params, vector_dtype(params)
-        self.sizes = [p.numel() for p in params]
+        self.sizes = sizes_of(params)
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # With get, because the state is a defaultdict and indexing would write into it.
-        self._states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in params]
+        self._states: list[dict[str, Any]] = [_real_state(optimizer.state.get(p, {})) for p in params]
         self._optimizer, self._record = optimizer, record
 
     @property
@@ -72,6 +72,12 @@ class UpcomingStep:
         """The dynamics of the reference group, from which s is computed."""
         return self._dynamics[self._reference]
 
+    @property
+    def is_preconditioned(self) -> bool:
+        """Whether the optimizer divides the gradient by a denominator, which takes up a constant factor on it."""
+        group = self._groups[self._reference]
+        return self.record.denominator(group, {}, torch.zeros(())) is not None
+
     def l2_decay(self) -> Tensor:
         """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
         decays = [own.l2_decay for own in self._dynamics]
@@ -79,8 +85,8 @@ class UpcomingStep:
             return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
         return torch.cat(
             [
-                torch.full((p.numel(),), d, dtype=self.dtype, device=self.params[0].device)
-                for p, d in zip(self.params, decays, strict=True)
+                torch.full((size,), d, dtype=self.dtype, device=self.params[0].device)
+                for size, d in zip(self.sizes, decays, strict=True)
             ]
         )
 
@@ -114,9 +120,9 @@ class UpcomingStep:
         return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """Pieces of a flat vector with the shapes and on the devices of the parameters."""
+        """Pieces of a flat vector with the shapes (of :func:`as_real`) and on the devices of the parameters."""
         pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
-        return [piece.view(p.shape).to(p.device) for piece, p in pieces]
+        return [piece.view(as_real(p.detach()).shape).to(p.device) for piece, p in pieces]
 
     @cached_property
     def _reference(self) -> int:
@@ -130,3 +136,10 @@ class UpcomingStep:
             if id(group) not in by_group:
                 by_group[id(group)] = record.dynamics(group, state)
         return [by_group[id(group)] for group in self._groups]
+
+
+def _real_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a complex parameter as torch's optimizers read it: each number as two real ones."""
+    if not any(isinstance(value, Tensor) and value.is_complex() for value in state.values()):
+        return state
+    return {key: as_real(value) if isinstance(value, Tensor) else value for key, value in state.items()}

@@ -251,3 +251,19 @@ def test_a_checkpoint_between_probes_goes_on_bit_for_bit():
     after.load_state_dict(before.state_dict())
     train(second, after, 27)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), second.parameters(), strict=True))
+
+
+def test_a_probe_that_is_held_moves_lr_once_a_step_however_often_it_is_made():
+    """By hand a loop may probe several times a step, and step() follows."""
+    rule = policies.Ceiling()
+    here = Hyperparameters(lr=1.0)
+    seen = Observation(step=0, s=1e-6, trust=1.0, hyperparameters=here, relative_step=3e-3)
+    decision, state = rule.propose(seen, rule.init(here))
+    first = decision.hyperparameters
+    now = first
+    for _ in range(3):
+        decision, state = rule.propose(Observation(step=1, s=None, trust=0.0, hyperparameters=now), state)
+        now = decision.hyperparameters
+    now = rule.between(1, now, state)
+    assert now.lr == pytest.approx(rule.growth * first.lr)
+    assert rule.between(2, now, state).lr == pytest.approx(rule.growth**2 * first.lr)

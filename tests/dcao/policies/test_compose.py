@@ -128,3 +128,10 @@ def test_the_median_survives_an_lr_that_others_move():
 def test_what_is_printed_of_composed_rules_makes_them_again():
     rule = policies.Compose(policies.Smoothed(policies.LearningRate(1.2)), policies.Momentum(0.1))
     assert eval(repr(rule), vars(policies)) == rule
+
+
+def test_compose_may_be_replaced_as_any_dataclass():
+    first, second = policies.LearningRate(0.5), policies.WeightDecay(0.2)
+    rule = policies.Compose(first, second)
+    assert replace(rule) == rule == policies.Compose(policies=(first, second))
+    assert repr(replace(rule, policies=(second,))) == f"Compose({second!r})"

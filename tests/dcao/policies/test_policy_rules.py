@@ -28,7 +28,7 @@ def test_every_decision_is_inside_the_bounds_whatever_was_seen(case, observation
     for observation in observations:
         decision, state = case.policy.propose(observation, state)
         now, wanted = observation.hyperparameters, decision.hyperparameters
-        assert 1e-10 <= wanted.lr <= 1e3 or wanted.lr == now.lr  # a bound, or left alone
+        assert case.lrs[0] <= wanted.lr <= case.lrs[1] or wanted.lr == now.lr  # a bound, or left alone
         assert 0.0 <= wanted.momentum <= 0.999
         assert 0.0 <= wanted.weight_decay <= 1.0
 

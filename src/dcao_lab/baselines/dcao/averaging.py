@@ -21,10 +21,10 @@ class AveragedDCAO(dcao.DCAO):
         self._average = AveragedModel(model, multi_avg_fn=dcao.polynomial_average(gamma), use_buffers=True)
         self._trained: dict[str, Tensor] | None = None
 
-    def minimize(self, loss_fn: Any) -> Tensor:
+    def minimize(self, loss_fn: Any, *, clip_norm: float | None = None) -> Tensor:
         """One training step, and the average after it; begun anew where a run that blew up has gone back."""
         skipped, restored = self.num_skipped, self.num_restored
-        loss = super().minimize(loss_fn)
+        loss = super().minimize(loss_fn, clip_norm=clip_norm)
         if self.num_restored > restored:
             self._average.n_averaged.zero_()  # the next step is copied
         if self.num_skipped == skipped:

@@ -1,0 +1,78 @@
+"""The step of the base optimizer, with the probe that is due just before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_pre_hooks
+
+from dcao.loop import ProbeLoop
+from dcao.own_loop import compare_with_probe
+from dcao.probing.batch import Batch
+from dcao.probing.gradient_mark import GradientMark
+from dcao.vectors import params_of
+
+
+def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool = True) -> None:
+    """Clip the gradient if the caller asked for it, let the loop act on the coming step, and take it.
+
+    A hook of the base may read the lr that trains, so that the loop acts before the hooks. It may also clip: once one
+    has been seen to write to the gradients, a due probe waits for the hooks, to find what steps. The probe before which
+    it is seen first is made again.
+    """
+    if batch is not None and batch.clip_norm is not None:
+        clip_grad_norm_(params_of(base), batch.clip_norm)
+    if has_gradient:
+        compare_with_probe(loop)
+    is_due = has_gradient and loop.decides()
+    waits = is_due and loop.hooks_write
+    if not waits:
+        loop.before_step(batch, has_gradient=has_gradient)
+    with ExitStack() as lrs:
+
+        def after_hooks() -> None:
+            if waits or not before_hooks.is_unchanged():
+                lrs.pop_all().close()  # who decides reads nominal lrs
+                loop.before_step(batch) if waits else loop.act_again(batch)
+                lrs.enter_context(loop.controller.training_lrs())
+
+        lrs.enter_context(loop.controller.training_lrs())
+        if not (is_due and has_pre_hooks(base)):
+            base.step()
+            return
+        before_hooks = GradientMark(params_of(base))
+        with calling_after_pre_hooks(base, after_hooks):
+            base.step()
+
+
+def has_pre_hooks(optimizer: Optimizer) -> bool:
+    """Whether anything runs in ``optimizer.step()`` before the step itself."""
+    return bool(optimizer._optimizer_step_pre_hooks or _global_optimizer_pre_hooks)
+
+
+@contextmanager
+def calling_after_pre_hooks(optimizer: Optimizer, act: Callable[[], None]) -> Iterator[None]:
+    """Context in which ``optimizer.step()`` calls ``act`` when all its pre-hooks have run, so that it sees their work.
+
+    Example:
+        >>> import torch
+        >>> sgd, calls = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]), []
+        >>> _ = sgd.register_step_pre_hook(lambda optimizer, args, kwargs: calls.append("a clip"))
+        >>> with calling_after_pre_hooks(sgd, lambda: calls.append("a probe")):
+        ...     sgd.step()
+        >>> calls
+        ['a clip', 'a probe']
+    """
+
+    def hook(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        act()
+
+    handle = optimizer.register_step_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

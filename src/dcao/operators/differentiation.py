@@ -1,0 +1,106 @@
+"""How the gradient of a loss is made: by ``autograd.grad``, and by ``backward`` where that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class GradRefused(RuntimeError):
+    """``autograd.grad`` does not work for this loss; evaluated once more, it is differentiated by ``backward``."""
+
+
+class Differentiation:
+    """Gradients of a loss, by ``autograd.grad`` until that is refused, and by ``backward`` from then on.
+
+    ``autograd.grad`` is the first choice because it leaves ``.grad`` and the hooks that fire when it is filled alone.
+    Re-entrant activation checkpointing and functions like it (DeepSpeed's, Megatron's, MemCNN's) refuse it, each in
+    words of its own.
+
+    Attributes:
+        by_backward: Whether ``backward`` is used.
+        has_reached: Whether the last loss depended on any of the parameters.
+    """
+
+    def __init__(self) -> None:
+        self.by_backward = False
+        self.has_reached = False
+        self._has_worked = False  # either way; from then on it is the only one
+        self._failed_with = ""  # what autograd.grad said where backward did not work either
+
+    def gradient(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+        """Gradient of ``loss``; zero for parameters that it does not use.
+
+        Call it inside :func:`dcao.isolation.leave_no_trace`, which empties every ``.grad`` and puts it back, and inside
+        :func:`twice_if_refused`.
+
+        Raises:
+            GradRefused: ``autograd.grad`` has failed for the first time; the loss has to be evaluated again.
+        """
+        with _without_accumulation_hooks(params):
+            found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
+        self._has_worked = True
+        left = [_take_grad(p) for p in params]
+        self.has_reached = any(grad is not None for grad in (*found, *left))
+        return [_sum(*three) for three in zip(found, left, params, strict=True)]
+
+    def _try_grad(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        try:
+            return torch.autograd.grad(loss, list(params), allow_unused=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self._has_worked or str(error) == self._failed_with:
+                raise
+            self.by_backward, self._failed_with = True, str(error)
+            raise GradRefused(str(error)) from error
+
+    def _run_backward(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            self.by_backward = self._has_worked  # it was not for the way of asking that autograd.grad failed
+            raise
+        return [None] * len(params)
+
+
+def twice_if_refused(evaluate: Callable[[], T]) -> T:
+    """What ``evaluate`` returns, which enters an isolated context of its own and differentiates the loss there."""
+    try:
+        return evaluate()
+    except GradRefused:
+        pass  # outside the handler: the error would hold the graph
+    return evaluate()
+
+
+def _take_grad(param: Tensor) -> Tensor | None:
+    """What ``backward``, or a function that fills ``.grad`` by itself as reversible blocks do, has left there."""
+    grad, param.grad = param.grad, None
+    return grad
+
+
+def _sum(found: Tensor | None, left: Tensor | None, param: Tensor) -> Tensor:
+    if found is not None and left is not None:
+        return found + left
+    either = found if found is not None else left
+    return torch.zeros_like(param) if either is None else either
+
+
+@contextmanager
+def _without_accumulation_hooks(params: Sequence[Tensor]) -> Iterator[None]:
+    """Context in which hooks on a filled ``.grad`` do not fire: some of them take an optimizer's step."""
+    hooked = [hooks for p in params if (hooks := getattr(p, "_post_accumulate_grad_hooks", None))]
+    saved = [dict(hooks) for hooks in hooked]
+    try:
+        for hooks in hooked:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, kept in zip(hooked, saved, strict=True):
+            hooks.update(kept)

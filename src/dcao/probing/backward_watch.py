@@ -1,0 +1,93 @@
+"""What the backward passes of a closure do to ``.grad``, seen from hooks on the parameters while the closure runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcao.probing.gradient_mark import GradientMark
+
+
+class BackwardWatch:
+    """Context around a closure: tells what its backward passes left in ``.grad`` from what the closure did to it later.
+
+    The gradients are looked at when a backward pass has ended, after DistributedDataParallel has averaged them. Hooks
+    on leaves do not make ``torch.compile`` compile again.
+
+    Args:
+        params: Parameters whose ``.grad`` is watched.
+        keep: Keep a copy of the gradients, as the last backward pass left them.
+
+    Attributes:
+        mark: The gradients as the last backward pass left them; None if there was none.
+        num_passes: Backward passes that have reached the parameters.
+        gradients: The copies, in the order of ``params``; None without ``keep`` or without a backward pass.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> with BackwardWatch([w], keep=True) as watch:
+        ...     w.square().sum().backward()
+        ...     w.grad.clamp_(max=1.0)
+        tensor([1., 1.])
+        >>> watch.mark.is_unchanged(), watch.gradients, watch.has_leftovers()
+        (False, [tensor([6., 8.])], False)
+    """
+
+    def __init__(self, params: Sequence[Tensor], *, keep: bool = False) -> None:
+        self.params, self.keep = params, keep
+        self.mark: GradientMark | None = None
+        self.gradients: list[Tensor] | None = None
+        self.num_passes = 0
+        self._handles: list[Any] = []
+        self._first_look: dict[int, Tensor | None] = {}  # for each parameter, whether .grad was other than zero
+        self._is_queued = False
+
+    def __enter__(self) -> BackwardWatch:
+        for p in self.params:
+            self._handles += [
+                p.register_hook(self._before_accumulation(p)),  # type: ignore[no-untyped-call]
+                p.register_post_accumulate_grad_hook(self._after_accumulation),  # type: ignore[no-untyped-call]
+            ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def has_leftovers(self) -> bool:
+        """Whether the first backward pass was added to gradients that were there already, and were not zero."""
+        found = [flag for flag in self._first_look.values() if flag is not None]
+        return any(bool(flag) for flag in found)
+
+    def _before_accumulation(self, p: Tensor) -> Any:
+        def look(gradient: Tensor) -> None:
+            if id(p) not in self._first_look:
+                grad = None if p.grad is None else p.grad.detach()
+                values = grad.coalesce().values() if grad is not None and grad.is_sparse else grad
+                self._first_look[id(p)] = None if values is None else values.any()
+
+        return look
+
+    def _after_accumulation(self, p: Tensor) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            # Queued from a queued one, it runs after the one in which DistributedDataParallel ends its averaging.
+            _at_end_of_backward(lambda: _at_end_of_backward(self._after_backward))
+
+    def _after_backward(self) -> None:
+        self._is_queued = False
+        self.num_passes += 1
+        self.mark = GradientMark(self.params)
+        if self.keep:
+            self.gradients = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.params]
+
+
+def _at_end_of_backward(callback: Any) -> None:
+    torch.autograd.Variable._execution_engine.queue_callback(callback)

@@ -1,0 +1,256 @@
+"""What a loss function reaches: the modules, tensors and other state that an evaluation may read and change."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dcao.state.places import (
+    Attributes,
+    Cell,
+    Collection,
+    Entries,
+    Items,
+    Names,
+    Place,
+    array_place,
+    generator_place,
+)
+
+LONGEST_WALK = 1000
+"""Items of a container that are looked into: a longer one holds data, not state."""
+
+MOST_OBJECTS = 50_000
+"""Objects that are looked at before the walk ends."""
+
+LARGEST_ARRAY = 2**20
+"""Bytes of the largest NumPy array that is taken for state."""
+
+_PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
+_DATA = (*_PLAIN, Tensor, list, tuple, dict, set, deque)
+_BAGS = (SimpleNamespace, argparse.Namespace, torch.amp.GradScaler)
+_OPAQUE = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader, Dataset, Sampler)
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+@dataclass(kw_only=True)
+class Reach:
+    """What a function reaches.
+
+    Attributes:
+        modules: Every module, with all that are inside.
+        tensors: Tensors that are reached by another way than as a parameter or buffer of their module, the nearest
+            first.
+        places: Attributes, variables, containers and random generators.
+    """
+
+    modules: list[nn.Module] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+
+
+def reach(function: object) -> Reach:
+    """What ``function`` reaches: through closures, defaults, globals that its code names, attributes, and containers.
+
+    The walk goes into functions and classes of the user's own code and into modules (``nn.Module``), wherever these
+    come from. Data sets, loaders, optimizers, long containers and the insides of libraries are left out. An iterator
+    has a position that cannot be put back, so it is left out too.
+
+    Example:
+        >>> layer, calls = nn.Linear(2, 1), [0]
+        >>> found = reach(partial(print, layer, calls))
+        >>> found.modules, [type(place).__name__ for place in found.places]
+        ([Linear(in_features=2, out_features=1, bias=True)], ['Entries', 'Entries', 'Items'])
+    """
+    return _Walk(function).found
+
+
+class _Walk:
+    """One walk, the nearest objects first."""
+
+    def __init__(self, root: object) -> None:
+        self.found = Reach()
+        self._seen: dict[int, object] = {}  # the objects are kept, so that an id is not given away again
+        self._queue: deque[object] = deque()
+        self._push([root])
+        while self._queue:
+            self._look_at(self._queue.popleft())
+
+    def _push(self, things: Iterable[object]) -> None:
+        for thing in things:
+            if not isinstance(thing, _PLAIN) and id(thing) not in self._seen and len(self._seen) < MOST_OBJECTS:
+                self._seen[id(thing)] = thing
+                self._queue.append(thing)
+
+    def _look_at(self, thing: Any) -> None:
+        kind = type(thing)
+        if issubclass(kind, Tensor):
+            if not is_lazy(thing):
+                self.found.tensors.append(thing)
+        elif issubclass(kind, nn.Module):
+            self._module(thing)
+        elif issubclass(kind, FunctionType):
+            self._function(thing)
+        elif issubclass(kind, (MethodType, BuiltinMethodType)):
+            self._push([thing.__self__, getattr(thing, "__func__", None)])
+        elif issubclass(kind, partial):
+            self._push([thing.func, *thing.args])
+            self._entries(thing.keywords)
+        elif issubclass(kind, (staticmethod, classmethod)):
+            self._push([thing.__func__])
+        elif issubclass(kind, property):
+            self._push([thing.fget, thing.fset])
+        elif issubclass(kind, type):
+            self._class(thing)
+        elif not issubclass(kind, ModuleType) and not self._container(thing):
+            self._object(thing)
+
+    # --- code -------------------------------------------------------------------------------------------------
+
+    def _function(self, function: FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            place = Cell(cell)
+            self.found.places.append(place)
+            self._push([place.read()])
+        self._push(function.__defaults__ or ())
+        self._push((function.__kwdefaults__ or {}).values())
+        if not is_users(function.__globals__.get("__name__")):  # a wrapper: torch.compile, torch.no_grad
+            self._push([function.__dict__.get(name) for name in ("__wrapped__", "_torchdynamo_orig_callable")])
+            return
+        if function.__dict__:
+            self._entries(function.__dict__)
+        self._names(function.__globals__, names_of(function.__code__))
+
+    def _names(self, entries: dict[str, Any], names: tuple[str, ...]) -> None:
+        self.found.places.append(Names(entries, names))
+        values = [entries[name] for name in names if name in entries]
+        self._push(values)
+        for value in values:
+            if isinstance(value, ModuleType) and id(value.__dict__) not in self._seen and is_users(value.__name__):
+                self._seen[id(value.__dict__)] = value.__dict__
+                self._names(value.__dict__, names)
+
+    def _class(self, kind: type) -> None:
+        for each in kind.__mro__:
+            if is_users(each.__module__):
+                self.found.places.append(Attributes(each))
+                self._push(vars(each).values())
+
+    # --- objects ----------------------------------------------------------------------------------------------
+
+    def _module(self, module: nn.Module) -> None:
+        own = module.__dict__
+        if "_modules" not in own:
+            return  # its __init__ has not run
+        self.found.modules.append(module)
+        self._push(module._modules.values())
+        hooks = [hook for name in _HOOKS for hook in (own.get(name) or {}).values()]
+        self._push(hooks)
+        library = type(module).__module__
+        if library.startswith(("torch.", "torch_")) and not library.startswith(("torch.nn.modules", "torch.nn.utils")):
+            return  # a compiler's or a wrapper's, which does not survive that its attributes are put back
+        if isinstance(module, LazyModuleMixin):
+            return  # becomes another class
+        self.found.places.append(Entries(own))
+        if not library.startswith("torch."):
+            self._push(value for name, value in own.items() if name not in _standard_attributes())
+            self._push([type(module)])
+
+    def _container(self, thing: Any) -> bool:
+        """Whether it is a container, an array or a generator; if so, it is noted."""
+        if isinstance(thing, (tuple, frozenset)):
+            items: Iterable[object] = thing
+        elif isinstance(thing, dict):
+            self._entries(thing)
+            return True
+        elif isinstance(thing, list):
+            self.found.places.append(Items(thing))
+            items = thing
+        elif isinstance(thing, (deque, set, bytearray)):
+            self.found.places.append(Collection(thing))
+            items = () if isinstance(thing, bytearray) else thing
+        else:
+            place = generator_place(thing) or array_place(thing, LARGEST_ARRAY)
+            if place is not None:
+                self.found.places.append(place)
+            return place is not None
+        if len(thing) <= LONGEST_WALK:
+            self._push(items)
+        return True
+
+    def _entries(self, entries: dict[Any, Any]) -> None:
+        if len(entries) <= LONGEST_WALK:
+            self.found.places.append(Entries(entries))
+            self._push(dict.values(entries))
+
+    def _object(self, thing: object) -> None:
+        kind = type(thing)
+        if issubclass(kind, _OPAQUE):
+            return
+        if not (issubclass(kind, _BAGS) or any(is_users(each.__module__) for each in kind.__mro__)):
+            # Of a library's objects, those that are a bag of values: a meter, a metric.
+            values = list(getattr(thing, "__dict__", {}).values())
+            if (
+                not values
+                or kind.__module__ in sys.stdlib_module_names
+                or not all(isinstance(v, _DATA) for v in values)
+            ):
+                return
+        if isinstance(own := getattr(thing, "__dict__", None), dict):
+            self._entries(own)
+        if slots := _slots(kind):
+            place = Attributes(thing, slots)
+            self.found.places.append(place)
+            self._push(place.read().values())
+        self._push([kind])
+
+
+def is_users(module_name: object) -> bool:
+    """Whether a module is the user's own code: not torch, DCAO, the standard library or an installed package."""
+    return isinstance(module_name, str) and _is_users(module_name)
+
+
+@lru_cache(maxsize=4096)
+def _is_users(module_name: str) -> bool:
+    package = module_name.partition(".")[0]
+    if package == "__main__":
+        return True
+    if package in ("torch", "dcao") or package in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
+
+
+@lru_cache(maxsize=4096)
+def names_of(code: CodeType) -> tuple[str, ...]:
+    """The global names that code uses, and the attributes: code does not tell them apart. Inner functions included."""
+    inner = (name for each in code.co_consts if isinstance(each, CodeType) for name in names_of(each))
+    return tuple(dict.fromkeys((*code.co_names, *inner)))
+
+
+@lru_cache(maxsize=1)
+def _standard_attributes() -> frozenset[str]:
+    """What every module has."""
+    return frozenset(nn.Module().__dict__)
+
+
+def _slots(kind: type) -> list[str]:
+    names = [name for each in kind.__mro__ for name in _as_tuple(each.__dict__.get("__slots__", ()))]
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _as_tuple(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
