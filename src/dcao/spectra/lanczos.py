@@ -242,6 +242,8 @@ def _reason(status: LanczosStatus, pairs: RitzPairs, num_matvecs: int, num_start
     shown = f"{num_matvecs} products, relative residual {worst:.2g}, {wanted}"
     if num_starts > 1:
         shown += f", {num_starts} start vectors"
-    elif status in (LanczosStatus.CONVERGED, LanczosStatus.INVARIANT):
+    if status is LanczosStatus.CONVERGED:
+        shown += ", equal or close eigenvalues may count as one"
+    elif status is LanczosStatus.INVARIANT and num_starts == 1:
         shown += ", equal eigenvalues count as one"
     return f"{status.value} ({shown})"
