@@ -22,7 +22,7 @@ FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 STATUS = re.compile(
-    r"^\*\*Status:\*\* (accepted|accepted, amended by \d+(?: and \d+)?|superseded by \d+)\.$", re.MULTILINE
+    r"^\*\*Status:\*\* (accepted|accepted, amended by \d+(?:, \d+)*(?: and \d+)?|superseded by \d+)\.$", re.MULTILINE
 )
 NAME = re.compile(r"`(dcao(?:_lab)?\.[\w.]+)`")
 MAX_LINE = 120

@@ -59,7 +59,7 @@ def test_a_load_probe_holds_six_vectors_the_one_kept_from_the_step_before_includ
     assert optimizer.loop.probe.memory.past_gradient.numel() == size  # the sixth
     probe = optimizer.loop.before_step
     peaks = []
-    optimizer.loop.before_step = lambda *args: peaks.append(memory.peak_vectors(lambda: probe(*args), size))
+    optimizer.loop.before_step = lambda *a, **k: peaks.append(memory.peak_vectors(lambda: probe(*a, **k), size))
     optimizer.minimize(lambda: model(inputs).square().mean())
     assert optimizer.last_estimate.step == 4
     assert peaks[0] < 5.1  # activations of two rows, and scalars

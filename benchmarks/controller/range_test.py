@@ -128,7 +128,7 @@ class RangeTest:
         before = [step for step in self.snapshots if step <= max(centre, min(self.snapshots))]
         self.cap = self.trial.share * self.lrs[centre]
         controller = self.optimizer.controller
-        self.snapshots[max(before)].restore()
+        self.snapshots[max(before)].trade_places()
         controller.scale_lr(self.cap, self.lrs[-1])
         change_policy(self.optimizer, max_lr=self.cap)
         controller.policy_state = {**controller.policy_state, "arrived": True}

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from dcao.loop import ProbeLoop
-from dcao.own_loop import compare_with_probe
+from dcao.own_loop import compare_with_probe, is_comparable
 from dcao.probing.batch import Batch
 from dcao.probing.gradient_mark import GradientMark
 from dcao.vectors import params_of
@@ -22,26 +22,34 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
 
     A hook of the base may read the lr that trains, so that the loop acts before the hooks. It may also clip: once one
     has been seen to write to the gradients, a due probe waits for the hooks, to find what steps. The probe before which
-    it is seen first is made again.
+    it is seen first is made again. What a loop of its own has probed is compared with the gradient after the hooks.
     """
     if batch is not None and batch.clip_norm is not None:
         clip_grad_norm_(params_of(base), batch.clip_norm)
-    if has_gradient:
-        compare_with_probe(loop)
-    is_due = has_gradient and loop.decides()
+    is_due, has_hooks = has_gradient and loop.decides(), has_pre_hooks(base)
     waits = is_due and loop.hooks_write
+    compares = has_gradient and is_comparable(loop)
+    if compares and not has_hooks:
+        compare_with_probe(loop)
     if not waits:
         loop.before_step(batch, has_gradient=has_gradient)
     with ExitStack() as lrs:
 
         def after_hooks() -> None:
-            if waits or not before_hooks.is_unchanged():
-                lrs.pop_all().close()  # who decides reads nominal lrs
-                loop.before_step(batch) if waits else loop.act_again(batch)
-                lrs.enter_context(loop.controller.training_lrs())
+            hooks_have_written = not before_hooks.is_unchanged()
+            if not (waits or compares or hooks_have_written):
+                return
+            lrs.pop_all().close()  # who decides reads nominal lrs
+            if compares:
+                compare_with_probe(loop)
+            if waits:
+                loop.before_step(batch)
+            elif is_due and hooks_have_written:
+                loop.act_again(batch)
+            lrs.enter_context(loop.controller.training_lrs())
 
         lrs.enter_context(loop.controller.training_lrs())
-        if not (is_due and has_pre_hooks(base)):
+        if not (has_hooks and (is_due or compares)):
             base.step()
             return
         before_hooks = GradientMark(params_of(base))

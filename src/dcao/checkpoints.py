@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import numbers
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ LATER: dict[str, Any] = {
     "first_loss": float,
     "past_gradient": Tensor,
     "natural_length": float,
+    "blamed_at": int,
+    "allowed": float,
     "policy_state": dict,
     "loader": dict,
     "informing": dict,
@@ -52,8 +55,10 @@ def keys_of(value: Any) -> Any:
     return [keys_of(each) for each in value] if isinstance(value, (list, tuple)) else None
 
 
-def require_kinds(saved: Any, kinds: Any, where: str = 'state_dict["dcao"]') -> None:
+def require_kinds(saved: Any, kinds: Any, where: str = 'state_dict["dcao"]', *, is_open: bool = False) -> None:
     """Raise a ValueError unless a saved state has every key of ``kinds``, with values of these types.
+
+    Other keys are refused unless it ``is_open``, or none was there at first.
 
     Example:
         >>> require_kinds({"scale": 2}, {"scale": float})
@@ -64,10 +69,14 @@ def require_kinds(saved: Any, kinds: Any, where: str = 'state_dict["dcao"]') -> 
     """
     if isinstance(kinds, dict):
         _require(isinstance(saved, Mapping), f"{where} must be a dict, got {type(saved).__name__}")
-        for key, kind in kinds.items():
+        for key in kinds:
             _require(key in saved, f"{where} lacks the key {key!r}")
+        unknown = [key for key in saved if key not in kinds] if kinds and not is_open else []
+        _require(not unknown, f"{where} has unknown keys: {unknown}")
+        for key, kind in kinds.items():
             if saved[key] is not None or key not in LATER:
-                require_kinds(saved[key], LATER.get(key) if kind is None else kind, f'{where}["{key}"]')
+                expected = LATER.get(key) if kind is None else kind
+                require_kinds(saved[key], expected, f'{where}["{key}"]', is_open=is_open)
     elif isinstance(kinds, list):
         _require(isinstance(saved, (list, tuple)), f"{where} must be a list, got {type(saved).__name__}")
         positional = any(isinstance(kind, (dict, list)) for kind in kinds)
@@ -75,7 +84,8 @@ def require_kinds(saved: Any, kinds: Any, where: str = 'state_dict["dcao"]') -> 
             _require(len(saved) == len(kinds), f"{where} must have {len(kinds)} entries, got {len(saved)}")
         for index, each in enumerate(saved):
             if each is not None and kinds:
-                require_kinds(each, kinds[index if positional else 0], f"{where}[{index}]")
+                kind = kinds[index if positional else 0]
+                require_kinds(each, kind, f"{where}[{index}]", is_open=is_open)
     elif kinds is not None:
         expected = {float: numbers.Real, dict: Mapping}.get(kinds, kinds)
         fits = isinstance(saved, expected) and isinstance(saved, bool) is (kinds is bool)
@@ -84,7 +94,7 @@ def require_kinds(saved: Any, kinds: Any, where: str = 'state_dict["dcao"]') -> 
 
 def require_version(own: Any) -> None:
     """Raise a ValueError unless a saved part is one that this version writes."""
-    require_kinds(own, {"version": int})
+    require_kinds(own, {"version": int}, is_open=True)
     _require(own["version"] == VERSION, f'state_dict["dcao"]["version"] must be {VERSION}, got {own["version"]}')
 
 
@@ -94,6 +104,14 @@ def require_lengths(lists: Mapping[str, Sequence[Any]], num_groups: int) -> None
         where = f'state_dict["dcao"]["controller"]["{name}"]'
         wrong = f"{where} must have {num_groups} entries, one a param group, got {len(values)}"
         _require(len(values) == num_groups, wrong)
+
+
+def require_loadable(part: Any, saved: Any, where: str) -> None:
+    """Raise a ValueError unless a copy of ``part`` can load its saved state."""
+    try:
+        copy.copy(part).load_state_dict(saved)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{where} is of no use: {error}; {FIX}") from error
 
 
 def _require(fits: bool, wrong: str) -> None:
@@ -152,7 +170,7 @@ def without_text(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     Elsewhere the part is complete in the state dict, or has been deleted from it on purpose.
     """
     texts = [group[KEY] for group in groups if group.get(KEY) and any(isinstance(p, str) for p in group["params"])]
-    return [{key: value for key, value in group.items() if key != KEY} for group in groups], "".join(texts[:1])
+    return [{key: value for key, value in group.items() if key != KEY} for group in groups], texts[0] if texts else ""
 
 
 def _encode(value: Any) -> dict[str, str]:

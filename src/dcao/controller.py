@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from dcao.checkpoints import keys_of, require_kinds, require_lengths
 from dcao.groups import Roster, as_stored, carry, set_lrs
 from dcao.isolation import live_instances
+from dcao.notices import Notices, warn
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.updates.registry import OptimizerModel
 
@@ -35,10 +35,14 @@ class Controller:
         policy: The rule that decides.
         optimizer: The base optimizer, whose groups are written.
         record: Description of its class; None for an unknown class, whose momentum is not written.
+        notices: Tells the caller what cannot be carried out.
     """
 
-    def __init__(self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None) -> None:
+    def __init__(
+        self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None, notices: Notices | None = None
+    ) -> None:
         self.policy, self.optimizer, self.record = policy, optimizer, record
+        self.notices = Notices() if notices is None else notices
         self.scale = 1.0
         self.governed = False
         self.looked = False  # whether the first write has looked for a scheduler that leaves no mark
@@ -134,8 +138,8 @@ class Controller:
             self._look_for_scheduler()
         if wanted.momentum != now.momentum and wanted.momentum is not None:
             notes += self._write_momentum(wanted.momentum, now.momentum)
-        if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None and now.weight_decay:
-            self._scale_weight_decay(wanted.weight_decay / now.weight_decay)
+        if wanted.weight_decay != now.weight_decay and wanted.weight_decay is not None:
+            notes += self._scale_weight_decay(wanted.weight_decay, now.weight_decay)
         if wanted.lr != now.lr and now.lr > 0.0:
             notes += self.scale_lr(wanted.lr, now.lr)
         return replace(decision, reason="; ".join(notes))
@@ -147,6 +151,9 @@ class Controller:
         run independent of the initial lr. Nothing is written for a ``wanted`` that is negative, infinite or nan.
         """
         if not 0.0 <= wanted < math.inf:
+            self._tell_ignored(
+                "lr", f"it answered {wanted:g}, which is no learning rate", "return a finite lr from 0 on"
+            )
             return [f"lr held: {wanted:g} is no learning rate"]
         self._look_for_scheduler()
         scale = self.scale * (wanted / now)
@@ -186,14 +193,13 @@ class Controller:
         """Raise a ValueError if a saved state of so many groups cannot be loaded; warn if it is another policy's."""
         require_lengths({name: state[name] for name in ("compensation", "written", "momenta")}, num_groups)
         if state["policy"] != _describe(self.policy):
-            warnings.warn(
+            warn(
                 f"the checkpoint is of another policy, {state['policy']}; {_describe(self.policy)} starts without a "
-                "memory",
-                UserWarning,
-                stacklevel=4,
+                "memory"
             )
         elif state["policy_state"] is not None:
-            require_kinds(state["policy_state"], self._state_keys, 'state_dict["dcao"]["controller"]["policy_state"]')
+            where = 'state_dict["dcao"]["controller"]["policy_state"]'
+            require_kinds(state["policy_state"], self._state_keys, where, is_open=True)
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Go on from a saved state; without one, from the groups as they are."""
@@ -217,7 +223,7 @@ class Controller:
 
     def _look_for_scheduler(self) -> None:
         """Before the first write: ``ReduceLROnPlateau`` leaves no mark on the groups until it writes an lr itself."""
-        if not self.governed and not self.looked and find_scheduler(self.optimizer):
+        if not self.governed and not self.looked and schedulers_of(self.optimizer):
             self._become_governor()
         self.looked = True
 
@@ -234,11 +240,15 @@ class Controller:
     def _write_momentum(self, wanted: float, now: float | None) -> list[str]:
         """Change momentum in the groups that share the reference group's, without a jump in the step."""
         if [self._momentum(group) for group in self.optimizer.param_groups] != self.momenta:
+            fix = "drop the rule, or whoever writes momentum (OneCycleLR does, unless cycle_momentum=False)"
+            self._tell_ignored("momentum", "somebody else sets it", fix)
             return ["momentum held: somebody else sets it"]
-        assert self.record is not None
+        if self.record is None or now is None:
+            self._tell_ignored("momentum", "this optimizer has none that DCAO knows", "drop the rule")
+            return ["momentum held: the optimizer has none"]
         factors = [1.0] * len(self.momenta)
         for index, group in enumerate(self.optimizer.param_groups):
-            if self.momenta[index] != now or now is None:
+            if self.momenta[index] != now:
                 continue
             if self.record.momentum_key == "betas":
                 group["betas"] = (wanted, *group["betas"][1:])
@@ -256,10 +266,18 @@ class Controller:
             self._write_lrs([lr * f for lr, f in zip(self.written, factors, strict=True)])
         return []
 
-    def _scale_weight_decay(self, factor: float) -> None:
+    def _tell_ignored(self, what: str, why: str, fix: str) -> None:
+        rule = f"what {type(self.policy).__name__} decides on {what}"
+        self.notices.tell(what, f"{rule} is not carried out: {why}. It stays as it is. Fix: {fix}")
+
+    def _scale_weight_decay(self, wanted: float, now: float | None) -> list[str]:
+        if not now:
+            self._tell_ignored("weight_decay", "there is none to scale", "give the optimizer a weight_decay above 0")
+            return ["weight decay held: there is none to scale"]
         for group in self.optimizer.param_groups:
             if "weight_decay" in group:
-                group["weight_decay"] = float(group["weight_decay"]) * factor
+                group["weight_decay"] = float(group["weight_decay"]) * (wanted / now)
+        return []
 
 
 def has_scheduler(optimizer: Optimizer) -> bool:
@@ -267,14 +285,14 @@ def has_scheduler(optimizer: Optimizer) -> bool:
     return any("initial_lr" in group for group in optimizer.param_groups)
 
 
-def find_scheduler(optimizer: Optimizer) -> bool:
-    """Whether a living ``LRScheduler`` drives these groups, found among the garbage collector's objects.
+def schedulers_of(optimizer: Optimizer) -> list[LRScheduler]:
+    """The living ``LRScheduler`` objects that drive these groups, found among the garbage collector's objects.
 
     ``ReduceLROnPlateau`` leaves no mark on the groups. Without this search it would first cut an lr that DCAO wrote.
     """
     groups = optimizer.param_groups
     schedulers = live_instances(LRScheduler)
-    return any(getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups for each in schedulers)
+    return [each for each in schedulers if getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups]
 
 
 def _describe(policy: Policy) -> str:

@@ -6,7 +6,7 @@ batch. Only where no step ever had one, and the loss could not give one, it is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -121,3 +121,17 @@ def reaches(loss: Any, params: Sequence[Tensor]) -> bool:
         seen.add(node)
         queue.extend(following for following, _ in node.next_functions)
     return False
+
+
+def any_is_not_zero(params: Iterable[Tensor]) -> bool:
+    """Whether some entry of some gradient is not zero, or not a number.
+
+    Example:
+        >>> import torch
+        >>> w = torch.ones(2, requires_grad=True)
+        >>> (0.0 * w).sum().backward()
+        >>> any_is_not_zero([w])
+        False
+    """
+    grads = (p.grad for p in params if p.grad is not None)
+    return any(bool((grad.coalesce().values() if grad.is_sparse else grad).any()) for grad in grads)

@@ -1,40 +1,38 @@
 """What keeps a run alive: steps on garbage are skipped, and a run that blew up can go back.
 
 A step is garbage if its loss or gradient is not finite, or far larger than any of the last ones: one batch of inputs in
-another unit would throw SGD off, and leave Adam with a second moment that holds it still for thousands of steps.
-Several such batches in a row mean that the run blew up.
+another unit would throw SGD off, and leave Adam with a second moment that holds it still for thousands of steps. What
+comes again is data (:mod:`dcao.outliers`).
+
+A skipped step leaves the weights where they are. So a row of them that ends by itself was garbage, and one that does
+not end means that the data have changed or that the run blew up. A look from the snapshot tells these apart: what is
+out of line there too is due to the data.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_number, require_whole
 from dcao.models import Model
+from dcao.outliers import StepMemory, loss_and_norm
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
-from dcao.vectors import as_real
 
 SKIP_FACTOR = 0.5
-"""Factor on lr after a step that is not finite: what loss scalers do after an overflow."""
+"""Factor on lr after the second and third step in a row that is not finite: what loss scalers do after an overflow. It
+is taken back if the row ends at the same weights, and kept if the run goes back to its snapshot."""
 
 BUFFERS_EVERY = 10
 """Steps between the copies of buffers (BatchNorm statistics) that mend them after a bad batch."""
 
-SPREADS = 3.0
-"""A loss above the first one, and above the highest of the last :data:`MEMORY` by this many times their spread, is
-garbage or a blow-up."""
-
-MEMORY = 50
-"""Steps whose losses and gradient norms are remembered. Outliers are judged once a tenth of them are there."""
+NOT_FINITE = "loss or gradients are not finite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +41,15 @@ class Guard:
 
     Args:
         snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
-            back after ``patience`` skipped steps in a row, with a smaller lr. Default 25: a blow-up costs no more steps
-            than that, besides those that it takes to notice it. None: no copies.
-        outlier: A gradient this many times longer than the longest of the last 50 is garbage. Default 100: in 18
-            unharmed runs on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3.
-        patience: Skipped steps in a row after which a run goes back to its snapshot, and no longer cuts lr. Default 3:
-            one or two may be bad batches, and a run that gets nothing but nan is not saved by a smaller step. Without a
-            snapshot the next outlier passes: it is the training that has changed.
+            back when it has blown up, with a smaller lr. Default 25: a blow-up costs no more steps than that, besides
+            those that it takes to notice it. None: no copies.
+        outlier: A gradient this many times longer than the longest of the last 50 that are not zero is skipped. Default
+            100: in 18 unharmed runs on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3.
+        patience: Times that an outlier is skipped: one that has come as often in the last 1000 steps, within a factor
+            of ``outlier``, is data, and is trained on from then on. Also the skipped steps in a row after which one
+            batch is seen from the snapshot. If it is out of line there too, the data have changed, and the next outlier
+            is taken. If not, and as many more steps are skipped, the run has blown up and goes back. Default 3. Without
+            a snapshot the next outlier is taken after so many.
 
     Raises:
         TypeError, ValueError: On a wrong value, with the rule, the value and the fix.
@@ -73,12 +73,45 @@ class Guard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skip:
-    """Why a step is skipped, the factor on lr that answers it, and whether the run has gone back to a snapshot."""
+class Verdict:
+    """What the guard has found in a step that is not as usual.
+
+    Attributes:
+        reason: What it is, in words.
+        skips: Whether the step is not taken.
+        factor: Factor on lr that answers it.
+        went_back: Whether the run has gone back to a snapshot.
+        is_data: Whether it is an outlier that is taken, because it has come before or does not stop.
+    """
 
     reason: str
-    factor: float
+    skips: bool = True
+    factor: float = 1.0
     went_back: bool = False
+    is_data: bool = False
+
+
+@dataclass(kw_only=True)
+class Row:
+    """Skipped steps in a row.
+
+    Attributes:
+        length: Number of them.
+        began: Step of the first one.
+        cut: Product of the factors on lr so far.
+        look_at: Length at which the next look from the snapshot is due.
+        blamed_at: Length at which the run goes back: from the snapshot a batch was as usual. None: no look was.
+        is_data: Whether the next step is taken if it is finite: the data have changed.
+        is_finite: Whether the last one was.
+    """
+
+    length: int = 0
+    began: int = 0
+    cut: float = 1.0
+    look_at: int = 0
+    blamed_at: int | None = None
+    is_data: bool = False
+    is_finite: bool = True
 
 
 class StepGuard:
@@ -91,32 +124,34 @@ class StepGuard:
     """
 
     def __init__(self, optimizer: Optimizer, model: Model, settings: Guard | None) -> None:
-        self.optimizer, self.model, self.settings = optimizer, model, settings
+        self.optimizer, self.model = optimizer, model
+        self.is_on = settings is not None
+        self.settings = settings or Guard()
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Forget all steps, and what the run could go back to."""
         self.num_skipped = 0
         self.num_restored = 0
-        self._in_a_row = 0
-        self._first_loss: float | None = None
-        self._losses: deque[float] = deque(maxlen=MEMORY)
-        self._norms: deque[float] = deque(maxlen=MEMORY)
+        self._memory = StepMemory(factor=self.settings.outlier, patience=self.settings.patience)
+        self._longest_row = 0  # of those that ended by themselves
+        self._row = Row()
         self._modules: Sequence[nn.Module] | None = None  # whose buffers are in _good_buffers
         self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
+        self._is_away = False  # whether the weights are the snapshot's, which holds the present ones meanwhile
 
     def before_loss(self) -> None:
         """Copy the buffers of modules not seen before, which a first bad batch would spoil."""
-        if self.settings is None:
+        if not self.is_on:
             return
         modules, _ = self.model.look()
         if modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(self, loss: Tensor | float | None, step: int) -> Skip | None:
-        """Why the coming step has to be skipped; None if it may be taken."""
-        if self.settings is None:
+    def check(self, loss: Tensor | float | None, step: int) -> Verdict | None:
+        """What is unusual about the coming step, and whether it has to be skipped; None if it is as usual."""
+        if not self.is_on:
             return None
         modules, ranks = self.model.look()
         if ranks is not None:
@@ -126,104 +161,123 @@ class StepGuard:
         grads = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         value, norm = loss_and_norm(loss, grads)
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
-        trouble = self._outlier(value, norm, self.settings) if is_finite else "loss or gradients are not finite"
-        if trouble is None:
-            self._in_a_row = 0
-            self._remember(modules, step, value, norm, self.settings)
-            return None
+        trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
+        if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
+            is_outlier = self._remember(modules, step, value, norm)
+            return self._end_row(is_outlier=is_outlier)
         self.num_skipped += 1
-        self._in_a_row += 1
         mend(self._good_buffers)
-        return self._answer(trouble, self.settings, is_finite=is_finite)
+        if self._is_away:
+            is_usual = is_finite and (not self._row.is_finite or self._memory.is_usual(loss=value, norm=norm))
+            return self._come_back(trouble or "not as usual", is_finite=is_finite, is_usual=is_usual)
+        assert trouble is not None
+        if self._row.length == 0:
+            self._row = Row(began=step, look_at=self.settings.patience)
+            if is_finite:
+                self._memory.note(step=step, loss=value, norm=norm)
+        return self._skip(trouble, is_finite=is_finite)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters; snapshots are not part of a checkpoint, which is one itself."""
+        """Counters and what steps are measured against; snapshots are not part of a checkpoint, which is one itself."""
         return {
             "num_skipped": self.num_skipped,
             "num_restored": self.num_restored,
-            "in_a_row": self._in_a_row,
-            "first_loss": self._first_loss,
-            "losses": list(self._losses),
-            "norms": list(self._norms),
+            "longest_row": self._longest_row,
+            "row": asdict(self._row),
+            **self._memory.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from saved counters, without a snapshot."""
+        """Go on from a saved state, without a snapshot."""
         self.start_afresh()
         self.num_skipped, self.num_restored = state["num_skipped"], state["num_restored"]
-        self._in_a_row = state["in_a_row"]
-        self._first_loss = state["first_loss"]
-        self._losses.extend(state["losses"])
-        self._norms.extend(state["norms"])
+        self._longest_row, self._row = state["longest_row"], Row(**state["row"])
+        self._memory.load_state_dict(state)
 
     def __getstate__(self) -> dict[str, Any]:
         # What it goes back to holds the model's modules, which a copy of the optimizer must not copy.
-        return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None}
+        return {**self.__dict__, "_modules": None, "_good_buffers": [], "_snapshot": None, "_is_away": False}
 
-    def _remember(
-        self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float, settings: Guard
-    ) -> None:
+    # --- a usual step -----------------------------------------------------------------------------------------
+
+    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float) -> bool:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
-        if settings.snapshot_every is not None:
-            due = self._snapshot is None or step - self._snapshot.step >= settings.snapshot_every
+        if self.settings.snapshot_every is not None:
+            snapshot = self._usable_snapshot()
+            due = snapshot is None or step - snapshot.step >= self.settings.snapshot_every
             # A loss above the median may be the first of a blow-up, which is not what to go back to.
-            if due and (loss is None or not self._losses or loss <= statistics.median(self._losses)):
+            losses = self._memory.losses
+            if due and (loss is None or not losses or loss <= statistics.median(losses)):
                 self._snapshot = Snapshot(self.optimizer, modules, step)
-        self._norms.append(norm)
-        if loss is not None:
-            self._first_loss = loss if self._first_loss is None else self._first_loss
-            self._losses.append(loss)
+        return self._memory.remember(step=step, loss=loss, norm=norm)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
             mend(self._good_buffers)
         self._modules, self._good_buffers = modules, save_buffers(modules)
 
-    def _outlier(self, loss: float | None, norm: float, settings: Guard) -> str | None:
-        """Why this step is an outlier among the last ones, in words; None if it is not."""
-        if len(self._norms) < MEMORY // 10 or self._in_a_row >= settings.patience:  # accept the next step
+    def _end_row(self, *, is_outlier: bool) -> Verdict | None:
+        """The weights are those of the row's beginning, so that what was wrong with it was not their fault."""
+        row, self._row = self._row, Row()
+        self._longest_row = max(self._longest_row, row.length)
+        if not is_outlier and row.cut == 1.0:
             return None
-        if norm > settings.outlier * max(self._norms):
-            times = f"{settings.outlier:g} times the longest of the last {len(self._norms)}"
-            return f"gradient of length {norm:.3g}, over {times}"
-        if loss is not None and self._is_high(loss):
-            return f"loss {loss:.3g}, far over the first one and the last {len(self._losses)}"
-        return None
+        reason = "guard: out of line, but so have others been: taken as data" if is_outlier else "guard: as usual again"
+        if row.cut < 1.0:
+            reason += f" after {row.length} skipped steps at the same weights; lr as before them"
+        return Verdict(reason=reason, skips=False, factor=1.0 / row.cut, is_data=is_outlier)
 
-    def _is_high(self, loss: float) -> bool:
-        if len(self._losses) < MEMORY // 10 or self._first_loss is None:
-            return False
-        highest = max(self._losses)
-        return loss > max(self._first_loss, highest + SPREADS * (highest - min(self._losses)))
+    # --- a row of skipped steps -------------------------------------------------------------------------------
 
-    def _answer(self, trouble: str, settings: Guard, *, is_finite: bool) -> Skip:
-        reason = f"guard: {trouble}; step skipped ({self._in_a_row} in a row)"
-        factor = SKIP_FACTOR if self._in_a_row <= settings.patience and not is_finite else 1.0
-        if self._in_a_row != settings.patience or self._snapshot is None:
-            return Skip(reason=reason, factor=factor)
-        self._snapshot.restore()
+    def _skip(self, trouble: str, *, is_finite: bool) -> Verdict:
+        row, snapshot = self._row, self._usable_snapshot()
+        row.length, row.is_finite = row.length + 1, is_finite
+        reason = f"guard: {trouble}; step skipped ({row.length} in a row)"
+        factor = 1.0
+        if not is_finite and 1 < row.length <= self.settings.patience:
+            factor = SKIP_FACTOR
+            row.cut *= factor
+        if snapshot is not None and row.blamed_at is not None and row.length >= row.blamed_at:
+            return self._go_back(snapshot, reason)
+        # Where rows without a finite step are usual, this one means more than they do once it is twice as long.
+        if row.length < max(row.look_at, 0 if is_finite else 2 * self._longest_row + 1):
+            return Verdict(reason=reason, factor=factor)
+        if snapshot is None:
+            row.is_data = True  # nothing can tell, and a run must not stand still
+            return Verdict(reason=reason, factor=factor)
+        self._trade_places(snapshot)
+        reason += f"; the next batch is seen from the snapshot of step {snapshot.step}"
+        return Verdict(reason=reason, factor=factor)
+
+    def _come_back(self, trouble: str, *, is_finite: bool, is_usual: bool) -> Verdict:
+        """From the look at a batch from the snapshot, which says whether the data or the weights are to blame."""
+        assert self._snapshot is not None
+        row = self._row
+        self._trade_places(self._snapshot)
+        row.length += 1
+        row.look_at = row.length + self.settings.patience
+        skipped = f"step skipped ({row.length} in a row)"
+        if is_usual:
+            row.blamed_at = row.look_at
+            return Verdict(reason=f"guard: as usual from the snapshot of step {self._snapshot.step}; {skipped}")
+        row.is_data = is_finite
+        return Verdict(reason=f"guard: {trouble}, from the snapshot too: not the weights but the data; {skipped}")
+
+    def _go_back(self, snapshot: Snapshot, reason: str) -> Verdict:
+        self._trade_places(snapshot)
+        self._is_away = False
+        self._snapshot = Snapshot(self.optimizer, self._modules or (), snapshot.step)
+        self._memory.forget_outlier(self._row.began)
+        self._row = Row()
         self.num_restored += 1
-        reason += f"; back to the snapshot of step {self._snapshot.step}"
-        return Skip(reason=reason, factor=SKIP_FACTOR, went_back=True)
+        reason += f"; back to the snapshot of step {snapshot.step}"
+        return Verdict(reason=reason, factor=SKIP_FACTOR, went_back=True)
 
+    def _trade_places(self, snapshot: Snapshot) -> None:
+        snapshot.trade_places()
+        self._is_away = not self._is_away
 
-@torch.no_grad()
-def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple[float | None, float]:
-    """The loss as a number, and the Euclidean norm of all gradients together; the device is waited for once.
-
-    Example:
-        >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
-        (1.5, 5.0)
-    """
-    entries = [as_real(g.coalesce().values() if g.is_sparse else g) for g in grads]
-    norms: list[Tensor] = []
-    for is_narrow in (True, False):  # squares of half precision overflow
-        same = [g for g in entries if g.numel() and (g.dtype.itemsize < 4) is is_narrow]
-        norms += torch._foreach_norm(same, dtype=torch.float32 if is_narrow else None) if same else []
-    norms = [norm.to(norms[0].device) for norm in norms]
-    norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())  # stack takes the widest dtype
-    if not isinstance(loss, Tensor):
-        return None if loss is None else float(loss), float(norm)
-    both: list[float] = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
-    return both[0], both[1]
+    def _usable_snapshot(self) -> Snapshot | None:
+        """The snapshot, unless parameters have left the groups since it was taken."""
+        return self._snapshot if self._snapshot is not None and self._snapshot.is_complete() else None

@@ -32,10 +32,10 @@ def inform(loop: ProbeLoop, batch: Batch | None) -> None:
         with loop.controller.training_lrs():
             estimate = loop.last_spectrum = loop.probe.inform(batches, step=loop.num_steps)
     except Exception as error:
-        estimate = loop.failed(error, is_first=is_first)
+        estimate, loop.failure = loop.failed(error, is_first=is_first), None
     loop.turns.take(loop.num_steps)
     loop.cost += estimate.cost
     loop.last_estimate = estimate
     now = loop.controller.hyperparameters()
     decision = Decision(hyperparameters=now, reason=REASON)
-    loop.recording.write(decision, now, loss, started, estimate)
+    loop.record(decision, now, loss, started, estimate=estimate)

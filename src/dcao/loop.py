@@ -8,22 +8,23 @@ from typing import Any
 
 from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
-from dcao.gradients import UnreachedError
-from dcao.guard import Skip
+from dcao.failures import Failure, is_of_dcao
+from dcao.gradients import UnreachedError, any_is_not_zero
+from dcao.guard import Verdict
 from dcao.informing import inform
 from dcao.isolation import RngState
 from dcao.operators.base import LossFn, not_callable
-from dcao.policies.base import Decision, Observation
+from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.estimate import CurvatureEstimate, blown_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.source import ProbeSource
-from dcao.recording import Recording
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder
+from dcao.telemetry import Recorder, SafeRecording
 from dcao.turns import SpectrumTurns
+from dcao.watch import Watch
 
 MAX_PROBES_BEFORE_START = 60
 """Probes before the first update: 0.8**60 takes an lr of 10 below 2e-5."""
@@ -64,7 +65,8 @@ class ProbeLoop:
         self.probe, self.controller = probe, controller
         self.schedule, self.turns, self.is_demanded = schedule, SpectrumTurns(spectrum), is_demanded
         self.source = ProbeSource(probe_batch, probe, is_shared=schedule is not None and spectrum is not None)
-        self.recording = Recording(recorder, self)
+        self.recording = SafeRecording(recorder, controller.notices)
+        self.watch = Watch(controller, controller.notices)
         self._grants_more = schedule is not None and schedule.grants_more
         self.start_afresh()
 
@@ -72,13 +74,16 @@ class ProbeLoop:
         """Forget all steps and probes."""
         self.probe.start_afresh()
         self.turns.start_afresh()
+        self.watch.start_afresh()
+        self.failure: Failure | None = None  # of the probe that is being answered
         self.last_estimate: CurvatureEstimate | None = None
         self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
         self.num_steps, self.cost, self.hooks_write = 0, 0.0, False
         self._scheduled_cost = 0.0  # the cost without spectra, which no budget pays for
         self._last_cost = 1.0  # a guess, until the first probe says what it cost
-        self._probe_again = False
+        # The last: whether probes of other batches say nothing about the coming one.
+        self._probe_again = self._is_unlike_others = False
         self._is_owed = False  # by a step that had no gradient
         self._probed_at = -1
         self._due_at_start = self.schedule is not None and self.schedule(0, self._last_cost)
@@ -95,24 +100,35 @@ class ProbeLoop:
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
-        Without a gradient there is nothing to probe: what is due is owed to the next step that has one.
+        Without a gradient, or along one that is zero, there is nothing to probe: what is due is owed to the next step
+        that has one.
         """
-        if has_gradient and self.decides():
-            self._probe_and_decide(batch)
-            return
-        self._is_owed = self.decides()
-        self.controller.move_on(self.num_steps)
-        if has_gradient and self.turns.is_due(self.num_steps):
-            inform(self, batch)
+        if has_gradient and self.decides() and not self._has_no_direction(batch):
+            self._probe(batch)
+        elif has_gradient and self._is_unlike_others and batch is not None:
+            self._probe(batch.anew(self.probe.start))
+        else:
+            self._is_owed = self.decides()
+            self.controller.move_on(self.num_steps)
+            if has_gradient and self.turns.is_due(self.num_steps):
+                inform(self, batch)
+        if has_gradient:
+            self.watch.begin_step(self.num_steps, self._probed_at)
 
     def probe_by_hand(self, batch: Batch) -> None:
         """Take the turn of the coming step in a loop that calls backward itself."""
-        if self.decides():
-            self._probe_and_decide(batch)
-        elif self.turns.is_due(self.num_steps):
+        if self.decides() or not self.turns.is_due(self.num_steps):
+            self.before_step(batch)
+        else:
             inform(self, batch)
 
-    def _probe_and_decide(self, batch: Batch | None) -> None:
+    def _has_no_direction(self, batch: Batch | None) -> bool:
+        """Whether a probe that decides would say nothing, because the gradient that it would follow is zero."""
+        is_training = batch is not None and batch.is_training and self.source.is_training_batch
+        follows = self.controller.policy.adapts and self.probe.settings.measure in ("load", "batch")
+        return is_training and follows and not any_is_not_zero(self.probe.params())
+
+    def _probe(self, batch: Batch | None) -> None:
         loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
         try:
             batches = self.source.batches(batch, decides=True)
@@ -120,9 +136,10 @@ class ProbeLoop:
             self._act(self.failed(error, is_first=not self.has_probed), loss, started)
             return
         if batches is None:
-            if self.is_demanded or not self.has_probed:  # the caller set a schedule, or the run would never probe
+            if self.is_demanded or not self.has_probed:  # the caller set a schedule, or would never probe at all
                 raise nothing_to_probe(self.num_steps)
             self._is_owed = False  # whoever probes by hand chooses the step
+            self.watch.note_missed(self.num_steps, self._probed_at)
             self.controller.move_on(self.num_steps)
             return
         for _ in range(self._num_probes_at_most()):
@@ -148,6 +165,7 @@ class ProbeLoop:
         self.num_steps += 1
         self._due = self._is_due_at(self.num_steps)
         self.probe.forget_gradient()
+        self._is_unlike_others = False
         if taken and self.is_due() and self.source.is_training_batch:
             self.probe.remember_gradient(decides=self._due)
 
@@ -166,26 +184,25 @@ class ProbeLoop:
             except UnreachedError as error:
                 if not may_miss:
                     raise
-                estimate = self.failed(error, is_first=not self.has_probed)
+                estimate = self._untrusted(error)
             if self.probe.spectrum_error is not None:
                 raise self.probe.spectrum_error
             if not self._act(estimate, estimate.loss, started, self.probe.spectrum_cost):
                 break
         return estimate
 
-    def answer_skip(self, skip: Skip, loss: float | None) -> None:
-        """Cut lr if that helps, record the step that the guard has skipped, and tell the policy if the run blew up."""
+    def answer(self, verdict: Verdict, loss: float | None) -> None:
+        """Scale lr as the guard says, record what it has found, and tell the policy if the run blew up."""
         before, now = self.controller.hyperparameters(), time.perf_counter()
+        if verdict.skips:
+            self.watch.note_skip(self.num_steps, verdict.reason)
         if self.controller.policy.adapts:
-            self.controller.scale_lr(skip.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=skip.reason)
-        self.recording.write(decision, before, loss, now)
-        if skip.went_back and self.controller.policy.adapts:
-            measure, reason = self.probe.settings.measure, "the run blew up and has gone back"
-            estimate = CurvatureEstimate(
-                step=self.num_steps, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason
-            )
-            self._act(estimate, loss, now)
+            self.controller.scale_lr(verdict.factor)
+        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
+        self.record(decision, before, loss, now)
+        self._is_unlike_others = verdict.is_data and self._grants_more and self.source.is_training_batch
+        if verdict.went_back and self.controller.policy.adapts:
+            self._act(blown_up(self.num_steps, self.probe.settings.measure, loss), loss, now)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and what the next probe starts from."""
@@ -196,6 +213,7 @@ class ProbeLoop:
             "last_cost": self._last_cost,
             "probe_again": self._probe_again,
             "is_owed": self._is_owed,
+            "schedule": self.watch.limits.state_dict(),
             "probed_at": self._probed_at,
             "probe": self.probe.memory.state_dict(),
             "spectrum": self.turns.state_dict(),
@@ -212,6 +230,7 @@ class ProbeLoop:
         is_same_policy = self.controller.policy_state is not None
         self._probe_again = state["probe_again"] and is_same_policy and self._grants_more
         self._is_owed = state["is_owed"]
+        self.watch.limits.load_state_dict(state["schedule"])
         self._due = self._is_due_at(self.num_steps)
         self.probe.memory.load_state_dict(state["probe"])
         self.turns.load_state_dict(state["spectrum"])
@@ -251,10 +270,15 @@ class ProbeLoop:
     def failed(self, error: Exception, *, is_first: bool) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
-        What is wrong with the caller's loss is still an error at the first probe, before anything is lost.
+        At the first probe what is wrong with the settings, or with a loss given to probe, is still an error.
         """
-        if is_first and isinstance(error, (TypeError, ValueError)):
+        is_mistake = isinstance(error, (TypeError, ValueError))
+        if is_first and is_mistake and (not self.source.is_training_batch or is_of_dcao(error)):
             raise error
+        return self._untrusted(error)
+
+    def _untrusted(self, error: Exception) -> CurvatureEstimate:
+        self.failure = Failure.of(error, is_again=self.source.is_training_batch)
         reason = f"the probe failed: {type(error).__name__}: {error}"
         measure, cost = self.probe.settings.measure, self._last_cost + self.probe.num_checks
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
@@ -280,6 +304,7 @@ class ProbeLoop:
             relative_step=estimate.relative_step,
         )
         decision = self.controller.decide(observation)
+        failure, self.failure = self.failure, None
         carried_out = self.controller.apply(decision)
         after = self.controller.hyperparameters()
         self._count(estimate.cost, spectrum_cost)
@@ -287,7 +312,9 @@ class ProbeLoop:
         is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
         self._probe_again = decision.probe_again and self._grants_more and not is_held
         self.last_estimate, self.last_decision = estimate, carried_out
-        self.recording.write(carried_out, before, loss, started, estimate, observation)
+        self.record(carried_out, before, loss, started, estimate=estimate, observation=observation)
+        if not self.probe.is_held:  # of which the caller has been told
+            self.watch.note_probe(estimate, observation, decision, failure)
         return self._probe_again and wanted < before.lr
 
     def _count(self, cost: float, spectrum_cost: float) -> None:
@@ -297,3 +324,13 @@ class ProbeLoop:
         self._last_cost = spent or self._last_cost  # a blow-up is reported for nothing
         self._scheduled_cost += spent
         self._probed_at, self._is_owed = self.num_steps, False
+
+    def record(
+        self, decision: Decision, before: Hyperparameters, loss: float | None, started: float, **seen: Any
+    ) -> None:
+        """Write down what has happened before the coming step."""
+        if loss is None and seen:
+            loss = seen["estimate"].loss
+        seen |= {"step": self.num_steps, "total_cost": self.cost, "after": self.controller.hyperparameters()}
+        seconds = time.perf_counter() - started
+        self.recording.record(decision=decision, before=before, loss=loss, seconds=seconds, **seen)

@@ -26,7 +26,12 @@ class Notices:
         """Warn, unless this cause has been told already."""
         if cause not in self._told:
             self._told.add(cause)
-            warnings.warn(message, category, stacklevel=_frames_to_caller())
+            warn(message, category)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the caller's own line, however far up the stack it is."""
+    warnings.warn(message, category, stacklevel=_frames_to_caller())
 
 
 def _frames_to_caller() -> int:

@@ -44,7 +44,8 @@ class DCAO(WrappingOptimizer):
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
-    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception.
+    leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception; what goes wrong
+    for long is a warning, once (``docs/warnings.md``).
 
     Args:
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
@@ -62,8 +63,8 @@ class DCAO(WrappingOptimizer):
         spectrum_every: Steps between Lanczos runs that only inform: ``ritz_values``, and the preconditioned s in
             ``stability``, of :attr:`last_spectrum`. Training and decisions are the same without. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
-        guard: Skips a step whose loss or gradients are not finite (lr is then halved, except with ``Fixed``) or far
-            outside the last ones; goes back to a snapshot after three skipped steps in a row. True, False or a
+        guard: Skips a step whose loss or gradients are not finite or far outside the last ones, but not what has come
+            three times before; goes back to a snapshot, with a smaller lr, when the run has blown up. True, False or a
             :class:`dcao.Guard`. Default: on, unless the policy is ``Fixed``. It waits for the device once a step.
         seed: Seed of random start vectors; the global random streams are never used.
 
@@ -109,7 +110,7 @@ class DCAO(WrappingOptimizer):
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)
-        self.controller = Controller(self.policy, base, record)
+        self.controller = Controller(self.policy, base, record, self.notices)
         self.loop = ProbeLoop(
             probe,
             self.controller,
@@ -128,11 +129,12 @@ class DCAO(WrappingOptimizer):
     def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
         """One training step; returns the loss, detached.
 
+        A probe evaluates the function again, with the same batch, from the state before this call: draw the batch
+        outside of it. See :func:`dcao.is_probing` for what is put back after a probe, and what cannot be.
+
         Args:
-            loss_fn: Returns the scalar loss with its graph. A probe evaluates it again, with the same batch, from the
-                state before this call: draw the batch outside of it. See :func:`dcao.is_probing` for what is put back
-                after a probe, and what cannot be. Of a list, one for each micro-batch, the mean is trained, with one
-                graph in memory at a time.
+            loss_fn: Returns the scalar loss with its graph. Of a list, one for each micro-batch, the mean is trained,
+                with one graph in memory at a time.
             clip_norm: Shorten the gradient of all parameters together to at most this, as torch's ``clip_grad_norm_``
                 does. The guard judges the gradient before. Default: no clip.
         """
@@ -180,7 +182,10 @@ class DCAO(WrappingOptimizer):
         reason in the estimate, as in ``minimize``.
 
         Args:
-            loss_fn: Returns the scalar loss of the coming step; or a list of them, whose mean is probed.
+            loss_fn: Returns the scalar loss of the coming step, unscaled; or a list of them, whose mean is probed.
+
+        Raises:
+            TypeError, ValueError: At the first probe, if ``loss_fn`` gives no loss that can be measured.
         """
         loss_fns = options.as_losses(loss_fn)
         self._sync()
@@ -255,17 +260,19 @@ class DCAO(WrappingOptimizer):
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        if self.loop.is_due():
+            self.loop.watch.note_passed_through(self.base)
         with self.controller.training_lrs():
             loss = self.base.step(closure)
         self.loop.finish_step(taken=False)
         return loss
 
     def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; if not, lr is cut where that helps, and the skip is recorded."""
-        skip = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
-        if skip is not None:
-            self.loop.answer_skip(skip, None if batch is None else batch.loss_value())
-        return skip is None
+        """Whether the guard lets this step pass; what it has found is answered and recorded."""
+        verdict = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
+        if verdict is not None:
+            self.loop.answer(verdict, None if batch is None else batch.loss_value())
+        return verdict is None or not verdict.skips
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()
@@ -277,6 +284,7 @@ class DCAO(WrappingOptimizer):
         checkpoints.require_kinds(state, self._kinds)
         self.controller.check(state["controller"], num_groups=num_groups)
         self.loop.probe.memory.check(state["loop"]["probe"])
+        checkpoints.require_loadable(self.guard, state["guard"], 'state_dict["dcao"]["guard"]')
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])

@@ -15,6 +15,11 @@ NOTABLE = 0.01
 """Relative change of a step's length that is worth a second decision."""
 
 
+def is_comparable(loop: ProbeLoop) -> bool:
+    """Whether something was probed that the gradient in ``.grad`` can be compared with, or is going to be."""
+    return loop.probe.memory.probed is not None or (loop.decides() and not loop.source.is_training_batch)
+
+
 def compare_with_probe(loop: ProbeLoop) -> None:
     """Learn from the gradient that is about to step what happens to gradients after a probe.
 
@@ -22,8 +27,8 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     first step is right as it is, because the denominator is the gradient's own.
     """
     params, memory = loop.probe.params(), loop.probe.memory
-    probed, looks_elsewhere = memory.probed, loop.decides() and not loop.source.is_training_batch
-    if not params or (probed is None and not looks_elsewhere):
+    probed = memory.probed
+    if not params:
         return
     taken = flatten(gradients_left(params), dtype=vector_dtype(params))
     length = 0.0 if probed is None else joint_norm([probed])
@@ -31,7 +36,7 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     memory.scaling.learn(taken, probed)
     now, estimate = memory.scaling.of(length), loop.last_estimate
     step = UpcomingStep(loop.probe.optimizer, loop.probe.record, params)
-    if probed is None or estimate is None or not step.has_record or step.is_preconditioned:
+    if probed is None or estimate is None or not estimate.trust or not step.has_record or step.is_preconditioned:
         return
     if abs(now[0] / before[0] - 1.0) > NOTABLE:
         loop.decide_again(corrected(estimate, before, now))
@@ -56,7 +61,7 @@ def corrected(estimate: CurvatureEstimate, before: tuple[float, float], now: tup
     def times(value: float | None, factor: float) -> float | None:
         return None if value is None else value * factor
 
-    reasons = [estimate.reason, scaling_in_words(*now)]
+    reasons = [each for each in estimate.reason.split("; ") if each != scaling_in_words(*before)]
     along = {name: s * of_loss if name in ("batch", "load") else s for name, s in estimate.stability.items()}
     return replace(
         estimate,
@@ -67,5 +72,5 @@ def corrected(estimate: CurvatureEstimate, before: tuple[float, float], now: tup
         load_noise=times(estimate.load_noise, of_loss),
         relative_step=times(estimate.relative_step, now[0] / before[0]),
         cost=0.0,
-        reason="; ".join(reason for reason in reasons if reason),
+        reason="; ".join(each for each in (*reasons, scaling_in_words(*now)) if each),
     )

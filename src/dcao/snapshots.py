@@ -25,19 +25,38 @@ class Snapshot:
     def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
         self.optimizer, self.step = optimizer, step
         self.buffers = save_buffers(modules)
-        self.params = [(p, p.detach().clone(), _copy(optimizer.state.get(p))) for p in params_of(optimizer)]
+        self.params = [(p, p.detach().clone()) for p in params_of(optimizer)]
+        self.states = {p: _copy(optimizer.state[p]) for p, _ in self.params if optimizer.state.get(p)}
+
+    def is_complete(self) -> bool:
+        """Whether all parameters that it holds are still in the groups, in their shapes."""
+        present = {id(p) for p in params_of(self.optimizer)}
+        return all(id(p) in present and p.shape == value.shape for p, value in self.params)
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put everything back, in place."""
+    def trade_places(self) -> None:
+        """Put everything back, and hold what was there instead; a second time undoes the first.
+
+        Nothing is written for parameters that have left the groups.
+        """
         for buffer in self.buffers:
-            buffer.restore()
-        for p, value, state in self.params:
-            p.copy_(value)
-            if state is None:
-                self.optimizer.state.pop(p, None)  # as before its first step: the optimizer sets it up anew
-            else:
-                self.optimizer.state[p].update(_copy(state) or {})
+            buffer.trade_places()
+        present = {id(p) for p in params_of(self.optimizer)}
+        for p, value in self.params:
+            if id(p) not in present or p.shape != value.shape:
+                continue
+            _trade(p, value)
+            self._trade_state(p)
+        # Of two that share memory the last one traded has to be the first to be traded back.
+        self.buffers.reverse()
+        self.params.reverse()
+
+    def _trade_state(self, p: Tensor) -> None:
+        ours, theirs = self.states.pop(p, None), self.optimizer.state.pop(p, None)
+        if theirs:
+            self.states[p] = dict(theirs)
+        if ours is not None:  # else as before its first step: the optimizer sets it up anew
+            self.optimizer.state[p] = ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +77,28 @@ class SavedBuffer:
         if self.now is not None:
             self.now.copy_(self.value)
 
+    def trade_places(self) -> None:
+        """The same, and hold what was in the buffer."""
+        if self.now is not None:
+            _trade(self.now, self.value)
+
 
 @torch.no_grad()
 def mend(good: Sequence[SavedBuffer]) -> None:
-    """Restore the buffers that are garbage now: BatchNorm's statistics remember a batch whose step was skipped."""
+    """Restore the buffers of modules with garbage in one of them: BatchNorm's statistics remember a skipped batch.
+
+    Its variance shows clearly what its mean, which moves by the root of that, may hide.
+    """
     pairs = [(buffer, buffer.now) for buffer in good if buffer.now is not None]
     pairs = [(buffer, now) for buffer, now in pairs if now.is_floating_point() and now.numel() and now.itemsize > 1]
     before, after = _largest([buffer.value for buffer, _ in pairs]), _largest([now for _, now in pairs])
-    for (buffer, _), was, entry in zip(pairs, before, after, strict=True):
-        if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was):
+    spoilt = {
+        buffer.module
+        for (buffer, _), was, entry in zip(pairs, before, after, strict=True)
+        if not math.isfinite(entry) or (was > 0.0 and entry > JUMP * was)
+    }
+    for buffer, _ in pairs:
+        if buffer.module in spoilt:
             buffer.restore()
 
 
@@ -87,7 +119,11 @@ def save_buffers(modules: Sequence[nn.Module]) -> list[SavedBuffer]:
     ]
 
 
-def _copy(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not state:
-        return None
+def _trade(ours: Tensor, theirs: Tensor) -> None:
+    held = ours.clone()
+    ours.copy_(theirs)
+    theirs.copy_(held)
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

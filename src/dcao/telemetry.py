@@ -6,12 +6,12 @@ import dataclasses
 import json
 import math
 import os
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcao.notices import Notices
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.spectra.lanczos import LanczosStatus
@@ -77,14 +77,6 @@ class Recorder(ABC):
         """Store one record."""
 
 
-def record_or_warn(recorder: Recorder, record: StepRecord) -> None:
-    """Hand over a record; a full disk warns, and does not stop the training."""
-    try:
-        recorder.record(record)
-    except OSError as error:
-        warnings.warn(f"the recorder failed, and this record is lost: {error}", RuntimeWarning, stacklevel=2)
-
-
 class MemoryRecorder(Recorder):
     """Recorder that keeps every record in ``records``."""
 
@@ -143,6 +135,40 @@ class TensorBoardRecorder(Recorder):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["log_dir"])  # type: ignore[misc]
+
+
+class SafeRecording:
+    """Hands records to a recorder, whose failure must not stop the training.
+
+    Args:
+        recorder: Takes the records; None: they are dropped.
+        notices: Tells the caller that one was lost.
+    """
+
+    def __init__(self, recorder: Recorder | None, notices: Notices) -> None:
+        self.recorder, self.notices = recorder, notices
+        self._has_worked = False
+
+    def record(
+        self, *, estimate: CurvatureEstimate | None = None, observation: Observation | None = None, **fields: Any
+    ) -> None:
+        """Store a record; an error that a full disk cannot explain is raised if it is the first one's."""
+        if self.recorder is None:
+            return
+        cost = 0.0 if estimate is None else estimate.cost
+        record = StepRecord(estimate=estimate, observation=observation, cost=cost, **{"seconds": 0.0, **fields})
+        try:
+            self.recorder.record(record)
+            self._has_worked = True
+        except Exception as error:
+            if not (self._has_worked or isinstance(error, OSError)):
+                raise  # a mistake of the caller's
+            self.notices.tell(
+                "recorder",
+                f"the recorder failed, and this record is lost: {error}. Training goes on, and each record is tried; "
+                f"others that fail are not told. Fix: give {type(self.recorder).__name__} a place that can be written",
+                RuntimeWarning,
+            )
 
 
 def _finish_last_line(path: Path) -> None:

@@ -159,4 +159,4 @@ def sets_up_state(optimizer: Optimizer) -> bool:
     if any(float(group["lr"]) != 0.0 for group in optimizer.param_groups):
         return False
     grads = [p.grad for p in params_of(optimizer) if p.grad is not None]
-    return bool(grads) and not any(bool(grad.any()) for grad in grads)
+    return bool(grads) and not any(grad.is_sparse or bool(grad.any()) for grad in grads)

@@ -54,13 +54,14 @@ class Buffered(nn.Module):
         return self.out(self.norm(self.hidden(x)).relu())
 
 
-def train(model: nn.Module, num_steps: int = 8, *, poison: range = range(4, 7)) -> DCAO:
-    """Three garbage batches make the run go back to its snapshot."""
+def train(model: nn.Module, num_steps: int = 14, *, blow_up_at: int | None = 4) -> DCAO:
+    """Weights that are not finite make the run go back to its snapshot."""
     guard = Guard(snapshot_every=1)
     optimizer = DCAO(optim.AdamW(model.parameters(), lr=1e-3), every=1, guard=guard)
     for step in range(num_steps):
-        factor = float("nan") if step in poison else 1.0
-        optimizer.minimize(lambda factor=factor: factor * F.cross_entropy(model(X), Y))
+        if step == blow_up_at:
+            list(model.parameters())[-1].data.fill_(float("nan"))
+        optimizer.minimize(lambda: F.cross_entropy(model(X), Y))
     return optimizer
 
 
@@ -73,8 +74,9 @@ def test_an_odd_buffer_is_left_alone(make):
     optimizer = train(model)
     assert model.odd is buffer
     assert optimizer.last_estimate.s is not None
-    assert optimizer.num_skipped == 3
+    assert optimizer.num_skipped >= 3
     assert optimizer.num_restored == 1
+    assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta", "ignore:torch.quantize_per_tensor")
@@ -184,7 +186,7 @@ def test_a_model_of_torch_jit_trains_as_the_plain_one(how, measure):
 @pytest.mark.parametrize("how", [scripted, scripted_in_part])
 def test_the_statistics_of_a_scripted_model_come_back_after_garbage(how):
     model = how(make_normed())
-    optimizer = train(model, num_steps=5, poison=range(5, 5))
+    optimizer = train(model, num_steps=5, blow_up_at=None)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     optimizer.minimize(lambda: float("nan") * F.cross_entropy(model(X * float("nan")), Y))
     assert optimizer.num_skipped == 1

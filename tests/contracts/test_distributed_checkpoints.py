@@ -168,10 +168,11 @@ def test_a_state_that_is_no_json_is_told():
     assert other.optimizer.num_steps == 4
 
 
-def test_a_text_that_dcao_has_not_written_is_refused():
+@pytest.mark.parametrize("foreign", ["{", "a note", 3.5, ["a", "list"]], ids=str)
+def test_a_text_that_dcao_has_not_written_is_refused(foreign):
     job = Job()
     saved = get_optimizer_state_dict(job.net, job.optimizer)
-    saved["param_groups"][0]["dcao"] = "{"
+    saved["param_groups"][0]["dcao"] = foreign
     with pytest.raises(ValueError, match='the param groups hold an entry "dcao" that DCAO has not written; delete'):
         set_optimizer_state_dict(job.net, job.optimizer, saved)
 
@@ -187,3 +188,13 @@ def test_a_flat_state_of_the_bare_optimizer_goes_to_the_base():
     set_optimizer_state_dict(job.net, job.optimizer.base, saved, options=FLAT)
     assert job.optimizer.effective_lrs == [0.25]
     assert "param_groups.0.weight.dcao" in get_optimizer_state_dict(job.net, job.optimizer, options=FLAT)
+
+
+def test_a_step_at_lr_0_with_sparse_gradients_is_a_step():
+    """A warmup may begin there; the step that sets up a state has dense gradients of zero."""
+    table = nn.Embedding(9, 2, sparse=True)
+    optimizer = DCAO(optim.SGD(table.parameters(), lr=0.1), policy=policies.Fixed())
+    optimizer.param_groups[0]["lr"] = 0.0
+    table(torch.arange(3)).sum().backward()
+    optimizer.step()
+    assert optimizer.num_steps == 1

@@ -11,7 +11,7 @@ from torch import nn, optim
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from dcao import DCAO, policies
+from dcao import DCAO, Guard, policies
 from helpers.contract_cases import adapting, dcao_run, named
 
 BASES = {
@@ -250,3 +250,22 @@ def test_the_gradient_of_a_parameter_that_was_replaced_is_not_the_new_ones():
     optimizer.param_groups[0]["params"][0] = weights[1]
     assert minimize(weights[1]) == 0.0
     assert minimize(weights[1]) != 0.0
+
+
+def test_a_run_of_replaced_parameters_goes_back_without_the_dead_ones():
+    model = Splats()
+    groups = [{"params": [getattr(model, name)], "name": name} for name in ("points", "opacity")]
+    optimizer = DCAO(optim.Adam(groups, lr=1e-3), guard=Guard(snapshot_every=5))
+    for step in range(40):
+        optimizer.minimize(model.loss)
+        if step == 32:
+            model.take(optimizer, torch.arange(40))
+    points = model.points.detach().clone()
+    for _ in range(4):
+        optimizer.minimize(lambda: model.loss() * float("nan"))
+    assert optimizer.num_skipped >= 3
+    assert set(map(id, optimizer.state)) == {id(model.points), id(model.opacity)}
+    assert torch.isfinite(model.points).all()
+    assert model.points.shape == points.shape
+    assert optimizer.state_dict()["state"].keys() == {0, 1}
+    optimizer.minimize(model.loss)

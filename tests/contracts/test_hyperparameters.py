@@ -145,7 +145,8 @@ def test_bounds_hold_for_every_hyperparameter():
 def test_a_policy_that_decides_on_no_learning_rate_changes_none(lr):
     recorder = MemoryRecorder()
     weight, optimizer = linear_run(named("sgd-momentum"), 0.1, policy=Scripted(1, lr=lr), recorder=recorder)
-    step_lengths(weight, optimizer, 3)
+    with pytest.warns(UserWarning, match=r"Scripted decides on lr is not carried out: it answered .* no learning rate"):
+        step_lengths(weight, optimizer, 3)
     assert optimizer.param_groups[0]["lr"] == 0.1
     assert [record.decision.reason for record in recorder.records] == [
         "scripted",

@@ -96,6 +96,23 @@ class ModuleAttribute(Case):
         return cross_entropy(self.net(INPUTS[step % 8]), step)
 
 
+class LayerAttribute(Case):
+    """An attribute that somebody has put on a layer of torch's own."""
+
+    def __init__(self) -> None:
+        self.net = nn.Linear(6, 3).double()
+        self.net.hidden, self.net.num_calls = torch.zeros(3, dtype=torch.float64), 0
+
+    def loss(self, step: int) -> Tensor:
+        outputs = self.net(INPUTS[step % 8]).tanh() + self.net.hidden
+        self.net.num_calls += 1
+        self.net.hidden = outputs.mean(dim=0).detach() / self.net.num_calls
+        return cross_entropy(outputs, step)
+
+    def state(self) -> Any:
+        return [self.net, self.net.num_calls]
+
+
 class ObjectAttribute(Case):
     """The hidden state is kept, with its graph cut later, by an object of the user's with slots."""
 
@@ -336,6 +353,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "spectral_norm": SpectralNorm,
     "old spectral_norm": OldSpectralNorm,
     "hidden state, attribute of a module": ModuleAttribute,
+    "hidden state, attribute of a layer": LayerAttribute,
     "hidden state, slot of an object": ObjectAttribute,
     "hidden state, nonlocal": Nonlocal,
     "hidden state, global": Global,

@@ -56,6 +56,17 @@ def test_a_clip_between_probe_and_step_is_learned_from_the_step(base):
     assert (own.probe_cost(), ours.probe_cost()) == (2.0, 1.0)  # a probe by itself evaluates both gradients
 
 
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+def test_a_clip_in_a_hook_of_the_base_is_learned_too(base):
+    between, hooked = Problem(base, **ADAPTING), Problem(base, **ADAPTING)
+    hooked.optimizer.base.register_step_pre_hook(lambda *_: clip_norm(hooked))
+    for step in range(12):
+        own_step(between, step % 8, clip_norm)
+        own_step(hooked, step % 8)
+    assert hooked.estimate() == between.estimate()
+    assert torch.equal(hooked.weights(), between.weights())
+
+
 def test_the_first_decision_without_a_denominator_is_put_right_at_the_first_step():
     problem = Problem("sgd", **ADAPTING)
     own_step(problem, 0, clip_norm)
@@ -67,6 +78,18 @@ def test_the_first_decision_without_a_denominator_is_put_right_at_the_first_step
     assert second.reason == f"the gradient was clipped to {share:.3g} of its length"
     lrs = [record.after.lr for record in problem.recorder.records]
     assert lrs[1] == pytest.approx(lrs[0] / share, rel=0.02)  # first lrs are rounded to 64 values an octave
+
+
+def test_a_clip_that_lets_go_is_corrected_too_and_told_once():
+    problem = Problem("sgd", **ADAPTING, guard=False)
+    own_step(problem, 0, clip_norm)
+    for step in range(1, 6):
+        own_step(problem, step)
+    assumed, found = (record.estimate for record in problem.recorder.records[-2:])
+    assert "clipped" in assumed.reason
+    assert (found.reason, found.step) == ("", 5)
+    assert found.relative_step > 1.5 * assumed.relative_step
+    assert found.s == pytest.approx(assumed.s, rel=1e-9)
 
 
 def test_parts_that_are_summed_and_not_divided_count_as_often_as_they_are():

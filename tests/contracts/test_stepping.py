@@ -151,6 +151,34 @@ def test_equal_parts_outside_of_the_closure_and_inside_have_one_s(base):
     assert parts.estimate().relative_step == pytest.approx(whole.estimate().relative_step, rel=1e-12)
 
 
+@pytest.mark.parametrize("base", ["sgd-momentum", "adamw"])
+def test_accumulation_as_lightning_does_it_ends_with_the_lr_of_the_same_gradients_in_the_closure(base):
+    """Backward on the first micro-batches outside, ``zero_grad`` before them alone, the last one in the closure."""
+    lrs = []
+    for inside in (True, False):
+        problem = Problem(base, policy=None, measure="load", every=None)
+
+        def backward(batch: int) -> Tensor:
+            loss = problem.loss(batch) / 4  # noqa: B023
+            loss.backward()
+            return loss
+
+        def closure(parts: list[int]) -> Tensor:
+            if inside:  # noqa: B023
+                problem.optimizer.zero_grad()  # noqa: B023
+            return [backward(batch) for batch in (parts if inside else parts[-1:])][-1]  # noqa: B023
+
+        for step in range(60):
+            parts = [(4 * step + part) % 8 for part in range(4)]
+            problem.optimizer.zero_grad()
+            for batch in [] if inside else parts[:-1]:
+                backward(batch)
+            problem.optimizer.step(lambda parts=parts: closure(parts))
+        lrs.append(problem.optimizer.effective_lrs[0])
+    # One micro-batch of four says what the four say but for its noise, of which a median of 3 probes is left.
+    assert lrs[1] == pytest.approx(lrs[0], rel=0.5)
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_accumulated_and_then_clipped_in_the_closure(base):
     """Lightning with accumulate_grad_batches and gradient_clip_val."""

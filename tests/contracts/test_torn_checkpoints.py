@@ -89,6 +89,13 @@ ROWS = [
     Torn("own-text", lambda s: s.update(dcao="abc"), ValueError, r'state_dict\["dcao"\] must be a dict, got str'),
     Torn("own-list", lambda s: s.update(dcao=[]), ValueError, r'state_dict\["dcao"\] must be a dict, got list'),
     Torn("foreign", lambda s: s.update(dcao={"weights": 1}), ValueError, r"lacks the key 'version'.*delete the entry"),
+    Torn("unknown", lambda s: s["dcao"]["loop"].update(more=1), ValueError, r'"loop"\] has unknown keys: \[.more.\]'),
+    Torn(
+        "outliers-of-another-kind",
+        lambda s: s["dcao"]["guard"].update(outliers=[[1]]),
+        ValueError,
+        r'\["guard"\] is of no use: .*delete the entry "dcao"',
+    ),
     Torn("newer", lambda s: s["dcao"].update(version=9), ValueError, r'\["version"\] must be 1, got 9; .*delete'),
     Torn(
         "groups-of-another-number",

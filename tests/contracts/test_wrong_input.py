@@ -542,8 +542,9 @@ def test_a_loss_that_goes_wrong_later_is_a_reason_in_the_log():
         return weight.square().sum() if count.add() < 4 else weight.square()
 
     optimizer = DCAO(optim.SGD([weight], lr=0.01), probe_batch=batch, every=1)
-    for _ in range(6):
-        optimizer.minimize(lambda: weight.square().sum())
+    steps = (optimizer.minimize(lambda: weight.square().sum()) for _ in range(6))
+    with pytest.warns(UserWarning, match=r"Probes fail: ValueError: loss_fn must return a scalar"):
+        list(steps)
     assert "the probe failed: ValueError: loss_fn must return a scalar" in optimizer.last_estimate.reason
 
 

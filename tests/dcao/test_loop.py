@@ -298,8 +298,9 @@ def test_the_rise_goes_on_through_a_step_whose_probe_had_nothing_to_measure():
 def test_settling_ends_where_no_probe_is_ever_trusted():
     weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
     optimizer = DCAO(optim.SGD([weight], lr=0.1), policy=PROPOSAL, every=10, recorder=recorder)
-    for _ in range(SETTLING_STEPS + 25):
-        optimizer.minimize(lambda: (0.0 * weight).sum())
+    steps = (optimizer.minimize(lambda: (0.0 * weight).sum()) for _ in range(SETTLING_STEPS + 25))
+    with pytest.warns(UserWarning, match=r"no probe since step 0 could be acted on: .*the gradient is zero"):
+        list(steps)
     assert steps_probed(recorder) == [*range(SETTLING_STEPS), SETTLING_STEPS, SETTLING_STEPS + 10, SETTLING_STEPS + 20]
     assert weight.item() == 1.0
     assert optimizer.param_groups[0]["lr"] == 0.1
@@ -367,7 +368,8 @@ def test_what_a_probe_raises_is_a_reason_in_the_log_and_holds_the_lr():
 
     optimizer = DCAO(sgd(problem), policy=UNSETTLING, every=5, recorder=recorder)
     before = [p.detach().clone() for p in problem.params]
-    optimizer.minimize(fails_when_probed)
+    with pytest.warns(UserWarning, match=r"The first probe has failed: RuntimeError: out of memory, say"):
+        optimizer.minimize(fails_when_probed)
     (record,) = recorder.records
     assert record.estimate.reason == "the probe failed: RuntimeError: out of memory, say"
     assert (record.estimate.s, record.estimate.trust) == (None, 0.0)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Differentiation:
         self.has_reached = False
         self._has_worked = False  # either way; from then on it is the only one
         self._failed_with = ""  # what autograd.grad said where backward did not work either
+        self._hides_nothing = False  # looked for once
 
     def gradient(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
         """Gradient of ``loss``; zero for parameters that it does not use.
@@ -41,12 +43,20 @@ class Differentiation:
         :func:`twice_if_refused`.
 
         Raises:
-            GradRefused: ``autograd.grad`` has failed for the first time; the loss has to be evaluated again.
+            GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time; the loss has
+                to be evaluated again.
         """
         with _without_accumulation_hooks(params):
             found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
-        self._has_worked = True
         left = [_take_grad(p) for p in params]
+        is_missed = any(one is None and other is None for one, other in zip(found, left, strict=True))
+        if is_missed and not self.by_backward and not self._hides_nothing:
+            # Parameters inside a re-entrant checkpoint are no leaves of the graph, so it may be passed by.
+            if any(custom_functions(loss)):
+                self.by_backward = True
+                raise GradRefused("a function in the graph may hide parameters")
+            self._hides_nothing = True
+        self._has_worked = True
         self.has_reached = any(grad is not None for grad in (*found, *left))
         return [_sum(*three) for three in zip(found, left, params, strict=True)]
 
@@ -77,6 +87,19 @@ def twice_if_refused(evaluate: Callable[[], T]) -> T:
     except GradRefused:
         pass  # outside the handler: the error would hold the graph
     return evaluate()
+
+
+def custom_functions(loss: Tensor) -> Iterator[str]:
+    """Names of the functions in the graph of ``loss`` that are written in Python, such as a checkpoint."""
+    queue, seen = [loss.grad_fn], set()
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, BackwardCFunction):
+            yield node.name()
+        seen.add(node)
+        queue.extend(following for following, _ in node.next_functions)
 
 
 def _take_grad(param: Tensor) -> Tensor | None:

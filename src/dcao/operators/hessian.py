@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
+from dcao.operators.differentiation import custom_functions
 from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
@@ -138,14 +139,14 @@ class HessianOperator(LinearOperator):
             isolated = leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
             with isolated, sdpa_kernel(SDPBackend.MATH), explaining_unsupported():
                 self._loss = evaluate_loss(self.loss_fn)
-                self._gradient = torch.autograd.grad(
-                    self._loss, self.params, create_graph=True, allow_unused=True, materialize_grads=True
-                )
-                fills_grad = any(p.grad is not None for p in self.params)
+                found = torch.autograd.grad(self._loss, self.params, create_graph=True, allow_unused=True)
+                hides = any(p.grad is not None for p in self.params)
+            hides = hides or (any(g is None for g in found) and any(custom_functions(self._loss)))
+            self._gradient = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.params, strict=True)]
             self.gradient_evaluations += 1.0
-            if fills_grad:
+            if hides:
                 self.close()
-                raise Unsupported("double backward failed: a function in the graph fills .grad by itself")
+                raise Unsupported("double backward failed: a function in the graph may hide parameters from it")
             if _differentiable_once(self._gradient):
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")

@@ -41,7 +41,7 @@ class Observation:
         trust: How far to trust ``s``: 0 (not at all) to 1.
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
-            of the weights; None if it was not measured.
+            of the weights that it moves; None if it was not measured.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 
@@ -117,6 +117,14 @@ class Policy(ABC):
     @abstractmethod
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """Decision for the coming steps, and the next state."""
+
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """Largest lr that the last observation allows by this rule, with the state after it; ``inf`` without a limit.
+
+        A scheduler or a bound that holds lr far below this is told to the caller. Default: None, for a rule that does
+        not say; then the lr that :meth:`propose` wants counts.
+        """
+        return None
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """Hyperparameters for a step without a probe, from the state that the last decision has left.

@@ -42,16 +42,17 @@ class Ceiling(Policy):
     """Start small, rise until a probe objects, then stay under the ceiling; decay at the end, if it is known.
 
     With ``l = ||d|| / ||w||``, the length of the displacement that one batch's gradient leads to over that of the
-    weights, both s and l are proportional to lr, so a probe allows ``lr * min(target / s, max_relative_step / l)``.
-    The ceiling is that number for the last probes together: the median of s, whose estimates have outliers, and the
-    root mean square of l, which has none and whose largest values do the damage.
+    weights that it moves, both s and l are proportional to lr, so a probe allows
+    ``lr * min(target / s, max_relative_step / l)``. The ceiling is that number for the last probes together: the median
+    of s, whose estimates have outliers, and the root mean square of l, which has none and whose largest values do the
+    damage.
 
     Less momentum than 0.9 averages fewer batches, and one update is a larger part of the displacement:
     ``sqrt((1 - b) / (1 + b))`` of it for momentum b and batches that are independent. What is limited is the geometric
     mean of the two lengths: with b = 0.5 the limit on l is 0.063 instead of 0.1, without momentum 0.048.
 
-    1. Start: lr is what makes ``l = first_relative_step``; the lr that was given does not matter, to the last bit
-       (:mod:`dcao.rounding`).
+    1. Start: lr is what makes ``l = first_relative_step``, or what the first probe allows if that is less; the lr that
+       was given does not matter, to the last bit (:mod:`dcao.rounding`).
     2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
@@ -155,6 +156,10 @@ class Ceiling(Policy):
         return Decision(
             hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
         ), state
+
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """The ceiling."""
+        return math.inf if state["ceiling"] is None else float(state["ceiling"])
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """What trains at a step without a probe."""

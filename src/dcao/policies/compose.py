@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dcao.checks import require_instance, require_whole
@@ -69,6 +69,11 @@ class Compose(Policy):
             probe_again=any(decision.probe_again for decision in decisions),
         )
         return final, {"parts": parts}
+
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """The smallest of what the rules allow."""
+        each = (rule.allowed_lr(observation, part) for rule, part in zip(self.policies, state["parts"], strict=True))
+        return min((lr for lr in each if lr is not None), default=None)
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """The plans of those that plan ahead, in turn."""
@@ -136,6 +141,25 @@ class Smoothed(Policy):
             decision = replace(decision, reason=decision.reason + note)
         return decision, {"curvatures": curvatures, "inner": inner}
 
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """What the inner policy allows, by this one observation."""
+        return self.policy.allowed_lr(observation, state["inner"])
+
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """The inner policy's plan."""
         return self.policy.between(step, hyperparameters, state["inner"])
+
+
+def rules_of(policy: Policy) -> Iterator[Policy]:
+    """The rules that a policy is made of; one that is not made of others is its own.
+
+    Example:
+        >>> from dcao import policies
+        >>> [type(rule).__name__ for rule in rules_of(Compose(Smoothed(policies.LearningRate()), policies.Momentum()))]
+        ['LearningRate', 'Momentum']
+    """
+    parts = policy.policies if isinstance(policy, Compose) else (policy.policy,) if isinstance(policy, Smoothed) else ()
+    for part in parts:
+        yield from rules_of(part)
+    if not parts:
+        yield policy

@@ -105,6 +105,11 @@ class LearningRate(Policy):
         again = self.settle and (state["alarmed"] or (state["unsettled"] and is_early))
         return Decision(hyperparameters=replace(now, lr=lr), reason=reason, probe_again=again), state
 
+    def allowed_lr(self, observation: Observation, state: State) -> float | None:
+        """The lr at which s would be at the target."""
+        s = observation.s
+        return observation.hyperparameters.lr * self.target / s if s is not None and s > 0.0 else math.inf
+
     def _rule(self, observation: Observation, state: State) -> tuple[float, str, bool]:
         """The next lr, why, and whether it would have moved further than the clip lets it."""
         lr = observation.hyperparameters.lr

@@ -77,10 +77,12 @@ def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory
     loss.difference_length = difference_length(loss.params, moving, memory.natural_length, precision=precision)
     along = directional(steps)
     if along.trust > 0.0 and (memory.natural_length is None or moving == memory.natural_length == 0.0):
+        cost = loss.cost
         memory.natural_length = _length_from_zero(loss, steps[0], along, moving)
         if memory.natural_length > 0.0:
             loss.difference_length = difference_length(loss.params, moving, memory.natural_length, precision=precision)
             along = directional(steps)
+        loss.search_cost = loss.cost - cost
     return along, max(moving, memory.natural_length or 0.0)
 
 
@@ -89,11 +91,17 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
     if moving > 0.0 and moving >= NEARLY_ZERO * along.natural_length:
         return 0.0
 
-    def change_of_slope(distance: float) -> float:
-        loss.difference_length = distance
-        return 2.0 * distance / directional([step]).natural_length
+    def slope(distance: float) -> float:
+        loss.distance = distance
+        try:
+            there = directional([step])
+        except Exception:  # so far away the loss may refuse its own numbers
+            return math.nan
+        finally:
+            loss.distance = None
+        return 1.0 - distance * there.total / there.length
 
-    found = natural_length(change_of_slope, difference_length(loss.params, 0.0, None))
+    found = natural_length(slope, difference_length(loss.params, 0.0, None))
     if found is None:  # along a straight line any length is as good as any other: a root mean square of 1
         found = math.sqrt(int(step.displacement.count_nonzero()))
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0

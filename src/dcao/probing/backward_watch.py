@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from dcao.probing.gradient_mark import GradientMark
 
@@ -48,6 +49,8 @@ class BackwardWatch:
 
     def __enter__(self) -> BackwardWatch:
         for p in self.params:
+            if is_lazy(p):  # it becomes a parameter in the forward pass, and takes hooks from then on
+                continue
             self._handles += [
                 p.register_hook(self._before_accumulation(p)),  # type: ignore[no-untyped-call]
                 p.register_post_accumulate_grad_hook(self._after_accumulation),  # type: ignore[no-untyped-call]

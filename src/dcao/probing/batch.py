@@ -18,7 +18,6 @@ from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOpe
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
 from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import before_unscaling
 from dcao.probing.ranks import mean_over_ranks
 from dcao.probing.since_backward import SinceBackward
 from dcao.probing.step_scaling import StepScaling
@@ -82,6 +81,12 @@ class Batch:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
 
+    def anew(self, start: Callable[[LossFn | Closure], RngState | None]) -> Batch:
+        """The same batch, all of whose evaluations begin from now on, and from what ``start`` keeps."""
+        function = self.loss_fn or self.closure
+        assert function is not None
+        return replace(self, is_training=False, rng_state=start(function))
+
     def keeping_autocast(self) -> Batch:
         """The same batch, which will be evaluated under the present autocast state whenever that is."""
         if self.loss_fn is not None:
@@ -107,7 +112,7 @@ class Batch:
                 return self._evaluate(params)
 
         loss, gradient = twice_if_refused(evaluate)
-        if self.loss_fn is not None and not self.differentiation.has_reached:
+        if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
         return replace(
             self,
@@ -184,7 +189,7 @@ class Batch:
         since = self.since_backward
         if since is None or not since.closure_writes:
             return self.closure(), closure_gradient(params)
-        with before_unscaling(since.scalers), BackwardWatch(params, keep=True) as watch:
+        with BackwardWatch(params, keep=True) as watch:
             loss = self.closure()
         return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 

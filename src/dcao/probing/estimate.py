@@ -35,7 +35,8 @@ class CurvatureEstimate:
             ``(1 - b) / (1 + b)`` times, because momentum b averages over the oscillation.
         load_noise: The rest of the ``batch`` stability number, which differs from batch to batch and counts in full.
         relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
-            the present lr, ``w`` all parameters probed; None for an optimizer without a record.
+            the present lr, ``w`` those of the probed weights that it moves, or the natural length if they started at
+            zero (:mod:`dcao.probing.lengths`); None for an optimizer without a record.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.
@@ -90,6 +91,12 @@ class Reading:
     trust: float
     reason: str
     fields: dict[str, Any]
+
+
+def blown_up(step: int, measure: Measure, loss: float | None) -> CurvatureEstimate:
+    """What is said of a run that the guard has taken back: that no lr like the last one is stable."""
+    reason = "the run blew up and has gone back"
+    return CurvatureEstimate(step=step, measure=measure, loss=loss, s=math.inf, trust=1.0, reason=reason)
 
 
 def effective_rank(eigenvalues: Sequence[float]) -> float:

@@ -34,8 +34,11 @@ LITTLE, MUCH = 0.1, 0.7
 """Changes of the slope between which it is told from rounding on one side, and has not levelled off on the other."""
 
 MOST_EVALUATIONS = 10
-"""Gradients that the search for the natural length takes at most; from the default length of a difference, it needs 2
-or 3 unless weights of 1 would be absurdly large or small."""
+"""Gradients that each part of the search for the natural length takes at most. From the default length of a difference
+it takes 2 or 3, unless weights of 1 would be absurdly large or small."""
+
+FARTHEST = 1e15
+"""How far the search goes, as a multiple of the default length of a difference: weights of 1e11."""
 
 
 @torch.no_grad()
@@ -81,38 +84,52 @@ def _median(values: Sequence[float], counts: Sequence[int]) -> float:
     return 0.0
 
 
-def natural_length(change_of_slope: Callable[[float], float], start: float) -> float | None:
-    """Length of the longest step in a direction that does not raise the loss, from how its slope changes.
+def natural_length(slope: Callable[[float], float], start: float) -> float | None:
+    """Length of the longest step in a direction that does not raise the loss, from the slopes along it.
 
-    It is twice the distance at which the slope would be gone, or doubled, if it went on changing in a straight line. It
-    is found from gradients alone, so the unit of the loss and a constant in it do not matter, and it follows the unit
-    of the weights.
+    Where the slope flattens, it is twice the distance to where it would be gone if it went on in a straight line. Where
+    it grows, as on a saddle, it is the distance over which it goes on growing. Neither depends on the unit of the loss,
+    or on a constant in it, and both follow the unit of the weights.
 
     Args:
-        change_of_slope: From a distance to the size of the change, over the slope at distance 0; infinite or nan where
-            there is no slope.
+        slope: From a distance to the slope there, over that at distance 0; infinite or nan where there is none.
         start: The distance to try first.
 
     Returns:
         The length; None if the slope changes nowhere, or everywhere, within reach of the search.
 
     Example:
-        >>> natural_length(lambda distance: distance / 200.0, start=1e-4)  # of a quadratic whose minimum is 200 away
+        >>> round(natural_length(lambda distance: 1.0 - distance / 200.0, start=1e-4), 6)  # a minimum 200 away
         400.0
-        >>> natural_length(lambda distance: 0.0, start=1e-4) is None  # a straight line
+        >>> natural_length(lambda distance: 1.0, start=1e-4) is None  # a straight line
         True
     """
     low, high, distance = 0.0, math.inf, start
     for _ in range(MOST_EVALUATIONS):
-        change = change_of_slope(distance)
+        there = slope(distance)
+        change = abs(there - 1.0)
         if LITTLE <= change <= MUCH:
-            return 2.0 * distance / change
+            return 2.0 * distance / change if there < 1.0 else _end_of_growth(slope, distance, there)
         if change < LITTLE:
             low, wanted = distance, distance * min(1e4, 0.4 / max(change, 1e-9))
         else:
             high, wanted = distance, distance * 0.03
         distance = wanted if low < wanted < high else math.sqrt(low * high)
+        if distance > FARTHEST * start:
+            return None
     return 2.0 * math.sqrt(low * high) if low > 0.0 and high < math.inf else None  # the slope jumps, as at a hinge
+
+
+def _end_of_growth(slope: Callable[[float], float], distance: float, there: float) -> float:
+    """The distance up to which a slope grows in proportion: three times further on, its change has not doubled."""
+    length = 2.0 * distance / (there - 1.0)
+    here = slope(length)
+    for _ in range(MOST_EVALUATIONS):
+        there = slope(3.0 * length)
+        if not 2.0 * (here - 1.0) < there - 1.0 < math.inf:
+            break
+        length, here = 3.0 * length, there
+    return length
 
 
 def difference_length(

@@ -63,7 +63,7 @@ class ProbeMemory:
             "past_gradient": self.past_gradient,
             "why_not_lifted": self.why_not_lifted,
             "natural_length": self.natural_length,
-            "scaling": dataclasses.astuple(self.scaling),
+            "scaling": dataclasses.asdict(self.scaling),
             "generator": self.generator.get_state(),
             "repeats": self.repeats.value,
         }
@@ -81,7 +81,7 @@ class ProbeMemory:
         self.past_gradient = state["past_gradient"]
         self.why_not_lifted = state["why_not_lifted"]
         self.natural_length = state["natural_length"]
-        self.scaling, self.probed = StepScaling(*state["scaling"]), None
+        self.scaling, self.probed = StepScaling(**state["scaling"]), None
         self.repeats = Repeats(state["repeats"])
         self.generator.set_state(state["generator"].to(device="cpu", dtype=torch.uint8))
 

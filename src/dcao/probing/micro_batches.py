@@ -38,12 +38,11 @@ class MeanOfLosses:
         self, before_each: Callable[[], None] = lambda: None, check: Callable[[Tensor], None] = lambda loss: None
     ) -> Tensor:
         """The mean; its gradient is added to what is in ``.grad``. The last of the losses is checked at the end."""
-        share, last = 1.0 / len(self.loss_fns), self.loss_fns[-1]
-        losses = []
-        for loss_fn in self.loss_fns:
+        count, losses = len(self.loss_fns), list[Tensor]()
+        for index, loss_fn in enumerate(self.loss_fns):
             before_each()
-            with nullcontext() if loss_fn is last else without_gradient_sync(self.modules):
-                loss = evaluate_and_backward(loss_fn, share=share)
+            with nullcontext() if index == count - 1 else without_gradient_sync(self.modules):
+                loss = evaluate_and_backward(loss_fn, share=1.0 / count)
             losses.append(loss.detach())
         check(loss)
         return torch.stack(losses).mean()

@@ -29,12 +29,13 @@ from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, trainable, vector_dtype
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
     "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
 )
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 class Probe:
@@ -53,7 +54,8 @@ class Probe:
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
         spectrum_error: What kept that spectrum from being measured; None if nothing did.
-        num_checks: Evaluations that only checked whether the loss repeats; the loop counts them and sets this back.
+        num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
+            natural length; the loop counts them and sets this back.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Probe:
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
+            self.num_checks += int(loss.search_cost)
             self.memory.why_not_lifted = loss.why_not_lifted
             return self._estimate(loss, deciding, self._along(loss, deciding) if spectrum else {}, step)
 

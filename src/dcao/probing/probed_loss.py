@@ -40,6 +40,9 @@ class ProbedLoss:
     Attributes:
         num_matvecs: Products spent.
         difference_length: Length of one-sided differences along the step; None: what suits all parameters together.
+        num_checks: Evaluations that only checked whether the loss repeats; not part of ``cost``.
+        distance: Length of a one-sided difference that replaces whatever the settings say; None: they hold.
+        search_cost: Part of ``cost`` that went into a search which no later probe repeats.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class ProbedLoss:
         self.why_not_lifted = why_not_lifted
         self._differences: dict[int, FiniteDifferenceOperator] = {}  # along the step, of each batch
         self.num_checks = 0
+        self.distance: float | None = None
+        self.search_cost = 0.0
 
     def __enter__(self) -> ProbedLoss:
         return self
@@ -144,13 +149,15 @@ class ProbedLoss:
             unit: What the displacement has been divided by.
         """
         self.num_matvecs += 1
-        if self.settings.hvp in ("exact", "central"):
+        if self.distance is None and self.settings.hvp in ("exact", "central"):
             return self.hessian_of(batch).matvec(vector)
         operator = self._difference_of(batch, gradient)
         operator.step_length = self._step_length(vector, unit) or operator.step_length
-        product = operator.matvec(vector.neg_()).neg_()
         vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
-        return product
+        try:
+            return operator.matvec(vector).neg_()
+        finally:
+            vector.neg_()
 
     def precision_along_step(self) -> torch.dtype | None:
         """Half-precision dtype in which one-sided differences are taken; None if in float32 or wider.
@@ -196,7 +203,7 @@ class ProbedLoss:
 
     def _step_length(self, vector: Tensor, unit: float) -> float | None:
         """Length of a one-sided difference along the step; None: the one that suits rounding."""
-        chosen = self.settings.step_length
+        chosen = self.settings.step_length if self.distance is None else self.distance
         if chosen is not None and chosen != "step":
             return chosen
         length = float(torch.linalg.vector_norm(vector)) * unit

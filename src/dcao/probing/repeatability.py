@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dcao.isolation import AUTOCAST_DEVICES
+from dcao.notices import warn
 from dcao.probing.batch import Batch
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
@@ -101,13 +101,11 @@ def _warn(apart: list[str], *, repeats: bool) -> None:
         else "A third evaluation differed as well, so probes measure nothing from now on, and no longer evaluate the "
         "loss; lr is left alone."
     )
-    warnings.warn(
+    warn(
         f"the loss is not the same when it is evaluated again with the same weights: {' and '.join(apart)}. {what_now} "
         "The usual causes are a batch drawn inside the loss, as with next(loader), and a random generator or other "
         "state that DCAO cannot see and put back. Draw the batch before minimize() or step(closure) and let the loss "
-        "use it; keep state in attributes of modules or of your own objects; or give probe_batch= a loss that repeats.",
-        UserWarning,
-        stacklevel=2,
+        "use it; keep state in attributes of modules or of your own objects; or give probe_batch= a loss that repeats."
     )
 
 

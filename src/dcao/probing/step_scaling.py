@@ -29,10 +29,10 @@ class StepScaling:
     """The clip or the factor that gradients have met on their way to the step.
 
     Attributes:
-        limit: Length to which gradients are clipped; None: no clip is known.
+        limit: Length to which gradients are clipped; 0: no clip is known.
         factor: What gradients are multiplied by.
-        last_length: Length of the gradient at the last step that was looked at.
-        last_ratio: That length over the length of the probe's gradient, where both pointed the same way.
+        last_length: Length of the gradient at the last step that was looked at; 0 before the first.
+        last_ratio: That length over the length of the probe's gradient, where both pointed the same way; else 0.
 
     Example:
         >>> scaling, probed = StepScaling(), torch.tensor([3.0, 4.0])
@@ -41,10 +41,10 @@ class StepScaling:
         ((0.05, 0.05), (1.0, 1.0))
     """
 
-    limit: float | None = None
+    limit: float = 0.0
     factor: float = 1.0
-    last_length: float | None = None
-    last_ratio: float | None = None
+    last_length: float = 0.0
+    last_ratio: float = 0.0
 
     def learn(self, taken: Tensor, probed: Tensor | None = None) -> None:
         """Look at a gradient that steps, and at that of the probe before it; both are flat."""
@@ -58,12 +58,12 @@ class StepScaling:
             if cosine > SAME_WAY:
                 self._learn_ratio(length, whole, math.sqrt(max(0.0, 1.0 - cosine * cosine)))
                 return
-        if last is not None and abs(length - last) < ALIKE * last:  # of other batches: only a clip does this
+        if abs(length - last) < ALIKE * last:  # of other batches: only a clip does this
             self.limit, self.factor = length, 1.0
 
     def of(self, length: float) -> tuple[float, float]:
         """The factor that a gradient of this length will meet, and the part of it that is a clip."""
-        if self.limit is not None and length > self.limit:
+        if 0.0 < self.limit < length:
             return self.limit / length, self.limit / length
         return self.factor, 1.0
 
@@ -78,11 +78,11 @@ class StepScaling:
         self.last_ratio = ratio
         if abs(ratio - 1.0) < ALIKE + sine:
             self.factor = 1.0
-            self.limit = None if self.limit is None or whole > self.limit * (1.0 + ALIKE) else self.limit
+            self.limit = self.limit if whole <= self.limit * (1.0 + ALIKE) else 0.0
             return
-        is_clipped_again = self.limit is not None and abs(length - self.limit) < ALIKE * self.limit
-        has_same_ratio = last is not None and abs(ratio - last) < (ALIKE + sine) * ratio
+        is_clipped_again = abs(length - self.limit) < ALIKE * self.limit
+        has_same_ratio = abs(ratio - last) < (ALIKE + sine) * ratio
         if clip_in(ratio) == 1.0 or (has_same_ratio and not is_clipped_again):
-            self.limit, self.factor = None, ratio
+            self.limit, self.factor = 0.0, ratio
         else:
             self.limit, self.factor = length, 1.0

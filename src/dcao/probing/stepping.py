@@ -118,7 +118,9 @@ def _is_shortened(loss: Tensor, step: Tensor) -> bool:
 
 
 def scaling_in_words(factor: float, clip: float) -> str:
-    """What was done to a gradient that was multiplied by ``factor``, of which ``clip`` is a clip."""
+    """What was done to a gradient that was multiplied by ``factor``, of which ``clip`` is a clip; empty if nothing."""
+    if factor == 1.0:
+        return ""
     if clip < 1.0:
         return f"the gradient was clipped to {clip:.3g} of its length"
     return f"the gradient was multiplied by {factor:.3g} after backward"

@@ -98,10 +98,12 @@ def sharing_memory(modules: Sequence[nn.Module]) -> set[int]:
         >>> sharing_memory([layer]) == {id(layer.view)}
         True
     """
+    buffers = {id(b) for m in modules for b in m._buffers.values() if b is not None}
+    if not buffers:
+        return buffers
     tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
     users: dict[int, set[int]] = {}
     for tensor in tensors:
         if not is_lazy(tensor) and tensor.layout is torch.strided and tensor.numel() and not tensor.is_meta:
             users.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
-    shared = {each for ids in users.values() if len(ids) > 1 for each in ids}
-    return shared & {id(b) for m in modules for b in m._buffers.values()}
+    return buffers & {each for ids in users.values() if len(ids) > 1 for each in ids}

@@ -6,6 +6,7 @@ import random
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import eq, is_
 from types import CellType
 from typing import Any, Protocol
 
@@ -41,8 +42,8 @@ class Entries:
 
     def write(self, content: Mapping[Any, Any]) -> None:
         """Only what differs is written, so that the order and the guards of compiled code stay."""
-        same_names = list(content) == list(self.entries)
-        if same_names and _same(content.values(), self.kind.values(self.entries)):
+        same_names = len(content) == len(self.entries) and all(map(eq, content, self.entries))
+        if same_names and all(map(is_, content.values(), self.kind.values(self.entries))):
             return
         if not same_names:
             self.kind.clear(self.entries)
@@ -134,7 +135,7 @@ class Items:
         """What was appended to a very long list is taken away."""
         if isinstance(content, int):
             list.__delitem__(self.items, slice(content, None))
-        elif not _same(content, self.items):
+        elif len(content) != len(self.items) or not all(map(is_, content, self.items)):
             list.__setitem__(self.items, slice(None), content)
 
 
@@ -187,8 +188,3 @@ def array_place(thing: object, largest: int) -> Place | None:
     if numpy is None or not isinstance(thing, numpy.ndarray) or thing.nbytes > largest or not thing.flags.writeable:
         return None
     return Stream(thing.copy, lambda content: numpy.copyto(thing, content))
-
-
-def _same(left: Iterable[Any], right: Iterable[Any]) -> bool:
-    """Whether two collections hold the same objects in the same order."""
-    return list(map(id, left)) == list(map(id, right))

@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
@@ -157,17 +158,15 @@ class _Walk:
             return  # its __init__ has not run
         self.found.modules.append(module)
         self._push(module._modules.values())
-        hooks = [hook for name in _HOOKS for hook in (own.get(name) or {}).values()]
+        hooks = [hook for name in _HOOKS if own.get(name) for hook in own[name].values()]
         self._push(hooks)
-        library = type(module).__module__
-        if library.startswith(("torch.", "torch_")) and not library.startswith(("torch.nn.modules", "torch.nn.utils")):
-            return  # a compiler's or a wrapper's, which does not survive that its attributes are put back
-        if isinstance(module, LazyModuleMixin):
-            return  # becomes another class
-        self.found.places.append(Entries(own))
-        if not library.startswith("torch."):
-            self._push(value for name, value in own.items() if name not in _standard_attributes())
-            self._push([type(module)])
+        kind: Any = type(module)
+        source = _source(kind)
+        if source is not _Source.WRAPPER:
+            self.found.places.append(Entries(own))
+            self._push([own[name] for name in own.keys() - _standard_attributes()])
+        if source is _Source.USER:
+            self._push([kind])
 
     def _container(self, thing: Any) -> bool:
         """Whether it is a container, an array or a generator; if so, it is noted."""
@@ -216,6 +215,21 @@ class _Walk:
             self.found.places.append(place)
             self._push(place.read().values())
         self._push([kind])
+
+
+class _Source(Enum):
+    """Where the class of a module comes from."""
+
+    LAYER = "torch.nn"
+    WRAPPER = "torch, elsewhere"  # a compiler's or a wrapper's, which does not survive that its attributes are put back
+    USER = "a user or a library"
+
+
+@lru_cache(maxsize=4096)
+def _source(kind: type[nn.Module]) -> _Source:
+    if kind.__module__.startswith(("torch.nn.modules", "torch.nn.utils")):
+        return _Source.WRAPPER if issubclass(kind, LazyModuleMixin) else _Source.LAYER  # it becomes another class
+    return _Source.WRAPPER if kind.__module__.startswith(("torch.", "torch_")) else _Source.USER
 
 
 def is_users(module_name: object) -> bool:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from dcao.state.buffers import sharing_memory
+from dcao.state.places import Names
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 
@@ -62,13 +63,17 @@ class Start:
 
     def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         found, params, self._moving = reach(loss_fn), list(params), moving
-        self._places = [(place, place.read()) for place in found.places]
         self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())
+        replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
+        # A forward pass whose gradients are not averaged, as a probe's, tells the next one not to send the buffers.
+        places = [*found.places, *(Names(module.__dict__, ["require_forward_param_sync"]) for module in replicas)]
+        self._places = [(place, place.read()) for place in places]
+        self._training = [(module, module.training) for module in self.modules]
         self.buffers = {id(m): dict(m._buffers) for m in self.modules if not isinstance(m, torch.jit.ScriptModule)}
         own = {id(p) for p in params}
         loose = [t for t in found.tensors if id(t) not in own]
         self.leaves = [t for t in loose if t.requires_grad and t.is_leaf]
-        in_place = self._copy_buffers({id(t) for t in loose})
+        in_place = self._copy_buffers({id(t) for t in loose}, all_in_place=bool(replicas))
         self._in_place = set(map(id, in_place))
         known = {*own, *self.contents, *self._in_place}
         foreign = [p for m in self.modules for p in m._parameters.values() if p is not None and id(p) not in known]
@@ -101,6 +106,9 @@ class Start:
         try:
             for place, content in self._places:
                 place.write(content)
+            for module, training in self._training:  # leave_no_trace puts them back
+                if module.training is not training:
+                    module.training = training
             for now, start in zip(tensors, self._kept, strict=True):
                 now.write(start.content)
             yield
@@ -110,7 +118,7 @@ class Start:
             for place, content in places:
                 place.write(content)
 
-    def _copy_buffers(self, loose: set[int]) -> list[Tensor]:
+    def _copy_buffers(self, loose: set[int], *, all_in_place: bool) -> list[Tensor]:
         """Copy the buffers; returns those that an evaluation has to change where they are.
 
         These are reached by another way as well, or share their memory, or belong to a scripted module, or to
@@ -118,7 +126,6 @@ class Start:
         which a graph may go on to hold.
         """
         shared = sharing_memory(self.modules)
-        all_in_place = any(isinstance(module, DistributedDataParallel) for module in self.modules)
         self.contents: dict[int, Tensor] = {}
         in_place = {id(b): b for m in self.modules if id(m) not in self.buffers for b in m.buffers(recurse=False)}
         for names in self.buffers.values():

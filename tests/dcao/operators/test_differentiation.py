@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ class Network:
         self.middle = nn.Sequential(nn.Tanh(), nn.Linear(5, 5), nn.Tanh()).double()
         self.x = torch.randn(32, 4, generator=generator, dtype=torch.float64)
         self.y = torch.randint(0, 3, (32,), generator=generator)
-        self.run, self.num_evaluations = run, 0
+        self.run, self._calls = run, count()  # an iterator, which a probe cannot put back
         with torch.no_grad():
             for p in self.params:
                 p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
@@ -69,8 +70,12 @@ class Network:
     def params(self) -> list[nn.Parameter]:
         return [p for part in (self.first, self.middle, self.last) for p in part.parameters()]
 
+    @property
+    def num_evaluations(self) -> int:
+        return int(repr(self._calls).strip("count()"))
+
     def loss(self) -> Tensor:
-        self.num_evaluations += 1
+        next(self._calls)
         return F.cross_entropy(self.last(self.run(self.middle, self.first(self.x))), self.y)
 
 
@@ -104,7 +109,8 @@ def test_the_refusal_costs_one_evaluation_in_a_run(way):
     for _ in range(5):
         optimizer.minimize(network.loss)
     is_refused = way.name != "no refusal"
-    assert network.num_evaluations - 5 == sum(record.cost for record in recorder.records) == 5 + is_refused
+    # The first probe also evaluates the loss once more to see that it repeats.
+    assert network.num_evaluations - 5 == sum(record.cost for record in recorder.records) + is_refused == 6 + is_refused
     assert [record.cost for record in recorder.records[1:]] == [1.0] * 4
 
 
@@ -127,6 +133,30 @@ def test_operators_by_themselves_have_the_dense_hessian(way):
     assert automatic.kind == "central"
     with pytest.raises(Unsupported, match=r"double backward failed"):
         HessianOperator(network.loss, network.params).matvec(vector)
+
+
+class Whole(Network):
+    """All parameters are inside of one checkpoint, or only those behind it are not."""
+
+    def __init__(self, run: Callable[[nn.Module, Tensor], Tensor], *, head: bool) -> None:
+        super().__init__(run)
+        self.whole, self.head = nn.Sequential(self.first, *self.middle, *([] if head else [self.last])), head
+        self.x.requires_grad_()
+
+    def loss(self) -> Tensor:
+        output = self.run(self.whole, self.x)
+        return F.cross_entropy(self.last(output) if self.head else output, self.y)
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("measure", ["load", "hessian"])
+def test_parameters_that_the_graph_does_not_show_are_not_missed(way, head, measure):
+    """autograd.grad passes by a checkpoint that is on no way to the parameters that it is asked for."""
+    networks = [Whole(run, head=head) for run in (lambda block, x: block(x), way.run)]
+    optimizers = [DCAO(torch.optim.AdamW(each.params, lr=1e-3), measure=measure) for each in networks]
+    expected, found = (o.probe(each.loss).s for o, each in zip(optimizers, networks, strict=True))
+    assert found == pytest.approx(expected, rel=1e-8)
 
 
 def test_a_probe_by_backward_fires_no_hook_on_a_filled_gradient_and_leaves_no_trace():

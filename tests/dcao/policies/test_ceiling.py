@@ -267,3 +267,40 @@ def test_a_probe_that_is_held_moves_lr_once_a_step_however_often_it_is_made():
     now = rule.between(1, now, state)
     assert now.lr == pytest.approx(rule.growth * first.lr)
     assert rule.between(2, now, state).lr == pytest.approx(rule.growth**2 * first.lr)
+
+
+# --- bounds and the first step
+
+FIRST_PROBES = [
+    ("the relative step", 1.0, 0.5, 0.003 / 0.5),
+    ("curvature", 1e5, 0.01, 8.0 / 98304.0),  # 1e5, rounded to 3 / 4 of 2**17
+    ("curvature, far above", 1e12, 0.01, 8.0 / (29 / 32 * 2.0**40)),
+]
+
+
+@pytest.mark.parametrize(("name", "s", "length", "lr"), FIRST_PROBES, ids=[row[0] for row in FIRST_PROBES])
+def test_the_first_step_is_what_its_own_probe_allows_at_most(name, s, length, lr):
+    assert started(policies.Ceiling(), 1.0, s, length)[0] == pytest.approx(lr, rel=1e-12)
+
+
+def test_a_first_probe_that_allows_nothing_halves_the_first_step():
+    # A gradient that is not finite one step away gives no number to start from.
+    assert started(policies.Ceiling(), 1.0, math.inf, 0.5)[0] == 0.5 * 0.003 / 0.5
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e-7, 1.0, 1e7, 1e20])
+def test_lr_reaches_ten_decades_from_the_first_whatever_the_unit(unit):
+    # In another unit of the loss, SGD's s and l are a multiple of what they were.
+    rule = policies.Ceiling(total_steps=10**9, decay=0.0)
+    first, state = started(rule, 1.0, 1e-6 * unit, 0.5 * unit)
+    assert first == pytest.approx(0.006 / unit, rel=1 / 32)
+    for wanted, kept in ((1e9, 1e9), (1e12, 1e10), (1e-9, 1e-9), (1e-12, 1e-10)):
+        lr = rule.between(20, Hyperparameters(lr=first * wanted), state).lr
+        assert lr == pytest.approx(first * kept, rel=1e-9)
+
+
+def test_bounds_that_are_given_are_absolute_each_by_itself():
+    first, state = started(policies.Ceiling(min_lr=0.25), 1.0, 1e-6, 0.5)
+    assert first == 0.25
+    assert policies.Ceiling(max_lr=0.25).between(20, Hyperparameters(lr=0.5), state).lr == 0.25
+    assert policies.Ceiling(max_lr=0.25).between(20, Hyperparameters(lr=1e-12), state).lr == 0.25e-10

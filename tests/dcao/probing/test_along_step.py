@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,3 +106,33 @@ def test_a_gradient_that_is_not_finite_one_step_away_is_an_infinite_s_to_be_acte
     )
     assert (measured.total, measured.noise, measured.trust) == (math.inf, math.inf, 1.0)
     assert measured.reason == "the gradient one step away is not finite"
+
+
+@pytest.mark.parametrize("exponents", [(0, 0), (70, -40), (-90, -300), (400, 300)])
+def test_what_has_been_divided_by_powers_of_two_is_counted_in_full(exponents):
+    steps, hessians = random_batches(3)
+    plain = directional([as_vectors(*both) for both in zip(steps, hessians, strict=True)])
+    # Gradients times 2**a and displacements times 2**b: s and length are times 2**(2b) / 2**(a + b) and 2**b.
+    of_gradient, unit = exponents
+    divided = [replace(as_vectors(*both), exponents=exponents) for both in zip(steps, hessians, strict=True)]
+    measured = directional(divided)
+    assert measured.total == math.ldexp(plain.total, unit - of_gradient)
+    assert measured.signal == pytest.approx(math.ldexp(plain.signal, unit - of_gradient), rel=1e-12)
+    assert measured.length == math.ldexp(plain.length, unit)
+
+
+def test_batches_of_different_powers_of_two_have_the_mean_of_what_they_stand_for():
+    steps, hessians = random_batches(3)
+    plain = directional([as_vectors(*both) for both in zip(steps, hessians, strict=True)])
+    apart = [
+        replace(
+            as_vectors(step, H),
+            displacement=step.displacement * 2.0**-unit,
+            gradient=step.gradient * 2.0**unit,
+            exponents=(-unit, unit),
+        )
+        for step, H, unit in zip(steps, hessians, (-3, 0, 40), strict=True)
+    ]
+    measured = directional(apart)
+    assert (measured.total, measured.signal) == pytest.approx((plain.total, plain.signal), rel=1e-12)
+    assert measured.length == pytest.approx(plain.length, rel=1e-12)

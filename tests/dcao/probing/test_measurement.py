@@ -64,7 +64,9 @@ def measure(
     spectrum: bool = False,
     **settings,
 ) -> CurvatureEstimate:
-    probe = Probe(optimizer, Model(optimizer), find_record(optimizer, needed=False), ProbeSettings(**settings))
+    probe = Probe(
+        optimizer, Model(optimizer), find_record(optimizer, needed=False, probed=False), ProbeSettings(**settings)
+    )
     probe.memory.past_gradient = past
     weights = [1.0] * len(losses) if weights is None else weights
     batches = [
