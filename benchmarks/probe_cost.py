@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.operators import make_hessian
+from dcao.probing.eigenvalues import FRESH_EVERY
 from dcao.spectra.lanczos import lanczos
 from step_probe import print_step_probes, step_probe_rows
 from workloads import WORKLOADS, Workload, cross_entropy
@@ -71,11 +72,13 @@ class Method:
 
 
 def tracked(num_steps: int, tolerance: float | None = None, hvp: str = "auto") -> Callable[..., tuple[float, int]]:
-    """Warm-started Lanczos; the first probe has nothing to start from and takes the default ten steps."""
+    """Warm-started Lanczos, as a probe does it: the first and every tenth run start afresh, with ten steps or more."""
 
     def measure(probe: Probe, memory: dict[str, Any]) -> tuple[float, int]:
         operator = make_hessian(probe.loss, probe.params, hvp=hvp, modules=list(probe.model.modules()))
-        start = memory.get("vectors")
+        is_fresh = tolerance is not None and memory.get("runs", 0) % FRESH_EVERY == 0
+        start = None if is_fresh else memory.get("vectors")
+        memory["runs"] = memory.get("runs", 0) + 1
         steps = num_steps if start is not None else 10
         result = lanczos(operator, 1, start=start, num_steps=steps, tolerance=tolerance, vectors=True)
         memory["vectors"] = result.ritz_vectors

@@ -26,7 +26,7 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
     """
     if batch is not None and batch.clip_norm is not None:
         clip_grad_norm_(params_of(base), batch.clip_norm)
-    is_due, has_hooks = has_gradient and loop.is_due(), has_pre_hooks(base)
+    is_due, has_hooks = has_gradient and loop.decides(), has_pre_hooks(base)
     waits = is_due and loop.hooks_write
     compares = has_gradient and is_comparable(loop)
     if compares and not has_hooks:

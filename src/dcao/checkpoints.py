@@ -30,6 +30,7 @@ LATER: dict[str, Any] = {
     "allowed": float,
     "policy_state": dict,
     "loader": dict,
+    "informing": dict,
 }
 
 
@@ -130,7 +131,8 @@ def as_text(own: dict[str, Any]) -> str:
     """
     loop, controller = dict(own["loop"]), dict(own["controller"])
     if loop["probe"]["past_gradient"] is not None:
-        loop |= {"probed_at": loop["num_steps"], "probe_again": True}
+        loop["turns"] = {**loop["turns"], "probed_at": loop["num_steps"], "probe_again": True}
+    loop |= {"informing": None}  # what spectra that only inform start from
     try:
         json.dumps(controller["policy_state"])
     except (TypeError, ValueError):

@@ -60,8 +60,8 @@ class DCAO(WrappingOptimizer):
         every: Steps between probes, a schedule (:mod:`dcao.schedules`) or a function ``(step, cost) -> bool``. Default:
             :func:`dcao.schedules.usual`; never with ``policies.Fixed()``.
         probe_batch: What to probe. Default: the training batch. A ``loss_fn`` of your own, or a :class:`ProbeLoader`.
-        spectrum_every: Steps between Lanczos runs that only inform: ``estimate.ritz_values``, and the preconditioned s
-            in ``estimate.stability``. Default: never.
+        spectrum_every: Steps between Lanczos runs that only inform: ``ritz_values``, and the preconditioned s in
+            ``stability``, of :attr:`last_spectrum`. Training and decisions are the same without. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
         guard: Skips a step whose loss or gradients are not finite or far outside the last ones, but not what has come
             three times before; goes back to a snapshot, with a smaller lr, when the run has blown up. True, False or a
@@ -116,7 +116,7 @@ class DCAO(WrappingOptimizer):
             self.controller,
             schedule=schedule,
             spectrum=spectrum,
-            is_demanded=every is not None or spectrum_every is not None,
+            is_demanded=every is not None,
             probe_batch=options.check_probe_batch(probe_batch),
             recorder=options.check_recorder(recorder),
         )
@@ -191,7 +191,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if not self.loop.is_due():
             return None
-        self.loop.before_step(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
+        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
         return self.last_estimate
 
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
@@ -199,7 +199,7 @@ class DCAO(WrappingOptimizer):
 
         Args:
             loss_fn: Returns the scalar loss with its graph. What it raises passes through, with the state restored.
-            spectrum: Also run Lanczos for the top of the Hessian's spectrum.
+            spectrum: Also run Lanczos for the top of the Hessian's spectrum, which changes nothing of what is decided.
         """
         self._sync()
         return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
@@ -234,12 +234,17 @@ class DCAO(WrappingOptimizer):
 
     @property
     def last_estimate(self) -> CurvatureEstimate | None:
-        """What the last probe measured."""
+        """What the last probe measured, be it one that decides or a spectrum that only informs."""
         return self.loop.last_estimate
 
     @property
+    def last_spectrum(self) -> CurvatureEstimate | None:
+        """The last estimate that has a spectrum."""
+        return self.loop.last_spectrum
+
+    @property
     def last_decision(self) -> Decision | None:
-        """What the policy has answered to it, with the reason in words."""
+        """What the policy has answered last, with the reason in words."""
         return self.loop.last_decision
 
     # --- helpers ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ NOTABLE = 0.01
 
 def is_comparable(loop: ProbeLoop) -> bool:
     """Whether something was probed that the gradient in ``.grad`` can be compared with, or is going to be."""
-    return loop.probe.memory.probed is not None or (loop.is_due() and loop.probe_batch is not None)
+    return loop.probe.memory.probed is not None or (loop.decides() and not loop.source.is_training_batch)
 
 
 def compare_with_probe(loop: ProbeLoop) -> None:

@@ -50,7 +50,7 @@ def replay(log: Iterable[StepRecord] | str | os.PathLike[str], policy: Policy) -
     would have decided on the same measurements.
 
     Args:
-        log: Records, or the path of a JSONL file. Guard records, on which no policy decided, are passed over.
+        log: Records, or the path of a JSONL file. Records on which no policy decided are passed over.
         policy: The policy to ask.
 
     Example:

@@ -19,13 +19,14 @@ from dcao.spectra.lanczos import LanczosStatus
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One probe, or one step that the guard skipped.
+    """One probe, one spectrum that only informs, or one step that the guard skipped.
 
     Attributes:
         step: Optimizer step that comes next; 0 is the first.
         loss: Training loss if known, else the probe's.
         estimate: What the probe measured; None for a guard record.
-        observation: What the policy saw; None for a guard record.
+        observation: What the policy saw; None where it was not asked: for a guard record, and for a spectrum between
+            probes.
         decision: What it answered, with its reason in words.
         before: Hyperparameters before the decision.
         after: Hyperparameters that train from here on; a governor or a bound may have kept them from the decision's.

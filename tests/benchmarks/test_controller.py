@@ -26,8 +26,9 @@ def output_of(*arguments):
 def test_a_run_of_an_unseen_task_is_traced():
     *decisions, result = output_of("unseen.py", "--trace", "logreg_zero", "--variant", "target=4").splitlines()
     result = json.loads(result)
-    assert result["evaluations"] == 600
-    assert len(decisions) == result["evaluations"] - result["steps"]
+    beyond = result["evaluations"] - 600  # the first probe's check and search, which no schedule sees
+    assert 1 <= beyond <= 11
+    assert len(decisions) + beyond == result["evaluations"] - result["steps"]
     assert "error" not in result
 
 

@@ -286,8 +286,8 @@ def test_a_probe_that_a_policy_has_asked_for_is_left_behind_with_it(settings):
     for resumed in (same, other):
         resumed.load_state_dict(asking.state_dict())
         minimize(resumed)
-    assert [record.step for record in same.loop.recorder.records] == [1]
-    assert other.loop.recorder.records == []
+    assert [record.step for record in same.loop.recording.recorder.records] == [1]
+    assert other.loop.recording.recorder.records == []
 
 
 def test_loading_does_not_keep_the_dictionary_that_it_was_given():
@@ -322,7 +322,7 @@ def test_a_copied_run_goes_the_same_way(case, how):
     torch.set_rng_state(rng)
     twin.advance(AFTER)
     assert_same_run(twin, run)
-    assert len(twin.optimizer.loop.recorder.records) == len(run.optimizer.loop.recorder.records)
+    assert len(twin.optimizer.loop.recording.recorder.records) == len(run.optimizer.loop.recording.recorder.records)
 
 
 @pytest.mark.parametrize("how", COPIES)

@@ -110,7 +110,7 @@ def test_a_probe_that_needs_the_gradient_of_the_step_before_is_made_one_step_lat
     second.net.load_state_dict(first.net.state_dict())
     set_optimizer_state_dict(second.net, second.optimizer, get_optimizer_state_dict(first.net, first.optimizer))
     second.train(2)
-    record = second.optimizer.loop.recorder.records[0]
+    record = second.optimizer.loop.recording.recorder.records[0]
     assert record.step == 31
     assert record.estimate.load_signal != 0.0  # which it is where the gradient of the step before is not known
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from dcao import DCAO, MemoryRecorder, ProbeLoader, ProbeSettings, policies, schedules
-from dcao.loop import MAX_PROBES_BEFORE_START
+from dcao import DCAO, MemoryRecorder, ProbeLoader, ProbeSettings, is_probing, policies, schedules
 from dcao.policies.proposal import ALARM, SETTLING_STEPS
+from dcao.turns import MAX_PROBES_BEFORE_START
 from helpers.cases import NETWORKS, Problem
 from helpers.counting import Count
 from helpers.reference import dense_hessian, directional_parts, hand_step
@@ -298,12 +298,26 @@ def test_the_rise_goes_on_through_a_step_whose_probe_had_nothing_to_measure():
 def test_settling_ends_where_no_probe_is_ever_trusted():
     weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
     optimizer = DCAO(optim.SGD([weight], lr=0.1), policy=PROPOSAL, every=10, recorder=recorder)
-    steps = (optimizer.minimize(lambda: (0.0 * weight).sum()) for _ in range(SETTLING_STEPS + 25))
-    with pytest.warns(UserWarning, match=r"no probe since step 0 could be acted on: .*the gradient is zero"):
+
+    def loss() -> Tensor:
+        if is_probing():
+            raise RuntimeError("no second look")
+        return weight.square().sum()
+
+    steps = (optimizer.minimize(loss) for _ in range(SETTLING_STEPS + 25))
+    with pytest.warns(UserWarning, match="The first probe has failed: RuntimeError: no second look"):
         list(steps)
     assert steps_probed(recorder) == [*range(SETTLING_STEPS), SETTLING_STEPS, SETTLING_STEPS + 10, SETTLING_STEPS + 20]
-    assert weight.item() == 1.0
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_probe_along_a_gradient_of_zero_is_owed_to_the_next_that_is_not():
+    weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
+    optimizer = DCAO(optim.SGD([weight], lr=0.1), every=5, recorder=recorder)
+    for step in range(20):
+        optimizer.minimize(lambda share=float(step % 5 == 2): share * weight.square().sum())
+    assert steps_probed(recorder) == [2, 7, 12, 17]
+    assert optimizer.probe_cost == 4 + CHECK
 
 
 @pytest.mark.parametrize("options", [{"policy": UNSETTLING}, {"policy": FIXED, "every": 10}], ids=["off", "fixed"])

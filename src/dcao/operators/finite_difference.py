@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Literal
 
 import torch
@@ -130,6 +131,12 @@ class FiniteDifferenceOperator(LinearOperator):
         if norm == 0.0:
             return torch.zeros_like(vector)
         return self._lifted_if_possible(lambda: self._difference(vector, norm))
+
+    def with_step_length(self, step_length: float) -> FiniteDifferenceOperator:
+        """The same operator with differences of another length; its cost is counted from 0."""
+        twin = copy(self)
+        twin.step_length, twin.gradient_evaluations = step_length, 0.0
+        return twin
 
     @property
     def gradient(self) -> Tensor:

@@ -91,6 +91,11 @@ class AutoHessianOperator(LinearOperator):
         self.dtype = self._difference.dtype
 
     @property
+    def differences(self) -> FiniteDifferenceOperator:
+        """The finite differences that stand in for exact products."""
+        return self._difference
+
+    @property
     def gradient_evaluations(self) -> float:
         """Cost so far, including that of a failed attempt at an exact product."""
         exact = self._exact.gradient_evaluations if self._exact is not None else self._spent

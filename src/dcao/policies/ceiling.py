@@ -74,7 +74,7 @@ class Ceiling(Policy):
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
         min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
         max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
-        min_trust: An estimate trusted less is not acted on.
+        min_trust: Where s is trusted less, only the relative step is acted on, which needs no trust.
         governor: Under a scheduler, never exceed its lr.
 
     Example:
@@ -129,14 +129,15 @@ class Ceiling(Policy):
         """The ceiling from this probe and the last ones, and lr under it."""
         now, step = observation.hyperparameters, observation.step
         held = reason_to_hold(observation, self.min_trust, needs_curvature=False)  # flat ground sets no limit
-        if held is not None:
+        if held is not None and not (now.lr > 0.0 and observation.relative_step):
             planned = self.between(step, now, state)
             return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now.lr, state)
-        state = self._seen(observation, state)
+        state = self._seen(observation, state, trusts_s=held is None)
         longest = self._longest(now.momentum or 0.0)
-        allowed = self._allowed(state["curvatures"][-1:], state["lengths"][-1:], longest)
+        latest = state["curvatures"][-1:] if held is None else []
+        allowed = self._allowed(latest, state["lengths"][-1:], longest)
         highest = self._allowed(state["curvatures"], state["lengths"], longest)
         arrives = not state["arrived"] and level > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
@@ -151,6 +152,7 @@ class Ceiling(Policy):
             state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
         limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
+        limits += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
         return Decision(
             hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
         ), state
@@ -189,15 +191,16 @@ class Ceiling(Policy):
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
         return min(level * rise, max(level, highest))
 
-    def _seen(self, observation: Observation, state: State) -> State:
+    def _seen(self, observation: Observation, state: State, *, trusts_s: bool) -> State:
         """The state with this probe among the last ones, per unit of lr."""
         lr, last = observation.hyperparameters.lr, slice(-self.window, None)
         kept = rounded if state["step"] is None and self.first_relative_step else float
-        assert observation.s is not None
-        lengths = state["lengths"]
+        lengths, curvatures = state["lengths"], state["curvatures"]
         if observation.relative_step is not None:
             lengths = [*lengths, kept(observation.relative_step / lr)][last]
-        curvatures = [*state["curvatures"], kept(observation.s / lr)][last]
+        if trusts_s:
+            assert observation.s is not None
+            curvatures = [*curvatures, kept(observation.s / lr)][last]
         return {**state, "step": observation.step, "curvatures": curvatures, "lengths": lengths}
 
     def _longest(self, momentum: float) -> float:
@@ -208,7 +211,7 @@ class Ceiling(Policy):
 
     def _allowed(self, curvatures: list[float], lengths: list[float], longest: float) -> float:
         """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
-        curvature = statistics.median(curvatures)
+        curvature = statistics.median(curvatures) if curvatures else 0.0
         by_curvature = self.target / curvature if curvature > 0.0 else math.inf
         length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
         return min(by_curvature, longest / length if length > 0.0 else math.inf)

@@ -141,6 +141,22 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVe
     )
 
 
+def relative_step(loss: ProbedLoss, memory: ProbeMemory) -> float | None:
+    """The relative step alone, for measures that look in other directions; None for an optimizer of an unknown class.
+
+    It costs no evaluation, because the gradients of the batches are there, unless the weights start at zero.
+    """
+    if not loss.step.has_record:
+        return None
+    steps = [_step_vectors(loss, batch, None) for batch in loss.batches]
+    moving = sum(moving_length(loss.params, loss.step.split(each.displacement)) for each in steps) / len(steps)
+    reference = max(moving, memory.natural_length or 0.0)
+    if reference == 0.0:
+        _, reference = _measure(loss, steps, memory)
+    length = mean_length(steps)
+    return length / reference if 0.0 < length < math.inf and 0.0 < reference < math.inf else None
+
+
 def _with_decay(loss: ProbedLoss, gradient: Tensor) -> Tensor:
     """The gradient with the coupled decay of those entries that the loss moves; the others only fade away."""
     decayed = loss.step.with_coupled_decay(gradient)
@@ -225,17 +241,24 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
         >>> directional([one])
         Directional(total=1.5, signal=1.5, length=1.118..., trust=1.0, reason='')
     """
-    slope = curvature = signal = length = 0.0
+    slope = curvature = signal = 0.0
     for index, batch in enumerate(batches):
         of_gradient, unit = batch.exponents
-        own = _times_power(float(torch.linalg.vector_norm(batch.displacement)), unit)
-        length += (own if batch.length is None else batch.length) / len(batches)
         product = batch.product(batch.displacement)
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         slope += batch.weight * _times_power(dot(batch.gradient, batch.displacement), of_gradient + unit)
         curvature += batch.weight * _times_power(dot(batch.displacement, product), 2 * unit)
         signal += batch.weight * _times_power(dot(past, product), 2 * unit) if past is not None else 0.0
-    return replace(_judge(slope, curvature, signal), length=length)
+    return replace(_judge(slope, curvature, signal), length=mean_length(batches))
+
+
+def mean_length(batches: Sequence[StepVectors]) -> float:
+    """``||d_B||``, the mean over the batches."""
+    length = 0.0
+    for batch in batches:
+        own = _times_power(float(torch.linalg.vector_norm(batch.displacement)), batch.exponents[1])
+        length += (own if batch.length is None else batch.length) / len(batches)
+    return length
 
 
 def dot(left: Tensor, right: Tensor) -> float:

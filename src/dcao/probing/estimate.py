@@ -36,7 +36,7 @@ class CurvatureEstimate:
         load_noise: The rest of the ``batch`` stability number, which differs from batch to batch and counts in full.
         relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
             the present lr, ``w`` those of the probed weights that it moves, or the natural length if they started at
-            zero (:mod:`dcao.probing.lengths`); only by the measures ``load`` and ``batch``.
+            zero (:mod:`dcao.probing.lengths`); None for an optimizer without a record.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.
@@ -117,8 +117,8 @@ def effective_rank(eigenvalues: Sequence[float]) -> float:
 
 
 def ritz_trust(result: LanczosResult) -> float:
-    """One minus the leading pair's relative residual, at least 0; 0 if there is no pair or a number is not finite."""
-    if result.status is LanczosStatus.NONFINITE or not len(result.ritz_values):
+    """One minus the leading pair's relative residual, at least 0; 0 where nothing is shown, or there is no pair."""
+    if result.status in (LanczosStatus.NONFINITE, LanczosStatus.NOISY) or not len(result.ritz_values):
         return 0.0
     value, residual = abs(float(result.ritz_values[0])), float(result.residuals[0])
     return max(0.0, 1.0 - residual / value) if value > 0.0 else 1.0

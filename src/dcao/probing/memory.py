@@ -22,6 +22,7 @@ class ProbeMemory:
     Attributes:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
+        num_runs: Lanczos runs so far, by their names.
         past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
         why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
@@ -33,6 +34,7 @@ class ProbeMemory:
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
+    num_runs: dict[str, int] = field(default_factory=dict)
     past_gradient: Tensor | None = None
     why_not_lifted: str = ""
     natural_length: float | None = None
@@ -57,6 +59,7 @@ class ProbeMemory:
         """What the next probe starts from."""
         return {
             "starts": dict(self.starts),
+            "num_runs": dict(self.num_runs),
             "past_gradient": self.past_gradient,
             "why_not_lifted": self.why_not_lifted,
             "natural_length": self.natural_length,
@@ -74,7 +77,8 @@ class ProbeMemory:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.starts, self.past_gradient = dict(state["starts"]), state["past_gradient"]
+        self.starts, self.num_runs = dict(state["starts"]), dict(state["num_runs"])
+        self.past_gradient = state["past_gradient"]
         self.why_not_lifted = state["why_not_lifted"]
         self.natural_length = state["natural_length"]
         self.scaling, self.probed = StepScaling(**state["scaling"]), None

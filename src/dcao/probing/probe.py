@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.gradients import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
 from dcao.operators.differentiation import Differentiation
@@ -50,7 +51,10 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
-        memory: What one probe leaves for the next.
+        memory: What one probe that decides leaves for the next.
+        informing: The same for spectra that only inform, so that nothing which decides depends on them.
+        spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
+        spectrum_error: What kept that spectrum from being measured; None if nothing did.
         num_checks: Evaluations that the first probe alone makes, to check whether the loss repeats and to find the
             natural length; the loop counts them and sets this back.
     """
@@ -74,7 +78,12 @@ class Probe:
 
     def start_afresh(self) -> None:
         """Forget what earlier probes have left."""
-        self.memory = ProbeMemory.fresh(self.seed)
+        self.memory, self.informing = ProbeMemory.fresh(self.seed), ProbeMemory.fresh(self.seed)
+        self._start_probe()
+
+    def _start_probe(self) -> None:
+        self.spectrum_cost = 0.0
+        self.spectrum_error: Exception | None = None
 
     def params(self) -> list[Tensor]:
         """The parameters that are probed: those of the chosen groups that require grad; none in a frozen phase."""
@@ -89,6 +98,10 @@ class Probe:
     def is_held(self) -> bool:
         """Whether the loss was found not to repeat, so that it is not evaluated again."""
         return self.memory.repeats is Repeats.NEVER
+
+    def has_no_direction(self) -> bool:
+        """Whether a measure along the step would say nothing now, because all gradients in ``.grad`` are zero."""
+        return self.settings.measure in ("load", "batch") and not any_is_not_zero(self.params())
 
     def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
@@ -105,15 +118,44 @@ class Probe:
         return replace(streams, start=start)
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
-        """What ``settings.measure`` needs, and the top of the Hessian's spectrum as well if ``spectrum``."""
-        refuse_maximize(self.optimizer)  # a group may have been added
-        (modules, group), params = self.model.look(), self.params()
-        if not params:
-            return self._nothing(step, "no parameter requires grad")
-        if self.is_held:
-            return self._nothing(step, NEVER_REASON)
+        """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
+
+        The first part, and all that is decided by it, is the same whether or not there is a second one.
+        """
+        self._start_probe()
+        if reason := self._why_not():
+            return self._nothing(step, reason)
+        params = self.params()
         self.memory.belong_to(params)
         tolerance = rounding(params)
+        with self._looking_at(batches) as loss:
+            if not self._repeats(loss, tolerance):
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+            self._remember_probed(loss)
+            deciding = self._readings(loss, self.memory, spectrum=False)
+            self.num_checks += int(loss.search_cost)
+            self.memory.why_not_lifted = loss.why_not_lifted
+            return self._estimate(loss, deciding, self._along(loss, deciding) if spectrum else {}, step)
+
+    def inform(self, batches: Sequence[Batch], *, step: int) -> CurvatureEstimate:
+        """A spectrum, with s by ``settings.measure``, which leaves nothing for probes that decide."""
+        self._start_probe()
+        if reason := self._why_not():
+            return self._nothing(step, reason)
+        self.informing.belong_to(self.params())
+        with self._looking_at(batches) as loss:
+            if self.memory.repeats is Repeats.LATER:
+                loss.compare_own_evaluations()
+            return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step)
+
+    def _why_not(self) -> str:
+        """Why nothing can be measured; empty if something can."""
+        refuse_maximize(self.optimizer)  # a group may have been added
+        return NEVER_REASON if self.is_held else "" if self.params() else "no parameter requires grad"
+
+    @contextmanager
+    def _looking_at(self, batches: Sequence[Batch]) -> Iterator[ProbedLoss]:
+        (modules, group), params = self.model.look(), self.params()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
         with (
@@ -127,12 +169,7 @@ class Probe:
                 why_not_lifted=self.memory.why_not_lifted,
             ) as loss,
         ):
-            if not self._repeats(loss, tolerance):
-                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
-            self._remember_probed(loss)
-            readings = self._readings(loss, spectrum=spectrum)
-            self.memory.why_not_lifted = loss.why_not_lifted
-            return self._estimate(loss, readings, step)
+            yield loss
 
     def _nothing(self, step: int, reason: str) -> CurvatureEstimate:
         return CurvatureEstimate(step=step, measure=self.settings.measure, reason=reason)
@@ -149,24 +186,40 @@ class Probe:
             loss.compare_own_evaluations()
         return not self.is_held
 
-    def _readings(self, loss: ProbedLoss, *, spectrum: bool) -> dict[str, Reading]:
+    def _readings(self, loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> dict[str, Reading]:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
         if measure in ("load", "batch"):
-            readings[measure] = read_along_step(loss, self.memory)
-            self.num_checks += int(loss.search_cost)
+            readings[measure] = read_along_step(loss, memory)
         if spectrum or measure == "hessian":
-            readings["hessian"] = read_hessian(loss, self.memory, spectrum=spectrum)
+            readings["hessian"] = read_hessian(loss, memory, spectrum=spectrum)
         if measure == "preconditioned" or (spectrum and loss.step.has_record):  # a spectrum tells all that it can
-            readings["preconditioned"] = read_preconditioned(loss, self.memory)
+            readings["preconditioned"] = read_preconditioned(loss, memory)
         return readings
 
-    def _estimate(self, loss: ProbedLoss, readings: dict[str, Reading], step: int) -> CurvatureEstimate:
+    def _along(self, loss: ProbedLoss, deciding: dict[str, Reading]) -> dict[str, Reading]:
+        """The readings of a spectrum that comes along with a probe, except what that probe has measured as well."""
+        spent, readings = loss.cost, dict[str, Reading]()
+        try:
+            if "hessian" not in deciding or self.settings.num_lanczos_steps is None:
+                readings["hessian"] = read_hessian(loss, self.informing, spectrum=True)
+            if "preconditioned" not in deciding and loss.step.has_record:
+                readings["preconditioned"] = read_preconditioned(loss, self.informing)
+        except Exception as error:  # of what only informs: the caller says what becomes of it
+            self.spectrum_error = error
+        self.spectrum_cost = loss.cost - spent
+        return readings
+
+    def _estimate(
+        self, loss: ProbedLoss, deciding: dict[str, Reading], along: dict[str, Reading], step: int
+    ) -> CurvatureEstimate:
         measure = self.settings.measure
+        readings = {**along, **deciding}
         stability = {name: s for reading in readings.values() for name, s in reading.stability.items()}
-        # Of two Lanczos runs, the Hessian's status is reported.
-        fields = {name: value for reading in reversed(readings.values()) for name, value in reading.fields.items()}
+        # Of two Lanczos runs the Hessian's status is reported, and of two of the Hessian the spectrum's.
+        by_rank = [*reversed(deciding.values()), *reversed(along.values())]
+        fields = {name: value for reading in by_rank for name, value in reading.fields.items()}
         reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
@@ -174,6 +227,9 @@ class Probe:
             reasons.append(readings["hessian"].reason)
         elif measure in ("hessian", "preconditioned"):
             reasons.reverse()
+            reasons += [along["hessian"].reason] if "hessian" in along else []
+        if self.spectrum_error is not None:
+            reasons.append(f"the spectrum failed: {type(self.spectrum_error).__name__}: {self.spectrum_error}")
         return CurvatureEstimate(
             step=step,
             measure=measure,
@@ -184,7 +240,7 @@ class Probe:
             num_matvecs=loss.num_matvecs,
             cost=loss.cost + loss.num_checks,
             hvp=loss.hvp,
-            reason="; ".join(reason for reason in reasons if reason),
+            reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
             **fields,
         )
 
@@ -196,9 +252,14 @@ class Probe:
         if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
             self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
 
-    def remember_gradient(self) -> None:
+    def forget_gradient(self) -> None:
+        """Forget the gradients of the last batch, and of the one that was probed for the step on it."""
+        self.memory.past_gradient = self.memory.probed = self.informing.past_gradient = None
+
+    def remember_gradient(self, *, decides: bool) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
         if params and self.settings.measure in ("load", "batch"):
-            self.memory.belong_to(params)
-            self.memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
+            memory = self.memory if decides else self.informing
+            memory.belong_to(params)
+            memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

@@ -14,25 +14,34 @@ from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, gradient_evaluations
 from dcao.spectra.recurrences import FullRecurrence, LightRecurrence
 from dcao.spectra.ritz import RitzPairs, Which, ritz_pairs
-from dcao.vectors import random_vector
+from dcao.spectra.starts import random_direction, start_vector
+from dcao.vectors import DEFAULT_SEED, seeded
 
-# Weight of a fresh random direction in a start made of previous Ritz vectors. Without it a start inside an invariant
-# subspace never sees an eigenvector that has grown outside of it. It lowers the first Rayleigh quotient by
-# 0.1**2 = 1 %.
-REFRESH = 0.1
-
-# Weight of previous Ritz vectors beyond the k wanted now. With equal weights the worst error of tracking the top pair
-# in 4 products rose from 3 % to 17 % (digits MLP). With 0.1 it stays at 3 %, and a pair about to overtake is still
-# found.
-UNWANTED = 0.1
+# Steps for which the wanted pairs have to stay converged, if the start was random. A start that happens to hold little
+# of the top eigenvector first converges to the second one, and only then sees the top. With a pair of eigenvalues 9 %
+# apart and a tolerance of 1e-2, 2 of 150 starts ended 9 % low without such steps, 1 with one, and none with two.
+NUM_CONFIRMING = 2
 
 
 class LanczosStatus(enum.Enum):
-    """How a Lanczos run ended."""
+    """How a Lanczos run ended, and what that shows.
+
+    - ``CONVERGED``: some eigenvalue lies within each residual. From a random start it stayed so for two more steps,
+      which finds almost every larger eigenvalue; it is no proof that there is none. Equal or close eigenvalues may
+      count as one.
+    - ``MAX_STEPS``: the same, with residuals that are larger than was asked for.
+    - ``INVARIANT``: the values are eigenvalues. ``num_starts`` above 1: the space was exhausted, and fresh random
+      directions outside of it found no wanted value beyond these; what equal eigenvalues they met is listed as often.
+      With one start that does not span all dimensions, equal eigenvalues count as one.
+    - ``NOISY``: the products do not fit together as those of a symmetric matrix do, as with finite differences across
+      kinks or in low precision. The values show the size of the curvature at best, and the residuals bound nothing.
+    - ``NONFINITE``: a product had nan or inf; the values are those of the steps before.
+    """
 
     CONVERGED = "every wanted pair has a residual below the tolerance"
     MAX_STEPS = "step budget spent before the wanted pairs met the tolerance"
-    INVARIANT = "Krylov space exhausted: the Ritz values are eigenvalues"
+    INVARIANT = "Krylov space exhausted: the Ritz values are eigenvalues, to within their residuals"
+    NOISY = "products contradict each other by more than the tolerance, so these need not be eigenvalues"
     NONFINITE = "a product with the operator has nan or inf; the values are those of the steps before"
 
 
@@ -49,6 +58,7 @@ class LanczosResult:
             asked for.
         status: How the run ended.
         num_matvecs: Number of products with the operator.
+        num_starts: Start vectors; more than one where the Krylov space of the first was exhausted.
         cost: Cost of these products, in gradient evaluations (one forward and one backward pass of the loss each).
         reason: The status in words, with its numbers.
         alphas: Diagonal of the tridiagonal matrix, ``(steps,)`` float64.
@@ -60,6 +70,7 @@ class LanczosResult:
     ritz_vectors: Tensor | None
     status: LanczosStatus
     num_matvecs: int
+    num_starts: int
     cost: float
     reason: str
     alphas: Tensor
@@ -83,8 +94,9 @@ def lanczos(
 ) -> LanczosResult:
     """The ``k`` extreme Ritz pairs of ``operator`` after at most ``num_steps`` products; autocast is off meanwhile.
 
-    One Krylov space sees one copy of a multiple eigenvalue: ``2 * I`` gives ``[2.]`` and ``INVARIANT`` whatever
-    ``k`` is.
+    One Krylov space sees one copy of a multiple eigenvalue. Where it is exhausted, a fresh random direction outside of
+    it sees the next copy, until one brings nothing new: the three largest of ``2 * I`` are ``[2., 2., 2.]``. Where it
+    is not, because the tolerance or ``num_steps`` ends the run before, equal and close eigenvalues may count as one.
 
     Args:
         operator: Symmetric operator.
@@ -92,11 +104,11 @@ def lanczos(
         num_steps: Largest dimension of the Krylov space; default ``5 * (k + 1)``. From a random start ten steps bring
             the top pair of a network's Hessian to 1e-2 or better, and each further pair takes five more.
         which: ``"largest"``, ``"smallest"``, or ``"both"`` (``k`` of each end).
-        start: A start vector ``(size,)``, used as it is. Or previous Ritz vectors ``(j, size)``: the start is then
-            their normalised sum (the first ``k`` with weight 1, others 0.1) plus 10 % of a random direction, in which
-            an eigenvector that has newly grown is found. Default: random.
-        tolerance: Stop as soon as each wanted pair has ``residual <= tolerance * |ritz value|``. Default: make all
-            ``num_steps`` steps.
+        start: A start vector ``(size,)``, used as it is and alone. Or previous Ritz vectors ``(j, size)``: the start is
+            then their normalised sum (the first ``k`` with weight 1, others 0.1) plus 10 % of a random direction, in
+            which an eigenvector that has newly grown is found. Default: random.
+        tolerance: Stop when each wanted pair has ``residual <= tolerance * |ritz value|``, from a random start for
+            three steps in a row. Default: make all ``num_steps`` steps.
         reorthogonalize: ``"full"`` keeps the whole basis (``num_steps + 3`` vectors at most, Ritz vectors included).
             ``"none"`` keeps 4 vectors, recognises copies of converged values and leaves them out; it has no Ritz
             vectors.
@@ -127,7 +139,9 @@ def lanczos(
     else:
         recurrence = LightRecurrence(operator, first)
     del first
-    pairs, status = _iterate(recurrence, operator, k, max_steps, which, tolerance)
+    run = _Run(recurrence, operator, k, which, tolerance, generator or seeded(DEFAULT_SEED + 1))
+    may_start_again = start is None or start.ndim == 2
+    pairs, status = run.iterate(max_steps, NUM_CONFIRMING if start is None else 0, may_start_again=may_start_again)
     ritz_vectors = None
     if vectors and isinstance(recurrence, FullRecurrence):
         ritz_vectors, rounding = recurrence.rotate(pairs.coefficients)
@@ -138,74 +152,71 @@ def lanczos(
         ritz_vectors=ritz_vectors,
         status=status,
         num_matvecs=recurrence.num_matvecs,
+        num_starts=run.num_starts,
         cost=gradient_evaluations(operator, recurrence.num_matvecs) - cost_before,
-        reason=_reason(status, pairs, recurrence.num_matvecs, tolerance),
+        reason=_reason(status, pairs, recurrence.num_matvecs, run.num_starts, tolerance),
         alphas=recurrence.alphas,
         betas=recurrence.betas,
     )
 
 
-def start_vector(
-    operator: LinearOperator,
-    start: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    *,
-    k: int = 1,
-) -> Tensor:
-    """Unit start vector in the operator's dtype and on its device.
+class _Run:
+    """Steps of a recurrence until the wanted pairs are there."""
 
-    ``start`` is explained at :func:`lanczos`; its first ``k`` rows have full weight.
+    def __init__(
+        self,
+        recurrence: FullRecurrence | LightRecurrence,
+        operator: LinearOperator,
+        k: int,
+        which: Which,
+        tolerance: float | None,
+        generator: torch.Generator,
+    ) -> None:
+        self.recurrence, self.operator, self.generator = recurrence, operator, generator
+        self.k, self.which, self.tolerance = k, which, tolerance
+        self.num_starts = 1
 
-    Raises:
-        ValueError: ``start`` has the wrong shape, is zero or is not finite.
-    """
-    if start is None:
-        return _unit(_random(operator, generator))
-    if start.ndim not in (1, 2) or start.shape[-1] != operator.size or start.shape[0] == 0:
-        raise ValueError(f"start must have shape ({operator.size},) or (j, {operator.size}), got {tuple(start.shape)}")
-    vector = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
-    for i, row in enumerate(start.reshape(-1, operator.size)):  # no cast copy of all rows at once
-        vector.add_(row.to(vector), alpha=1.0 if i < k else UNWANTED)
-    norm = float(torch.linalg.vector_norm(vector))
-    if not math.isfinite(norm):
-        raise ValueError("start must be finite, got nan or inf; leave it out for a random start")
-    if norm == 0.0:
-        raise ValueError("start must not be zero; leave it out for a random start")
-    vector.div_(norm)
-    if start.ndim == 2:
-        vector.add_(_random(operator, generator), alpha=REFRESH / math.sqrt(operator.size))
-    return _unit(vector)
+    def iterate(self, max_steps: int, num_confirming: int, *, may_start_again: bool) -> tuple[RitzPairs, LanczosStatus]:
+        """Advance; returns the wanted pairs and how the run ended."""
+        wanted = 2 * self.k if self.which == "both" else self.k
+        is_light, num_settled, last = isinstance(self.recurrence, LightRecurrence), 0, None
+        for step in range(1, max_steps + 1):
+            if not self.recurrence.advance():
+                return self._pairs(), LanczosStatus.NONFINITE
+            if self.recurrence.exhausted or (step == self.operator.size and not is_light):
+                pairs = self._pairs()
+                is_last = step == max_steps or not may_start_again
+                if isinstance(self.recurrence, LightRecurrence) or is_last or _are_same(pairs, last, wanted):
+                    return pairs, self._honest(LanczosStatus.INVARIANT, pairs)
+                last, num_settled = pairs, 0
+                self.recurrence.start_again(random_direction(self.operator, self.generator))
+                self.num_starts += 1
+            elif self.tolerance is not None and step >= wanted:
+                pairs = self._pairs()
+                is_settled = len(pairs.values) >= wanted and pairs.converged(self.tolerance)
+                num_settled = num_settled + 1 if is_settled else 0
+                if num_settled > num_confirming or (is_settled and step == max_steps):
+                    return pairs, LanczosStatus.CONVERGED
+        pairs = self._pairs()
+        return pairs, self._honest(LanczosStatus.MAX_STEPS, pairs)
+
+    def _pairs(self) -> RitzPairs:
+        is_light = isinstance(self.recurrence, LightRecurrence)
+        return ritz_pairs(self.recurrence.projection, self.k, self.which, distinct=is_light)
+
+    def _honest(self, status: LanczosStatus, pairs: RitzPairs) -> LanczosStatus:
+        """``NOISY`` if the products contradict each other so much that ``status`` would say more than was shown."""
+        if status is LanczosStatus.INVARIANT:
+            return status if pairs.are_eigenvalues(self.tolerance) else LanczosStatus.NOISY
+        is_noisy = self.tolerance is not None and pairs.contradict(self.tolerance)
+        return LanczosStatus.NOISY if is_noisy else status
 
 
-def _random(operator: LinearOperator, generator: torch.Generator | None) -> Tensor:
-    return random_vector(operator.size, generator=generator, device=operator.device, dtype=operator.dtype)
-
-
-def _unit(vector: Tensor) -> Tensor:
-    return vector.div_(torch.linalg.vector_norm(vector))
-
-
-def _iterate(
-    recurrence: FullRecurrence | LightRecurrence,
-    operator: LinearOperator,
-    k: int,
-    max_steps: int,
-    which: Which,
-    tolerance: float | None,
-) -> tuple[RitzPairs, LanczosStatus]:
-    distinct = isinstance(recurrence, LightRecurrence)
-    for step in range(1, max_steps + 1):
-        if not recurrence.advance():
-            return ritz_pairs(recurrence.projection, k, which, distinct=distinct), LanczosStatus.NONFINITE
-        # Without reorthogonalisation ``size`` steps need not span the whole space.
-        if recurrence.exhausted or (step == operator.size and not distinct):
-            return ritz_pairs(recurrence.projection, k, which, distinct=distinct), LanczosStatus.INVARIANT
-        wanted = 2 * k if which == "both" else k
-        if tolerance is not None and step >= wanted:
-            pairs = ritz_pairs(recurrence.projection, k, which, distinct=distinct)
-            if len(pairs.values) >= wanted and pairs.converged(tolerance):
-                return pairs, LanczosStatus.CONVERGED
-    return ritz_pairs(recurrence.projection, k, which, distinct=distinct), LanczosStatus.MAX_STEPS
+def _are_same(pairs: RitzPairs, last: RitzPairs | None, wanted: int) -> bool:
+    """Whether the last fresh direction has changed none of the wanted values, beyond their own accuracy."""
+    if last is None or not len(pairs.values) == len(last.values) == wanted:
+        return False
+    return bool(((pairs.values - last.values).abs() <= pairs.residuals + last.residuals).all())
 
 
 def _check(k: int, num_steps: int, which: str, tolerance: float | None, reorthogonalize: str, vectors: bool) -> None:
@@ -223,9 +234,16 @@ def _check(k: int, num_steps: int, which: str, tolerance: float | None, reorthog
         raise ValueError('vectors=True needs the basis, which reorthogonalize="none" does not keep; use "full"')
 
 
-def _reason(status: LanczosStatus, pairs: RitzPairs, num_matvecs: int, tolerance: float | None) -> str:
+def _reason(status: LanczosStatus, pairs: RitzPairs, num_matvecs: int, num_starts: int, tolerance: float | None) -> str:
     if not len(pairs.values):
         return f"{status.value} ({num_matvecs} products)"
     worst = float((pairs.residuals / pairs.values.abs().clamp(min=1e-300)).max())
     wanted = "no tolerance given" if tolerance is None else f"tolerance {tolerance:.2g}"
-    return f"{status.value} ({num_matvecs} products, relative residual {worst:.2g}, {wanted})"
+    shown = f"{num_matvecs} products, relative residual {worst:.2g}, {wanted}"
+    if num_starts > 1:
+        shown += f", {num_starts} start vectors"
+    if status is LanczosStatus.CONVERGED:
+        shown += ", equal or close eigenvalues may count as one"
+    elif status is LanczosStatus.INVARIANT and num_starts == 1:
+        shown += ", equal eigenvalues count as one"
+    return f"{status.value} ({shown})"

@@ -10,6 +10,9 @@ from torch import Tensor
 from dcao.operators.base import LinearOperator
 from dcao.spectra.ritz import Projection
 
+SMALL = 1e-11
+"""Length below which the remainder of a product in float32 may have a square that float32 does not hold."""
+
 
 class FullRecurrence:
     """Lanczos with every new vector orthogonalised twice against all earlier ones.
@@ -41,6 +44,16 @@ class FullRecurrence:
         self._steps = 0
         self._store(0, start)
 
+    def start_again(self, fresh: Tensor) -> None:
+        """After an invariant subspace is exhausted, go on outside of it, along the rest of ``fresh``, which is lost."""
+        m = self._steps
+        for _ in range(2):
+            self._basis.project_out(fresh, m)
+            fresh.div_(torch.linalg.vector_norm(fresh))
+        self._defects[m - 1] += self._beta
+        self._defects[m - 1] += self._scale * self._store(m, fresh)
+        self._beta, self.exhausted = 0.0, False
+
     def advance(self) -> bool:
         """Make one step. Returns ``False``, and does not count the step, if the product was not finite."""
         j = self._steps
@@ -49,6 +62,9 @@ class FullRecurrence:
         norm = torch.linalg.vector_norm(w)
         h = self._basis.project_out(w, j + 1) + self._basis.project_out(w, j + 1)
         *column, norm_value, beta = torch.cat([h, norm[None], torch.linalg.vector_norm(w)[None]]).tolist()
+        if not SMALL < norm_value < math.inf:
+            beta = scaled_norm(w)
+            norm_value = math.hypot(*column, beta)
         if not math.isfinite(norm_value) or not math.isfinite(beta):
             return False
         self._scale = max(self._scale, norm_value)
@@ -135,6 +151,9 @@ class LightRecurrence:
         w.addcmul_(q, second, value=-1.0)
         beta_here = torch.linalg.vector_norm(w)
         alpha, norm_value, beta = torch.stack([first + second, norm, beta_here]).tolist()
+        if not SMALL < norm_value < math.inf:
+            beta = scaled_norm(w)
+            norm_value, beta_here = math.hypot(alpha, float(self._last_beta), beta), torch.full_like(beta_here, beta)
         if not math.isfinite(norm_value) or not math.isfinite(beta):
             return False
         self._scale = max(self._scale, norm_value)
@@ -177,6 +196,14 @@ def product(operator: LinearOperator, vector: Tensor) -> Tensor:
     if w.shape != (operator.size,):
         raise ValueError(f"operator.matvec must return shape ({operator.size},), got {tuple(w.shape)}")
     return w.detach().to(device=operator.device, dtype=operator.dtype, copy=True)
+
+
+def scaled_norm(vector: Tensor) -> float:
+    """The length of a vector whose entries may be too small or too large to be squared in its dtype."""
+    largest = float(vector.abs().amax())
+    if not 0.0 < largest < math.inf:
+        return largest
+    return largest * float(torch.linalg.vector_norm(vector / largest))
 
 
 def breakdown_threshold(eps: float, scale: float) -> float:

@@ -40,6 +40,7 @@ class RitzPairs:
     Attributes:
         values: ``(k,)`` Ritz values.
         residuals: ``(k,)`` upper bounds on ``||A y - theta y|| / ||y||``.
+        asymmetries: ``(k,)`` the part of each residual that comes from products which contradict each other.
         coefficients: ``(m, k)`` Ritz vectors in the Lanczos basis, as columns.
         norm: Lower bound on the norm of the operator.
         eps: Machine epsilon of the arithmetic.
@@ -47,6 +48,7 @@ class RitzPairs:
 
     values: Tensor
     residuals: Tensor
+    asymmetries: Tensor
     coefficients: Tensor
     norm: float
     eps: float
@@ -57,8 +59,19 @@ class RitzPairs:
         A value below ``sqrt(eps)`` times the operator's norm counts as that large: relative to a value of zero no
         residual is small.
         """
-        floor = self.eps**0.5 * self.norm
-        return bool((self.residuals <= tolerance * self.values.abs().clamp(min=floor)).all())
+        return bool((self.residuals <= tolerance * self._sizes()).all())
+
+    def are_eigenvalues(self, tolerance: float | None) -> bool:
+        """Whether each residual is small by the tolerance, or no larger than rounding makes it over many steps."""
+        rounding = self.eps**0.5 * self.norm
+        return bool((self.residuals <= ((tolerance or 0.0) * self._sizes()).clamp(min=rounding)).all())
+
+    def contradict(self, tolerance: float) -> bool:
+        """Whether the asymmetry of the products alone keeps a residual from the tolerance, however many are made."""
+        return bool((self.asymmetries > tolerance * self._sizes()).any())
+
+    def _sizes(self) -> Tensor:
+        return self.values.abs().clamp(min=self.eps**0.5 * self.norm)
 
     def with_vector_rounding(self, rounding: Tensor) -> RitzPairs:
         """These pairs with residuals that hold for the stored vectors, which differ by ``rounding`` from exact ones."""
@@ -81,12 +94,13 @@ def ritz_pairs(projection: Projection, k: int, which: Which, *, distinct: bool) 
     residuals = (asymmetry * (1.0 + slack) + remainder + projection.defects @ S.abs()) / (1.0 - slack)
     if distinct:
         keep = _originals(values, residuals, S, projection)
-        values, residuals, S = values[keep], residuals[keep], S[:, keep]
+        values, residuals, asymmetry, S = values[keep], residuals[keep], asymmetry[keep], S[:, keep]
     chosen = _choose(len(values), k, which)
     norm = max([projection.scale, *values.abs().tolist()])
     return RitzPairs(
         values=values[chosen],
         residuals=residuals[chosen],
+        asymmetries=asymmetry[chosen],
         coefficients=S[:, chosen],
         norm=norm,
         eps=projection.eps,

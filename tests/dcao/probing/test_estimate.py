@@ -56,6 +56,7 @@ def test_the_effective_rank_is_between_one_and_the_count_at_any_scale(values, sc
 def result(values: list[float], residuals: list[float], status: LanczosStatus) -> LanczosResult:
     empty = torch.zeros(0)
     return LanczosResult(
+        num_starts=1,
         ritz_values=torch.tensor(values, dtype=torch.float64),
         residuals=torch.tensor(residuals, dtype=torch.float64),
         ritz_vectors=None,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections import UserDict, deque
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn, optim
@@ -127,7 +132,54 @@ def test_the_size_of_a_batch_is_the_length_of_its_first_tensor(name, batch, size
     assert first_length(batch) == size
 
 
-@pytest.mark.parametrize("batch", [3, "text", ["text"]])
+class Named(NamedTuple):
+    """Texts and a number before the tensor."""
+
+    texts: tuple[str, ...]
+    scale: float
+    inputs: Tensor
+
+
+@dataclass(slots=True)
+class Slotted:
+    inputs: dict[str, Tensor]
+
+
+MORE_BATCHES = {
+    "a mapping that is no dict": UserDict(input_ids=torch.zeros(5, 7), labels=torch.zeros(5)),
+    "a mapping of its own": MappingProxyType({"inputs": torch.zeros(5)}),
+    "nested mappings": {"meta": {"name": "train"}, "inputs": UserDict(x=torch.zeros(5, 2))},
+    "a named tuple": Named(("a", "b", "c"), 2.0, torch.zeros(5, 2)),
+    "a dataclass with slots": Slotted({"x": torch.zeros(5)}),
+    "an object": SimpleNamespace(num=3, x=torch.zeros(5, 2)),
+    "a scalar tensor first": (torch.tensor(0.1), torch.zeros(5)),
+    "texts first": [["a", "b"], torch.zeros(5)],
+    "none first": (None, torch.zeros(5)),
+    "an array": (np.zeros((5, 2)), np.zeros(5)),
+    "a deque": deque([torch.zeros(5)]),
+    "a nested tensor": torch.nested.nested_tensor([torch.zeros(n) for n in (2, 3, 2, 3, 1)], layout=torch.jagged),
+}
+
+
+@pytest.mark.parametrize("name", MORE_BATCHES)
+def test_the_first_tensor_with_rows_is_found_in_whatever_holds_it(name):
+    assert first_length(MORE_BATCHES[name]) == 5
+
+
+def test_a_batch_of_transformers_is_a_mapping_like_any_other():
+    transformers = pytest.importorskip("transformers")
+    batch = transformers.BatchEncoding({"input_ids": torch.zeros(5, 7, dtype=torch.long)})
+    loader = ProbeLoader([batch], lambda batch: batch["input_ids"].sum())
+    assert loader.draw(capture_rng([]))[0].weight == 5.0
+
+
+def selfish() -> SimpleNamespace:
+    whole = SimpleNamespace(number=3)
+    whole.itself = whole
+    return whole
+
+
+@pytest.mark.parametrize("batch", [3, "text", ["text"], {}, (torch.tensor(1.0),), iter([torch.ones(2)]), selfish()])
 def test_a_batch_without_tensors_needs_its_size_told(batch):
     with pytest.raises(TypeError, match=r"cannot tell the size of a batch of type .*; pass batch_size="):
         first_length(batch)
