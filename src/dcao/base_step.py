@@ -17,7 +17,7 @@ from dcao.probing.gradient_mark import GradientMark
 from dcao.vectors import params_of
 
 
-def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool = True) -> None:
+def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool) -> None:
     """Clip the gradient if the caller asked for it, let the loop act on the coming step, and take it.
 
     A hook of the base may read the lr that trains, so that the loop acts before the hooks. It may also clip: once one
@@ -26,11 +26,22 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
     """
     if batch is not None and batch.clip_norm is not None:
         clip_grad_norm_(params_of(base), batch.clip_norm)
-    is_due, has_hooks = has_gradient and loop.decides(), has_pre_hooks(base)
-    waits = is_due and loop.hooks_write
     compares = has_gradient and is_comparable(loop)
-    if compares and not has_hooks:
+    if has_pre_hooks(base):
+        _step_with_hooks(base, loop, batch, has_gradient=has_gradient, compares=compares)
+        return
+    if compares:
         compare_with_probe(loop)
+    loop.before_step(batch, has_gradient=has_gradient)
+    with loop.controller.training_lrs():
+        base.step()
+
+
+def _step_with_hooks(
+    base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool, compares: bool
+) -> None:
+    is_due = has_gradient and loop.decides()
+    waits = is_due and loop.hooks_write
     if not waits:
         loop.before_step(batch, has_gradient=has_gradient)
     with ExitStack() as lrs:
@@ -49,7 +60,7 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
             lrs.enter_context(loop.controller.training_lrs())
 
         lrs.enter_context(loop.controller.training_lrs())
-        if not (has_hooks and (is_due or compares)):
+        if not (is_due or compares):
             base.step()
             return
         before_hooks = GradientMark(params_of(base))

@@ -27,7 +27,6 @@ LATER: dict[str, Any] = {
     "past_gradient": Tensor,
     "natural_length": float,
     "blamed_at": int,
-    "allowed": float,
     "policy_state": dict,
     "loader": dict,
     "informing": dict,

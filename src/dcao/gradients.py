@@ -12,11 +12,14 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.notices import Notices
-from dcao.vectors import params_of
+from dcao.notices import LONG, Notices
+from dcao.operators.graph import graph_nodes
+from dcao.vectors import entries_of, params_of
 
-LONG = 100
-"""Steps in a row without a gradient after which the caller is told."""
+NO_BACKWARD = (
+    "closure must call backward() on the loss, but left every gradient empty; for a function that only returns the "
+    "loss, use optimizer.minimize(loss_fn)"
+)
 
 
 class UnreachedError(ValueError):
@@ -73,9 +76,8 @@ class Gradients:
         if isinstance(loss, Tensor) and loss.requires_grad and not reaches(loss, trained):
             raise UnreachedError
         raise ValueError(
-            "closure must call backward() on the loss, but left every gradient empty; for a function that only returns "
-            "the loss, use optimizer.minimize(loss_fn). If it does call backward(), this is the optimizer of another "
-            "model. To skip a batch, return None"
+            f"{NO_BACKWARD}. If it does call backward(), this is the optimizer of another model. To skip a batch, "
+            "return None"
         )
 
     def _may_miss_a_gradient(self) -> list[Tensor]:
@@ -109,18 +111,7 @@ def reaches(loss: Any, params: Sequence[Tensor]) -> bool:
     if not isinstance(loss, Tensor):
         return False
     wanted = {id(p) for p in params}
-    if id(loss) in wanted:
-        return True
-    queue, seen = [loss.grad_fn], set()
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
-        seen.add(node)
-        queue.extend(following for following, _ in node.next_functions)
-    return False
+    return id(loss) in wanted or any(id(getattr(node, "variable", None)) in wanted for node in graph_nodes(loss))
 
 
 def any_is_not_zero(params: Iterable[Tensor]) -> bool:
@@ -133,5 +124,4 @@ def any_is_not_zero(params: Iterable[Tensor]) -> bool:
         >>> any_is_not_zero([w])
         False
     """
-    grads = (p.grad for p in params if p.grad is not None)
-    return any(bool((grad.coalesce().values() if grad.is_sparse else grad).any()) for grad in grads)
+    return any(bool(entries_of(p.grad).any()) for p in params if p.grad is not None)

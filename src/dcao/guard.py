@@ -24,6 +24,7 @@ from dcao.checks import require_number, require_whole
 from dcao.models import Model
 from dcao.outliers import StepMemory, loss_and_norm
 from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
+from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
 """Factor on lr after the second and third step in a row that is not finite: what loss scalers do after an overflow. It
@@ -158,7 +159,7 @@ class StepGuard:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
             # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
             loss = None
-        grads = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in params_of(self.optimizer) if p.grad is not None]
         value, norm = loss_and_norm(loss, grads)
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE

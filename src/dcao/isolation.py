@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from dcao.state.buffers import in_copies
 from dcao.state.probing import probing
+from dcao.vectors import unique
 
 if TYPE_CHECKING:
     from dcao.state.start import Start
@@ -59,7 +60,7 @@ def leave_no_trace(
     modules = model_modules(params) if modules is None else modules
     start = None if rng_state is None else rng_state.start
     if start is not None:
-        modules = list({id(module): module for module in (*modules, *start.modules)}.values())
+        modules = unique((*modules, *start.modules))
     outer_rng = capture_rng(params)
     outer_autocast = _capture_autocast()
     # All parameters, because a closure also fills the gradients of those that are not probed.
@@ -246,7 +247,7 @@ def seeded_rng(seed: int, like: RngState) -> RngState:
 
 def _all_parameters(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[Tensor]:
     own = (p for module in modules for p in module._parameters.values() if p is not None)
-    return list({id(p): p for p in (*params, *own)}.values())
+    return unique((*params, *own))
 
 
 def _capture_autocast() -> tuple[bool, list[tuple[str, bool, torch.dtype]]]:

@@ -9,15 +9,12 @@ from typing import Any
 from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.controller import Controller, has_scheduler, schedulers_of
-from dcao.notices import Notices
+from dcao.notices import LONG, Notices
 from dcao.policies.base import Policy
 from dcao.policies.compose import rules_of
 
 FAR = 10.0
 """How many times more than what trains probes have to allow."""
-
-LONG = 100
-"""Steps in a row after which a limit is told."""
 
 TENFOLD = 1000
 """Steps in which what probes allow may grow tenfold here: where a loss is fitted to the end, its valley flattens and
@@ -46,7 +43,7 @@ class LimitWatch:
 
     def start_afresh(self) -> None:
         """Forget all steps."""
-        self._allowed: float | None = None
+        self._allowed = 0.0  # before the first probe
         self._noted_at = 0
         self._peak, self._has_risen = 0.0, False
         self._num_steps = self._num_held = 0
@@ -70,7 +67,7 @@ class LimitWatch:
         """What the probe at this step allows; one that sets no limit leaves that of the probe before."""
         if not 0.0 < allowed < math.inf:
             return
-        if self._allowed is not None:
+        if self._allowed > 0.0:
             growth = 10.0 ** ((step - self._noted_at) / TENFOLD)
             allowed = min(max(allowed, SMALLEST * self._allowed), growth * self._allowed)
         self._allowed, self._noted_at = allowed, step
@@ -78,10 +75,7 @@ class LimitWatch:
     def begin_step(self) -> None:
         """Judge the lr of the coming step."""
         self._num_steps += 1
-        is_rising = self._note_peak() if self._is_governed() else False
-        if self._allowed is None:
-            return
-        is_held = self._governed_far_below(is_rising=is_rising) if self._is_governed() else self._bounded_far_below()
+        is_held = self._governed_far_below() if self._is_governed() else self._bounded_far_below()
         self._num_held = self._num_held + 1 if is_held else 0
         if self._num_held == LONG and not self._tell():
             self._num_held = 0
@@ -89,19 +83,13 @@ class LimitWatch:
     def _is_governed(self) -> bool:
         return self.controller.governed and self.controller.policy.governor
 
-    def _note_peak(self) -> bool:
-        """Follow the schedule's peak; whether lr is rising."""
+    def _governed_far_below(self) -> bool:
         before, self._peak = self._peak, max(*self._nominal(), self._peak)
         is_rising = self._peak > before > 0.0
         self._has_risen = self._has_risen or is_rising
-        return is_rising
-
-    def _governed_far_below(self, *, is_rising: bool) -> bool:
-        assert self._allowed is not None
         return not is_rising and self.controller.scale >= 1.0 and FAR * self._peak < self._allowed
 
     def _bounded_far_below(self) -> bool:
-        assert self._allowed is not None
         if FAR * self._max_lr >= self._allowed:
             return False
         return self.controller.hyperparameters().lr >= (1.0 - 1e-6) * self._max_lr
@@ -113,7 +101,7 @@ class LimitWatch:
             limit, fix = "the policy's max_lr", "widen max_lr"
         else:
             schedulers = schedulers_of(self.controller.optimizer)
-            if FAR * max(self._promised()) >= (self._allowed or 0.0) and not self._is_past_peak(schedulers):
+            if FAR * max(self._promised()) >= self._allowed and not self._is_past_peak(schedulers):
                 return False
             limit, fix = self._name_and_fix([type(each).__name__ for each in schedulers])
         self.notices.tell(

@@ -93,12 +93,13 @@ class ProbeLoop:
         Without a gradient, or along one that is zero, there is nothing to probe: what is due is owed to the next step
         that has one.
         """
-        if has_gradient and self.decides() and not self._has_no_direction(batch):
+        is_due = self.decides()
+        if has_gradient and is_due and not self._has_no_direction(batch):
             self._probe(batch)
         elif has_gradient and self._is_unlike_others and batch is not None:
             self._probe(batch.anew(self.probe.start))
         else:
-            self.turns.is_owed = self.decides()
+            self.turns.is_owed = is_due
             self.controller.move_on(self.num_steps)
             if has_gradient and self.turns.is_owed:
                 self.watch.note_flat(self.num_steps, self.turns.taken_at)

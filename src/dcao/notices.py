@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 
+LONG = 100
+"""Steps for which something has to go on before the caller is told."""
+
 
 class Notices:
     """What the caller has been told in this run, so that no cause is named twice.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 from torch.optim import LBFGS, Optimizer
 
 from dcao.checks import require_instance, require_number, require_whole
 from dcao.guard import Guard
+from dcao.notices import warn
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling
@@ -101,7 +101,7 @@ def choose_policy(base: Optimizer, policy: Policy | None, total_steps: int | Non
         return Fixed() if isinstance(base, LBFGS) else Ceiling(total_steps=total_steps)  # LBFGS chooses its own step
     require_instance("policy", policy, Policy, fix="policies.Fixed() is one")
     if total_steps is not None:
-        warnings.warn("total_steps has no effect beside policy; give it to the policy", UserWarning, stacklevel=3)
+        warn("total_steps has no effect beside policy; give it to the policy")
     return policy
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dcao.vectors import as_real
+from dcao.vectors import entries_of
 
 SPREADS = 3.0
 """A loss above the first one, and above the highest of the last :data:`MEMORY` by this many times their spread, is
@@ -142,7 +142,7 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
         >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
         (1.5, 5.0)
     """
-    entries = [as_real(g.coalesce().values() if g.is_sparse else g) for g in grads]
+    entries = [entries_of(g) for g in grads]
     norm = _norm(entries)
     if isinstance(loss, Tensor):
         value, length = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()

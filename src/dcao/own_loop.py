@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dcao.loop import ProbeLoop
 from dcao.probing.batch import gradients_left
-from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate
 from dcao.probing.stepping import scaling_in_words
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, joint_norm, vector_dtype
@@ -62,7 +62,7 @@ def corrected(estimate: CurvatureEstimate, before: tuple[float, float], now: tup
         return None if value is None else value * factor
 
     reasons = [each for each in estimate.reason.split("; ") if each != scaling_in_words(*before)]
-    along = {name: s * of_loss if name in ("batch", "load") else s for name, s in estimate.stability.items()}
+    along = {name: s * of_loss if name in ALONG_STEP else s for name, s in estimate.stability.items()}
     return replace(
         estimate,
         s=along.get(estimate.measure, times(estimate.s, of_loss)),

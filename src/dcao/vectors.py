@@ -6,12 +6,13 @@ A complex number counts as two real entries, as it does in torch's optimizers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+T = TypeVar("T")
 RandomKind = Literal["gaussian", "rademacher"]
 DEFAULT_SEED = 0
 
@@ -76,6 +77,29 @@ def as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
+def entries_of(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor holds, detached and real; of a sparse one those that it stores, in new memory.
+
+    Example:
+        >>> entries_of(torch.tensor([0.0, 2.0]).to_sparse())
+        tensor([2.])
+    """
+    detached = tensor.detach()
+    return as_real(detached.coalesce().values() if tensor.is_sparse else detached)
+
+
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean length of each tensor, in float32 or wider, on the device of the first of them.
+
+    Example:
+        >>> norms_of([torch.tensor([3.0, 4.0]), torch.tensor([-1.0]).bfloat16()])
+        tensor([5., 1.])
+    """
+    dtype, device = vector_dtype(tensors), tensors[0].device
+    norms = [torch.linalg.vector_norm(entries_of(t), dtype=vector_dtype([t])).to(device, dtype) for t in tensors]
+    return torch.stack(norms)
+
+
 def sizes_of(tensors: Iterable[Tensor]) -> list[int]:
     """Entries that each tensor takes in a flat vector.
 
@@ -100,16 +124,13 @@ def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
 
 
 def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider; only sparse tensors are copied.
+    """Euclidean length of all entries together, computed in float32 or wider.
 
     Example:
         >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
         5.0
     """
-    dtype, device = vector_dtype(params), params[0].device
-    entries = [as_real(p.detach().to_dense() if p.is_sparse else p.detach()) for p in params]
-    norms = [torch.linalg.vector_norm(each, dtype=vector_dtype([each])).to(device, dtype) for each in entries]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
+    return float(torch.linalg.vector_norm(norms_of(params)))
 
 
 def random_vector(
@@ -143,15 +164,15 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def unique(params: Iterable[Tensor]) -> list[Tensor]:
-    """``params`` in order, each tensor once, so that tied weights appear once.
+def unique(things: Iterable[T]) -> list[T]:
+    """``things`` in order, each object once, so that tied weights appear once.
 
     Example:
         >>> w = torch.ones(1)
         >>> len(unique([w, w]))
         1
     """
-    return list({id(p): p for p in params}.values())
+    return list({id(thing): thing for thing in things}.values())
 
 
 def params_of(optimizer: Optimizer) -> list[Tensor]:

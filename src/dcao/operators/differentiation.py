@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
+from dcao.operators.graph import graph_nodes
+
 T = TypeVar("T")
 
 
@@ -52,7 +54,7 @@ class Differentiation:
         is_missed = any(one is None and other is None for one, other in zip(found, left, strict=True))
         if is_missed and not self.by_backward and not self._hides_nothing:
             # Parameters inside a re-entrant checkpoint are no leaves of the graph, so it may be passed by.
-            if any(custom_functions(loss)):
+            if has_custom_function(loss):
                 self.by_backward = True
                 raise GradRefused("a function in the graph may hide parameters")
             self._hides_nothing = True
@@ -89,17 +91,9 @@ def twice_if_refused(evaluate: Callable[[], T]) -> T:
     return evaluate()
 
 
-def custom_functions(loss: Tensor) -> Iterator[str]:
-    """Names of the functions in the graph of ``loss`` that are written in Python, such as a checkpoint."""
-    queue, seen = [loss.grad_fn], set()
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        if isinstance(node, BackwardCFunction):
-            yield node.name()
-        seen.add(node)
-        queue.extend(following for following, _ in node.next_functions)
+def has_custom_function(loss: Tensor) -> bool:
+    """Whether the graph of ``loss`` holds a function that is written in Python, such as a checkpoint."""
+    return any(isinstance(node, BackwardCFunction) for node in graph_nodes(loss))
 
 
 def _take_grad(param: Tensor) -> Tensor | None:

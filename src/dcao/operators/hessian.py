@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
-from dcao.operators.differentiation import custom_functions
+from dcao.operators.differentiation import has_custom_function
+from dcao.operators.graph import graph_nodes
 from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
@@ -21,10 +22,9 @@ _NO_SECOND_DERIVATIVE = (
     "the derivative of",  # "... '_cudnn_rnn_backward' is not implemented"
     "donated buffers",  # "This backward function was compiled with non-empty donated buffers ..."
     "double backward",  # "torch.compile with aot_autograd does not currently support double backward"
+    "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
     # Of state that the loss moves and then uses, where it cannot be swapped for a copy: it is put back under the graph.
     "modified by an inplace operation",
-    "compatible with .grad()",  # re-entrant checkpointing, torch's and others'
-    "modified by an inplace operation",  # state that is put back after the evaluation is part of the graph
 )
 
 
@@ -144,7 +144,7 @@ class HessianOperator(LinearOperator):
                 self._loss = evaluate_loss(self.loss_fn)
                 found = torch.autograd.grad(self._loss, self.params, create_graph=True, allow_unused=True)
                 hides = any(p.grad is not None for p in self.params)
-            hides = hides or (any(g is None for g in found) and any(custom_functions(self._loss)))
+            hides = hides or (any(g is None for g in found) and has_custom_function(self._loss))
             self._gradient = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.params, strict=True)]
             self.gradient_evaluations += 1.0
             if hides:
@@ -161,17 +161,7 @@ def _differentiable_once(gradient: Sequence[Tensor]) -> bool:
 
     ``torch.autograd.grad`` does not raise there: it would treat the second derivative as zero.
     """
-    queue = [g.grad_fn for g in gradient]
-    seen = set()
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "torch::autograd::Error":
-            return True
-        seen.add(node)
-        queue.extend(following for following, _ in node.next_functions)
-    return False
+    return any(node.name() == "torch::autograd::Error" for node in graph_nodes(*gradient))
 
 
 class explaining_unsupported:

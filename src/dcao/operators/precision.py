@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from dcao.operators.graph import graph_nodes
+
 HALF_PRECISION = (torch.bfloat16, torch.float16)
 """The coarser one first."""
 
@@ -21,13 +23,5 @@ def half_precision_of(loss: Any) -> torch.dtype | None:
         >>> half_precision_of(w.bfloat16().sum().float()), half_precision_of(w.sum())
         (torch.bfloat16, None)
     """
-    queue, seen = [getattr(loss, "grad_fn", None)], set()
-    found: set[torch.dtype] = set()
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        found.update(metadata.dtype for metadata in node._input_metadata)
-        queue.extend(following for following, _ in node.next_functions)
+    found = {metadata.dtype for node in graph_nodes(loss) for metadata in node._input_metadata}
     return next((dtype for dtype in HALF_PRECISION if dtype in found), None)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from dcao.probing.gradient_mark import GradientMark
+from dcao.vectors import entries_of
 
 
 class BackwardWatch:
@@ -72,9 +73,7 @@ class BackwardWatch:
     def _before_accumulation(self, p: Tensor) -> Any:
         def look(gradient: Tensor) -> None:
             if id(p) not in self._first_look:
-                grad = None if p.grad is None else p.grad.detach()
-                values = grad.coalesce().values() if grad is not None and grad.is_sparse else grad
-                self._first_look[id(p)] = None if values is None else values.any()
+                self._first_look[id(p)] = None if p.grad is None else entries_of(p.grad).any()
 
         return look
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dcao.gradients import UnreachedError
+from dcao.gradients import NO_BACKWARD, UnreachedError
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
@@ -211,23 +211,15 @@ def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
 
 
 def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
-    """What a closure left in ``.grad``; zero for parameters that it does not use."""
-    require_gradient(params)
+    """What a closure left in ``.grad``; zero for parameters that it does not use. Refused if that is nothing at all."""
+    if all(p.grad is None for p in params):
+        raise ValueError(NO_BACKWARD)
     return gradients_left(params)
 
 
 def gradients_left(params: Sequence[Tensor]) -> list[Tensor]:
     """What a backward pass has left in ``.grad``; zero for parameters that it did not reach."""
     return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
-
-
-def require_gradient(params: Sequence[Tensor]) -> None:
-    """Refuse a closure that has left no gradient at all."""
-    if all(p.grad is None for p in params):
-        raise ValueError(
-            "closure must call backward() on the loss, but left every gradient empty; "
-            "for a function that only returns the loss, use optimizer.minimize(loss_fn)"
-        )
 
 
 def closure_loss(loss: Any) -> float:

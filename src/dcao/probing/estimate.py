@@ -11,6 +11,9 @@ from dcao.spectra.lanczos import LanczosResult, LanczosStatus
 
 Measure = Literal["load", "batch", "hessian", "preconditioned"]
 
+ALONG_STEP = ("load", "batch")
+"""Measures of the curvature along the optimizer's step; the others are eigenvalues."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureEstimate:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dcao.vectors import vector_dtype
+from dcao.vectors import entries_of, norms_of, vector_dtype
 
 SAME = 1e-3
 """Two lengths or sums of gradients that differ by less, relative to the length, are the same but for rounding. Half
@@ -88,16 +88,9 @@ def _version(grad: Tensor | None) -> int:
 
 def _lengths_and_sums(grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     """Length and sum of the entries of each gradient, in float32 or wider, on the device of the first."""
-    entries = [_entries(grad) for grad in grads if grad is not None]
+    entries = [entries_of(grad) for grad in grads if grad is not None]
     if not entries:
         return torch.zeros(1), torch.zeros(1)
-    device = entries[0].device
-    dtype = vector_dtype(entries)
-    lengths = [torch.linalg.vector_norm(each, dtype=vector_dtype([each])).to(device, dtype) for each in entries]
-    sums = [each.sum(dtype=vector_dtype([each])).to(device, dtype) for each in entries]
-    return torch.stack(lengths), torch.stack(sums)
-
-
-def _entries(grad: Tensor) -> Tensor:
-    dense = grad.detach().coalesce().values() if grad.is_sparse else grad.detach()
-    return torch.view_as_real(dense) if dense.is_complex() else dense
+    lengths = norms_of(entries)
+    sums = torch.stack([each.sum(dtype=vector_dtype([each])).to(lengths) for each in entries])
+    return lengths, sums

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,11 +13,12 @@ from torch.optim import Optimizer
 from dcao.gradients import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
+from dcao.notices import warn
 from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
-from dcao.probing.estimate import CurvatureEstimate, Reading
+from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank, without_gradient_sync
@@ -28,7 +28,7 @@ from dcao.state.start import Moving, Start
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, params_of, trainable, vector_dtype
+from dcao.vectors import flatten, params_of, unique, vector_dtype
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -91,8 +91,7 @@ class Probe:
         if groups is not None and not all(0 <= index < len(param_groups) for index in groups):
             raise ValueError(f"groups must be in 0..{len(param_groups) - 1}, got {list(groups)}")
         chosen = range(len(param_groups)) if groups is None else groups
-        found = [p for index in chosen for p in param_groups[index]["params"] if p.requires_grad]
-        return trainable(found) if found else []
+        return unique(p for index in chosen for p in param_groups[index]["params"] if p.requires_grad)
 
     @property
     def is_held(self) -> bool:
@@ -101,7 +100,7 @@ class Probe:
 
     def has_no_direction(self) -> bool:
         """Whether a measure along the step would say nothing now, because all gradients in ``.grad`` are zero."""
-        return self.settings.measure in ("load", "batch") and not any_is_not_zero(self.params())
+        return self.settings.measure in ALONG_STEP and not any_is_not_zero(self.params())
 
     def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
@@ -112,7 +111,7 @@ class Probe:
             start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
-                warnings.warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"), UserWarning, stacklevel=2)
+                warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)
@@ -190,7 +189,7 @@ class Probe:
         """One reading for each kind of measure that is due, in the order in which they are taken."""
         measure = self.settings.measure
         readings: dict[str, Reading] = {}
-        if measure in ("load", "batch"):
+        if measure in ALONG_STEP:
             readings[measure] = read_along_step(loss, memory)
         if spectrum or measure == "hessian":
             readings["hessian"] = read_hessian(loss, memory, spectrum=spectrum)
@@ -223,9 +222,9 @@ class Probe:
         reasons = [readings[measure].reason, loss.how_it_steps, loss.precision_note, loss.why_not_exact]
         if self.memory.repeats is Repeats.LATER:
             reasons.append(LATER_REASON)
-        if measure in ("load", "batch") and "hessian" in readings:
+        if measure in ALONG_STEP and "hessian" in readings:
             reasons.append(readings["hessian"].reason)
-        elif measure in ("hessian", "preconditioned"):
+        elif measure not in ALONG_STEP:
             reasons.reverse()
             reasons += [along["hessian"].reason] if "hessian" in along else []
         if self.spectrum_error is not None:
@@ -249,7 +248,7 @@ class Probe:
 
     def _remember_probed(self, loss: ProbedLoss) -> None:
         """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
-        if loss.batches[0].is_coming and self.settings.measure in ("load", "batch"):
+        if loss.batches[0].is_coming and self.settings.measure in ALONG_STEP:
             self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
 
     def forget_gradient(self) -> None:
@@ -259,7 +258,7 @@ class Probe:
     def remember_gradient(self, *, decides: bool) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
-        if params and self.settings.measure in ("load", "batch"):
+        if params and self.settings.measure in ALONG_STEP:
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
             memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

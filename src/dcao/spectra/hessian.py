@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dcao.notices import warn
 from dcao.operators.base import LossFn
 from dcao.operators.finite_difference import FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
@@ -168,5 +168,5 @@ def sharpness(
         generator=generator,
     )
     if result.status not in (LanczosStatus.CONVERGED, LanczosStatus.INVARIANT):
-        warnings.warn(f"sharpness is not reliable: {result.reason}", UserWarning, stacklevel=2)
+        warn(f"sharpness is not reliable: {result.reason}")
     return float(result.ritz_values[0]) if len(result.ritz_values) else math.nan

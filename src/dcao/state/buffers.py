@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dcao.state.tensors import Kept, can_be_kept
+from dcao.vectors import unique
 
 if TYPE_CHECKING:
     from dcao.state.start import Start
@@ -35,7 +36,7 @@ def in_copies(modules: Sequence[nn.Module], start: Start | None) -> Iterator[Non
     if start is None:
         shared = sharing_memory(modules)
         in_place += [b for m in plain for b in m._buffers.values() if b is not None and (id(b) in shared or is_lazy(b))]
-    kept = [Kept.now(b) for b in {id(b): b for b in in_place}.values() if can_be_kept(b)]
+    kept = [Kept.now(b) for b in unique(in_place) if can_be_kept(b)]
     originals = [(module, dict(module._buffers)) for module in plain]
     _swap(originals, {id(b) for b in in_place}, start)
     try:

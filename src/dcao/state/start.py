@@ -15,6 +15,7 @@ from dcao.state.buffers import sharing_memory
 from dcao.state.places import Names
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
+from dcao.vectors import unique
 
 LOOSE_BYTES = 2**22
 """Bytes of tensors beside parameters and buffers that are copied on suspicion, the nearest first. The rest is taken for
@@ -63,7 +64,7 @@ class Start:
 
     def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         found, params, self._moving = reach(loss_fn), list(params), moving
-        self.modules = list({id(module): module for module in (*modules, *found.modules)}.values())
+        self.modules = unique((*modules, *found.modules))
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
         # A forward pass whose gradients are not averaged, as a probe's, tells the next one not to send the buffers.
         places = [*found.places, *(Names(module.__dict__, ["require_forward_param_sync"]) for module in replicas)]
@@ -139,7 +140,7 @@ class Start:
         return list(in_place.values())
 
     def _take_foreign(self, foreign: Sequence[Tensor], own_bytes: int) -> None:
-        foreign = [p for p in {id(p): p for p in foreign}.values() if can_be_kept(p)]
+        foreign = [p for p in unique(foreign) if can_be_kept(p)]
         is_small = sum(p.nbytes for p in foreign) <= own_bytes
         for p in foreign:
             if is_small or p in self._moving:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from dcao.vectors import as_real
+
 CHUNK = 2**20
 """Entries that are summed at once: on a CPU the sum makes a copy of them in int64."""
 
@@ -100,9 +102,9 @@ def fingerprint(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
-    plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    plain = as_real(tensor.detach())
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
-    bits = plain.detach().reshape(-1).view(whole)
+    bits = plain.reshape(-1).view(whole)
     return torch.stack([chunk.sum(dtype=torch.int64) for chunk in torch.split(bits, CHUNK)]).sum()
 
 
