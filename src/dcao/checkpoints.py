@@ -105,8 +105,11 @@ def require_lengths(lists: Mapping[str, Sequence[Any]], num_groups: int) -> None
         _require(len(values) == num_groups, wrong)
 
 
-def require_loadable(part: Any, saved: Any, where: str) -> None:
-    """Raise a ValueError unless a copy of ``part`` can load its saved state."""
+def require_loadable(part: Any, own: dict[str, Any], *keys: str) -> None:
+    """Raise a ValueError unless a copy of ``part`` can load its saved state, which lies under these keys."""
+    saved, where = own, 'state_dict["dcao"]'
+    for key in keys:
+        saved, where = saved[key], f'{where}["{key}"]'
     try:
         copy.copy(part).load_state_dict(saved)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:

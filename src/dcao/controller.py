@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.checkpoints import keys_of, require_kinds, require_lengths
 from dcao.groups import Roster, as_stored, carry, set_lrs
-from dcao.isolation import live_instances
+from dcao.lr_schedulers import has_scheduler, schedulers_of
 from dcao.notices import Notices, warn
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
 from dcao.updates.registry import OptimizerModel
@@ -278,21 +277,6 @@ class Controller:
             if "weight_decay" in group:
                 group["weight_decay"] = float(group["weight_decay"]) * (wanted / now)
         return []
-
-
-def has_scheduler(optimizer: Optimizer) -> bool:
-    """Whether an ``LRScheduler`` has been built on this optimizer: it leaves ``initial_lr`` in the groups."""
-    return any("initial_lr" in group for group in optimizer.param_groups)
-
-
-def schedulers_of(optimizer: Optimizer) -> list[LRScheduler]:
-    """The living ``LRScheduler`` objects that drive these groups, found among the garbage collector's objects.
-
-    ``ReduceLROnPlateau`` leaves no mark on the groups. Without this search it would first cut an lr that DCAO wrote.
-    """
-    groups = optimizer.param_groups
-    schedulers = live_instances(LRScheduler)
-    return [each for each in schedulers if getattr(each.__dict__.get("optimizer"), "param_groups", None) is groups]
 
 
 def _describe(policy: Policy) -> str:

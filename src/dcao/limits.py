@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from dcao.controller import Controller, has_scheduler, schedulers_of
+from dcao.controller import Controller
+from dcao.lr_schedulers import has_scheduler, schedulers_of
 from dcao.notices import LONG, Notices
 from dcao.policies.base import Policy
 from dcao.policies.compose import rules_of

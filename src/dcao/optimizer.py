@@ -283,8 +283,8 @@ class DCAO(WrappingOptimizer):
         checkpoints.require_version(state)
         checkpoints.require_kinds(state, self._kinds)
         self.controller.check(state["controller"], num_groups=num_groups)
-        self.loop.probe.memory.check(state["loop"]["probe"])
-        checkpoints.require_loadable(self.guard, state["guard"], 'state_dict["dcao"]["guard"]')
+        checkpoints.require_loadable(self.loop.probe.memory, state, "loop", "probe")
+        checkpoints.require_loadable(self.guard, state, "guard")
 
     def _load_own_state(self, state: dict[str, Any] | None) -> None:
         self.controller.load_state_dict(None if state is None else state["controller"])

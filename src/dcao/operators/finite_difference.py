@@ -14,7 +14,8 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.lifting import lifted, require_liftable
-from dcao.operators.moving import is_half, moved, split_like
+from dcao.operators.moving import moved, split_like
+from dcao.operators.precision import coarsest_half, is_half
 from dcao.vectors import DEFAULT_SEED, flatten, joint_norm, seeded, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
@@ -171,9 +172,7 @@ class FiniteDifferenceOperator(LinearOperator):
         """Evaluate the loss in its own precision from now on."""
         self.why_not_lifted = why
         self._lifts, self._base_gradient = False, self._given_gradient
-        dtypes = {p.dtype for p in self.params}
-        precision = torch.bfloat16 if torch.bfloat16 in dtypes else torch.float16
-        self.computes_in = precision
+        self.computes_in = precision = coarsest_half({p.dtype for p in self.params})
         self.step_length = max(self.step_length, default_step_length(self.params, self.kind, precision=precision))
         self.precision_note = f"measured in {precision} over a longer step, because float32 fails ({why})"
         self._describe()

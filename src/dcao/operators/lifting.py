@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from dcao.operators.moving import Move, is_half
+from dcao.operators.moving import Move
+from dcao.operators.precision import is_half
 
 
 @contextmanager

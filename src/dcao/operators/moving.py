@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from dcao.operators.precision import is_half
 from dcao.vectors import shaped, sizes_of
 
 Move = tuple[Tensor, Tensor | None]
@@ -17,11 +17,6 @@ Move = tuple[Tensor, Tensor | None]
 
 MAX_DOUBLINGS = 32
 """Of a displacement that is lost to rounding: enough from 2^-40 of a weight to one of its units in the last place."""
-
-
-def is_half(tensor: Any) -> bool:
-    """Whether this is a tensor in half precision, float16 or bfloat16."""
-    return isinstance(tensor, Tensor) and tensor.dtype in (torch.float16, torch.bfloat16)
 
 
 def split_like(direction: Tensor | None, params: Sequence[Tensor]) -> list[Move]:

@@ -1,10 +1,12 @@
-"""In which precision a loss is computed, read from its graph."""
+"""Half precision: which tensors have it, and whether a loss is computed in it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dcao.operators.graph import graph_nodes
 
@@ -24,4 +26,19 @@ def half_precision_of(loss: Any) -> torch.dtype | None:
         (torch.bfloat16, None)
     """
     found = {metadata.dtype for node in graph_nodes(loss) for metadata in node._input_metadata}
-    return next((dtype for dtype in HALF_PRECISION if dtype in found), None)
+    return coarsest_half(found)
+
+
+def coarsest_half(dtypes: Collection[torch.dtype | None]) -> torch.dtype | None:
+    """The half-precision dtype among these, the coarser of two; None if there is none.
+
+    Example:
+        >>> coarsest_half([torch.float16, torch.bfloat16, torch.float32])
+        torch.bfloat16
+    """
+    return next((dtype for dtype in HALF_PRECISION if dtype in dtypes), None)
+
+
+def is_half(tensor: Any) -> bool:
+    """Whether this is a tensor in half precision, float16 or bfloat16."""
+    return isinstance(tensor, Tensor) and tensor.dtype in HALF_PRECISION

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcao.checkpoints import FIX
 from dcao.probing.repeatability import Repeats
 from dcao.probing.step_scaling import StepScaling
 
@@ -67,13 +66,6 @@ class ProbeMemory:
             "generator": self.generator.get_state(),
             "repeats": self.repeats.value,
         }
-
-    def check(self, state: dict[str, Any]) -> None:
-        """Raise a ValueError if a saved state cannot be loaded."""
-        try:
-            ProbeMemory.fresh(0).load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f'state_dict["dcao"]["loop"]["probe"] is of no use: {error}; {FIX}') from error
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""

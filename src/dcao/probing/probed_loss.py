@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
-from dcao.operators.moving import is_half
-from dcao.operators.precision import HALF_PRECISION
+from dcao.operators.precision import coarsest_half, is_half
 from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
 from dcao.probing.ranks import MeanOverRanksOperator
@@ -56,7 +55,6 @@ class ProbedLoss:
     ) -> None:
         self.step, self.params, self.modules, self.settings = step, step.params, modules, settings
         self.batches = [batch.with_gradient(self.params, modules) for batch in batches]
-        self._evaluations = sum(batch.evaluations for batch in self.batches)
         self._operators: list[LinearOperator] = []
         self._of_batch: dict[int, LinearOperator] = {}  # one graph a batch, whatever is asked of it
         self.num_matvecs = 0
@@ -173,7 +171,7 @@ class ProbedLoss:
                 _ = operator.gradient  # kept for the products
                 self.why_not_lifted = operator.why_not_lifted
             found = {operator.computes_in for operator in self._differences.values()}
-        return next((dtype for dtype in HALF_PRECISION if dtype in found), None)
+        return coarsest_half(found)
 
     @property
     def precision_note(self) -> str:

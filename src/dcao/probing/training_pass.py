@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn
-from dcao.operators.precision import HALF_PRECISION, half_precision_of
+from dcao.operators.precision import half_precision_of
 from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward
 from dcao.probing.gradient_mark import GradientMark
@@ -40,11 +40,13 @@ def run_losses(
         check: Refuses a loss, after its backward pass.
         clip_norm: Length to which the gradient is going to be clipped.
     """
-    is_probed, streams, precisions = rng_state is not None, list[RngState](), set[torch.dtype | None]()
+    is_probed, streams = rng_state is not None, list[RngState]()
+    precision: torch.dtype | None = None
 
     def see(loss: Tensor) -> None:
+        nonlocal precision
         check(loss)
-        precisions.add(half_precision_of(loss) if is_probed else None)
+        precision = half_precision_of(loss) if is_probed else None
 
     loss_fn: LossFn | None = None
     closure: MeanOfLosses | None = None
@@ -62,8 +64,9 @@ def run_losses(
         parts=[Batch(loss_fn=part, rng_state=stream) for part, stream in zip(loss_fns, streams, strict=False)],
         rng_state=rng_state,
         loss=loss.detach(),
-        precision=next((dtype for dtype in HALF_PRECISION if dtype in precisions), None),
+        precision=precision,
         is_training=True,
+        differentiation=probe.differentiation,
         clip_norm=clip_norm,
         since_backward=SinceBackward(mark=GradientMark(probe.params())) if is_probed else None,
     )
@@ -92,5 +95,6 @@ def run_closure(
         loss=value,
         precision=precision,
         is_training=True,
+        differentiation=probe.differentiation,
         since_backward=since,
     )
