@@ -29,7 +29,7 @@ from torch import Tensor
 import dcao
 from arms import GIVEN_LR, affordable_steps, base_optimizer, start
 from dcao import policies
-from dcao.snapshots import Snapshot
+from dcao.guarding.snapshots import Snapshot
 from problems import Task
 from tasks import TASKS
 

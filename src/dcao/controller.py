@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from dcao.checkpoints import keys_of, require_kinds, require_lengths
 from dcao.groups import Roster, as_stored, carry, set_lrs
 from dcao.lr_schedulers import has_scheduler, schedulers_of
-from dcao.notices import Notices, warn
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+from dcao.telling.notices import Notices, warn
 from dcao.updates.registry import OptimizerModel
 
 Group = dict[str, Any]

@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from dcao import checkpoints, options, schedules
-from dcao.base_step import probe_and_step
 from dcao.controller import Controller
-from dcao.gradients import Gradients
-from dcao.guard import Guard, StepGuard
+from dcao.gradients.presence import Gradients
+from dcao.guarding.guard import Guard, StepGuard
 from dcao.isolation import RngState
-from dcao.loop import ProbeLoop
+from dcao.loop.base_step import probe_and_step
+from dcao.loop.probe_loop import ProbeLoop
 from dcao.models import Model
-from dcao.notices import Notices
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
 from dcao.probing.batch import Batch, Closure
@@ -28,6 +27,7 @@ from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
+from dcao.telling.notices import Notices
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from torch.optim import LBFGS, Optimizer
 
 from dcao.checks import require_instance, require_number, require_whole
-from dcao.guard import Guard
-from dcao.notices import warn
+from dcao.guarding.guard import Guard
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling
@@ -18,6 +17,7 @@ from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.telemetry import Recorder
+from dcao.telling.notices import warn
 from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcao.notices import Notices
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.spectra.lanczos import LanczosStatus
+from dcao.telling.notices import Notices
 
 
 @dataclass(frozen=True, kw_only=True)

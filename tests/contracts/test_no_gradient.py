@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dcao import DCAO, MemoryRecorder, policies
-from dcao.gradients import reaches
+from dcao.gradients.presence import reaches
 
 OTHER_MODEL = "none of the optimizer's parameters gets a gradient from this loss: is it the optimizer of another model"
 

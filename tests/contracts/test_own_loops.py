@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao import ProbeLoader, ProbeSettings
-from dcao.probing.step_scaling import StepScaling
+from dcao.gradients.step_scaling import StepScaling
 from helpers.stepping_problem import BASES, CLIP, DIFFERENCE, Problem, clip_norm, quotient
 
 ADAPTING = {"policy": None, "measure": "load", "every": None}

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dcao.gradients import NO_BACKWARD, UnreachedError
+from dcao.gradients.backward_watch import BackwardWatch
+from dcao.gradients.presence import NO_BACKWARD, UnreachedError
+from dcao.gradients.since_backward import SinceBackward
+from dcao.gradients.step_scaling import StepScaling
+from dcao.gradients.stepping import Stepping, how_it_steps
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
@@ -17,11 +21,7 @@ from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
-from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.ranks import mean_over_ranks
-from dcao.probing.since_backward import SinceBackward
-from dcao.probing.step_scaling import StepScaling
-from dcao.probing.stepping import Stepping, how_it_steps
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.gradients.step_scaling import StepScaling
 from dcao.probing.repeatability import Repeats
-from dcao.probing.step_scaling import StepScaling
 
 
 @dataclass(kw_only=True)

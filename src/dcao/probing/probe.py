@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.gradients import any_is_not_zero
+from dcao.gradients.presence import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
-from dcao.notices import warn
 from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
@@ -25,6 +24,7 @@ from dcao.probing.ranks import on_any_rank, without_gradient_sync
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
+from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep

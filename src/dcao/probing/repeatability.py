@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dcao.isolation import AUTOCAST_DEVICES
-from dcao.notices import warn
 from dcao.probing.batch import Batch
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
+from dcao.telling.notices import warn
 from dcao.vectors import joint_norm
 
 NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr is left alone"

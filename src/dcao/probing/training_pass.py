@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.gradients.backward_watch import BackwardWatch
+from dcao.gradients.gradient_mark import GradientMark
+from dcao.gradients.since_backward import SinceBackward
 from dcao.isolation import RngState, capture_rng
 from dcao.operators.base import LossFn
 from dcao.operators.precision import half_precision_of
-from dcao.probing.backward_watch import BackwardWatch
 from dcao.probing.batch import Batch, Closure, evaluate_and_backward
-from dcao.probing.gradient_mark import GradientMark
 from dcao.probing.micro_batches import MeanOfLosses
 from dcao.probing.probe import Probe
 from dcao.probing.ranks import is_initialized
-from dcao.probing.since_backward import SinceBackward
 
 
 def run_losses(

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dcao.notices import warn
 from dcao.operators.base import LossFn
 from dcao.operators.finite_difference import FiniteDifferenceOperator
 from dcao.operators.hessian import HessianOperator
 from dcao.operators.hvp import AutoHessianOperator, HvpKind, make_hessian
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.spectra.ritz import Which
+from dcao.telling.notices import warn
 
 ROUNDING = 3e-4
 """Residual, over the largest value, that the rounding of a whole run in float32 explains: the root of its epsilon."""

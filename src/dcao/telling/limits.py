@@ -10,9 +10,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.controller import Controller
 from dcao.lr_schedulers import has_scheduler, schedulers_of
-from dcao.notices import LONG, Notices
 from dcao.policies.base import Policy
 from dcao.policies.compose import rules_of
+from dcao.telling.notices import LONG, Notices
 
 FAR = 10.0
 """How many times more than what trains probes have to allow."""

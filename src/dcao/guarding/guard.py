@@ -2,7 +2,7 @@
 
 A step is garbage if its loss or gradient is not finite, or far larger than any of the last ones: one batch of inputs in
 another unit would throw SGD off, and leave Adam with a second moment that holds it still for thousands of steps. What
-comes again is data (:mod:`dcao.outliers`).
+comes again is data (:mod:`dcao.guarding.outliers`).
 
 A skipped step leaves the weights where they are. So a row of them that ends by itself was garbage, and one that does
 not end means that the data have changed or that the run blew up. A look from the snapshot tells these apart: what is
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao.checks import require_number, require_whole
+from dcao.guarding.outliers import StepMemory, loss_and_norm
+from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 from dcao.models import Model
-from dcao.outliers import StepMemory, loss_and_norm
-from dcao.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcao.probing.since_backward import clip_in
-from dcao.probing.stepping import Stepping, scaled
+from dcao.gradients.since_backward import clip_in
+from dcao.gradients.stepping import Stepping, scaled
 from dcao.vectors import joint_norm
 
 ALIKE = 1e-3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from dcao.probing.gradient_mark import GradientMark
+from dcao.gradients.gradient_mark import GradientMark
 from dcao.vectors import entries_of
 
 

@@ -7,13 +7,13 @@ from collections import deque
 from torch.optim import Optimizer
 
 from dcao.controller import Controller
-from dcao.failures import Failure
-from dcao.limits import LimitWatch
-from dcao.notices import LONG, Notices
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
 from dcao.policies.compose import rules_of
 from dcao.probing.along_step import NO_STEP
 from dcao.probing.estimate import CurvatureEstimate
+from dcao.telling.failures import Failure
+from dcao.telling.limits import LimitWatch
+from dcao.telling.notices import LONG, Notices
 
 RECENT, FAILED = 10, 3
 """Of so many last probes so many may fail; the very first one may not."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcao.probing.since_backward import SinceBackward
+from dcao.gradients.since_backward import SinceBackward
 from dcao.vectors import flatten, vector_dtype
 
 UNCHANGED = 1e-4

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dcao.loop import ProbeLoop
+from dcao.gradients.stepping import scaling_in_words
+from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import gradients_left
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate
-from dcao.probing.stepping import scaling_in_words
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, joint_norm, vector_dtype
 

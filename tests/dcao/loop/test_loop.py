@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from dcao import DCAO, MemoryRecorder, ProbeLoader, ProbeSettings, is_probing, policies, schedules
+from dcao.loop.turns import MAX_PROBES_BEFORE_START
 from dcao.policies.proposal import ALARM, SETTLING_STEPS
-from dcao.turns import MAX_PROBES_BEFORE_START
 from helpers.cases import NETWORKS, Problem
 from helpers.counting import Count
 from helpers.reference import dense_hessian, directional_parts, hand_step

@@ -10,7 +10,7 @@ from dcao.policies.base import Decision
 from dcao.probing.batch import Batch
 
 if TYPE_CHECKING:
-    from dcao.loop import ProbeLoop
+    from dcao.loop.probe_loop import ProbeLoop
 
 REASON = "nothing is decided: this spectrum only informs"
 

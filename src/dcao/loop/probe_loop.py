@@ -8,11 +8,11 @@ from typing import Any
 
 from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
-from dcao.failures import Failure, is_of_dcao
-from dcao.gradients import UnreachedError
-from dcao.guard import Verdict
-from dcao.informing import inform
+from dcao.gradients.presence import UnreachedError
+from dcao.guarding.guard import Verdict
 from dcao.isolation import RngState
+from dcao.loop.informing import inform
+from dcao.loop.turns import ProbeTurns, SpectrumTurns, most_probes
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
 from dcao.probing.batch import Batch
@@ -23,8 +23,8 @@ from dcao.probing.probe import Probe
 from dcao.probing.source import ProbeSource
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, SafeRecording
-from dcao.turns import ProbeTurns, SpectrumTurns, most_probes
-from dcao.watch import Watch
+from dcao.telling.failures import Failure, is_of_dcao
+from dcao.telling.watch import Watch
 
 
 class ProbeLoop:

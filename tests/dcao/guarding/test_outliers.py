@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dcao.outliers import MEMORY, RETURNS_WITHIN, StepMemory, loss_and_norm
+from dcao.guarding.outliers import MEMORY, RETURNS_WITHIN, StepMemory, loss_and_norm
 
 
 def memory(*, patience=3, losses=(), norms=(1.0,) * 10):

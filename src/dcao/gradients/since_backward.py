@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from dcao.gradients.backward_watch import BackwardWatch
+from dcao.gradients.grad_scalers import that_unscaled
+from dcao.gradients.gradient_mark import GradientMark
 from dcao.models import Model
-from dcao.probing.backward_watch import BackwardWatch
-from dcao.probing.grad_scalers import that_unscaled
-from dcao.probing.gradient_mark import GradientMark
 
 ROUNDING = 1e-5
 """Relative error allowed for a factor that should be one over a whole number or a power of two."""

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.notices import LONG, Notices
 from dcao.operators.graph import graph_nodes
+from dcao.telling.notices import LONG, Notices
 from dcao.vectors import entries_of, params_of
 
 NO_BACKWARD = (

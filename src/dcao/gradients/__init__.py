@@ -1,0 +1,1 @@
+"""What becomes of the gradient between a backward pass and the step."""
