@@ -27,11 +27,3 @@ def require_instance(name: str, value: object, kind: type, *, fix: str) -> None:
         )
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a dcao.{kind.__name__}, got {type(value).__name__}; {fix}")
-
-
-def nothing_to_probe(step: int) -> ValueError:
-    """The error for a due probe in a loop that has not said what to probe."""
-    return ValueError(
-        f"a probe is due at step {step} and there is nothing to probe: call optimizer.minimize(loss_fn), "
-        "step(closure), or optimizer.probe_if_due(loss_fn) before step(); or give probe_batch="
-    )

@@ -105,6 +105,24 @@ def test_a_removed_hook_no_longer_fires():
     assert calls == ["own"]
 
 
+def test_probes_go_on_when_a_hook_that_clipped_is_gone():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    x, y = torch.randn(32, 4), torch.randn(32, 1)
+    optimizer = DCAO(optim.SGD(model.parameters(), lr=0.01), policy=policies.Fixed(), measure="load", every=1)
+
+    def clip(*args: object) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+
+    handle, probed = optimizer.base.register_step_pre_hook(clip), []
+    for step in range(4):
+        optimizer.minimize(lambda: nn.functional.mse_loss(model(x), y))
+        probed.append(optimizer.last_estimate.step)
+        if step == 1:
+            handle.remove()
+    assert probed == [0, 1, 2, 3]
+
+
 def test_the_profiler_sees_both_steps_once():
     run = dcao_run(named("adamw-wd"), policy=policies.Fixed()).advance(1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

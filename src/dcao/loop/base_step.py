@@ -40,6 +40,7 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
 def _step_with_hooks(
     base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool, compares: bool
 ) -> None:
+    """The same where hooks of the base may read the lr that trains, or write to the gradients."""
     is_due = has_gradient and loop.decides()
     waits = is_due and loop.hooks_write
     if not waits:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from dcao.checks import nothing_to_probe
 from dcao.policies.base import Decision
 from dcao.probing.batch import Batch
+from dcao.probing.source import nothing_to_probe
 
 if TYPE_CHECKING:
     from dcao.loop.probe_loop import ProbeLoop

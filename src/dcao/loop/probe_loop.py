@@ -6,7 +6,6 @@ import math
 import time
 from typing import Any
 
-from dcao.checks import nothing_to_probe
 from dcao.controller import Controller
 from dcao.gradients.presence import UnreachedError
 from dcao.guarding.guard import Verdict
@@ -20,7 +19,7 @@ from dcao.probing.estimate import CurvatureEstimate, blown_up
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
-from dcao.probing.source import ProbeSource
+from dcao.probing.source import ProbeSource, nothing_to_probe
 from dcao.schedules import Schedule
 from dcao.telemetry import Recorder, SafeRecording
 from dcao.telling.failures import Failure, is_of_dcao

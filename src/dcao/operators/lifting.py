@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from dcao.operators.moving import Move
-from dcao.operators.precision import is_half
+from dcao.operators.precision import HALF_PRECISION, is_half
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _is_written(argument: Any) -> bool:
 def _cast(argument: Any, value: Any, dtype: torch.dtype) -> Any:
     """The value of an operation's argument, in ``dtype``: float32, or that of a half-precision tensor written to."""
     if isinstance(value, torch.dtype):
-        return torch.float32 if value in (torch.float16, torch.bfloat16) else value
+        return torch.float32 if value in HALF_PRECISION else value
     if argument.alias_info is not None:  # a view of it is returned, or it is written to
         return value
     if argument.name == "half_to_float":  # softmax(x, dtype=float32) in one kernel, which takes half precision alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -29,9 +28,6 @@ from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, unique, vector_dtype
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 UNREACHABLE = (
     "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
@@ -104,11 +100,12 @@ class Probe:
 
     def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
-        streams = capture_rng(params_of(self.optimizer))
+        params = params_of(self.optimizer)
+        streams = capture_rng(params)
         if self.is_held:
             return streams
         try:
-            start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
+            start = Start(loss_fn, params, self.model.look()[0], self.moving)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
@@ -122,12 +119,12 @@ class Probe:
         The first part, and all that is decided by it, is the same whether or not there is a second one.
         """
         self._start_probe()
-        if reason := self._why_not():
-            return self._nothing(step, reason)
         params = self.params()
+        if reason := self._why_not(params):
+            return self._nothing(step, reason)
         self.memory.belong_to(params)
-        tolerance = rounding(params)
-        with self._looking_at(batches) as loss:
+        tolerance = rounding(params)  # here, under the caller's autocast
+        with self._looking_at(batches, params) as loss:
             if not self._repeats(loss, tolerance):
                 return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
             self._remember_probed(loss)
@@ -139,24 +136,33 @@ class Probe:
     def inform(self, batches: Sequence[Batch], *, step: int) -> CurvatureEstimate:
         """A spectrum, with s by ``settings.measure``, which leaves nothing for probes that decide."""
         self._start_probe()
-        if reason := self._why_not():
+        params = self.params()
+        if reason := self._why_not(params):
             return self._nothing(step, reason)
-        self.informing.belong_to(self.params())
-        with self._looking_at(batches) as loss:
+        self.informing.belong_to(params)
+        with self._looking_at(batches, params) as loss:
             if self.memory.repeats is Repeats.LATER:
                 loss.compare_own_evaluations()
             return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step)
 
-    def _why_not(self) -> str:
+    def _why_not(self, params: Sequence[Tensor]) -> str:
         """Why nothing can be measured; empty if something can."""
         refuse_maximize(self.optimizer)  # a group may have been added
-        return NEVER_REASON if self.is_held else "" if self.params() else "no parameter requires grad"
+        return NEVER_REASON if self.is_held else "" if params else "no parameter requires grad"
 
     @contextmanager
-    def _looking_at(self, batches: Sequence[Batch]) -> Iterator[ProbedLoss]:
-        (modules, group), params = self.model.look(), self.params()
+    def _looking_at(self, batches: Sequence[Batch], params: list[Tensor]) -> Iterator[ProbedLoss]:
+        modules, group = self.model.look()
         # The loss runs under the caller's autocast, our arithmetic never does.
-        batches = [self._of_run(batch.keeping_autocast(), group) for batch in batches]
+        batches = [
+            replace(
+                batch.keeping_autocast(),
+                group=group,
+                differentiation=self.differentiation,
+                scaling=self.memory.scaling,
+            )
+            for batch in batches
+        ]
         with (
             without_autocast(),
             without_gradient_sync(modules) if group is not None else nullcontext(),
@@ -242,9 +248,6 @@ class Probe:
             reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
             **fields,
         )
-
-    def _of_run(self, batch: Batch, group: ProcessGroup | None) -> Batch:
-        return replace(batch, group=group, differentiation=self.differentiation, scaling=self.memory.scaling)
 
     def _remember_probed(self, loss: ProbedLoss) -> None:
         """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""

@@ -53,3 +53,11 @@ class ProbeSource:
         """Go back to a position."""
         if isinstance(self.own, ProbeLoader) and state is not None:
             self.own.load_state_dict(state)
+
+
+def nothing_to_probe(step: int) -> ValueError:
+    """The error for a due probe in a loop that has not said what to probe."""
+    return ValueError(
+        f"a probe is due at step {step} and there is nothing to probe: call optimizer.minimize(loss_fn), "
+        "step(closure), or optimizer.probe_if_due(loss_fn) before step(); or give probe_batch="
+    )
