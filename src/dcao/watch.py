@@ -84,9 +84,9 @@ class Watch:
         if step - probed_at >= LONG:
             self.notices.tell(
                 "missed probes",
-                f"the last probe was before step {probed_at}, and step() alone, without a loss, cannot make the next one: "
-                f"{self._meanwhile()}. Fix: call optimizer.probe(loss_fn) every few steps, or train with "
-                "minimize(loss_fn) or step(closure)",
+                f"the last probe was before step {probed_at}, and step() alone, without a loss, cannot make the next: "
+                f"{self._meanwhile()}. Fix: call optimizer.probe(loss_fn) every few steps, or better "
+                "optimizer.probe_if_due(loss_fn) before each, or train with minimize(loss_fn) or step(closure)",
             )
 
     def note_passed_through(self, base: Optimizer) -> None:

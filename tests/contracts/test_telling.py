@@ -508,7 +508,9 @@ def test_a_probe_that_the_closure_of_an_unknown_optimizer_cannot_have_is_told(ba
         return loss
 
     messages = told(lambda: [optimizer.step(closure) for _ in range(10)])
-    assert is_one(messages, f"hands the closure to {base.__name__}, which DCAO does not know", "optimizer.probe(loss_fn)")
+    assert is_one(
+        messages, f"hands the closure to {base.__name__}, which DCAO does not know", "optimizer.probe(loss_fn)"
+    )
     assert ("train with minimize(loss_fn)" in messages[0]) == takes_minimize
 
 

@@ -95,7 +95,7 @@ def rounding(params: Sequence[Tensor]) -> float:
 
 def _warn(apart: list[str], *, repeats: bool) -> None:
     what_now = (
-        "Later evaluations agree with each other, so each probe now also evaluates the gradient at the present weights, "
+        "Later evaluations agree with each other, so each probe now evaluates the gradient at the present weights too, "
         "which costs one evaluation more."
         if repeats
         else "A third evaluation differed as well, so probes neither evaluate the loss nor measure anything from now "
