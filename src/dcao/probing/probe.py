@@ -30,8 +30,9 @@ from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import flatten, params_of, unique, vector_dtype
 
 UNREACHABLE = (
-    "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
-    "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
+    "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
+    "buffers of the model, but no other state that the loss changes. Fix: keep the object that raises this out of the "
+    "loss"
 )
 
 

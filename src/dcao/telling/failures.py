@@ -17,7 +17,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 _CAUSES = (
     (
         _OUT_OF_MEMORY,
-        "a probe needs the memory of a training step's passes and of two copies of the parameters",
+        "a probe needs the memory of a training step's passes and of five copies of the parameters",
         "give a smaller batch as probe_batch=, or train with smaller ones",
     ),
     (
