@@ -28,7 +28,7 @@ from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
-from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
+from dcao.wrapping import WrappingOptimizer, sets_up_state, uncompiled, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -126,6 +126,7 @@ class DCAO(WrappingOptimizer):
 
     # --- three ways in ----------------------------------------------------------------------------------------
 
+    @uncompiled
     def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
         """One training step; returns the loss, detached.
 
@@ -154,10 +155,7 @@ class DCAO(WrappingOptimizer):
     @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
-        if closure is not None and not callable(closure):
-            raise TypeError(
-                f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
-            )
+        options.check_closure(closure)
         if closure is None and self._training_batch is None and sets_up_state(self.base):
             return self.base.step()
         self._sync()
@@ -175,6 +173,7 @@ class DCAO(WrappingOptimizer):
         self.loop.finish_step(taken=safe and has_gradient)
         return loss
 
+    @uncompiled
     def probe_if_due(self, loss_fn: LossFn | Sequence[LossFn]) -> CurvatureEstimate | None:
         """Probe ``loss_fn`` if :meth:`minimize` would do so at the coming step; what was measured, or None.
 
@@ -194,6 +193,7 @@ class DCAO(WrappingOptimizer):
         self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
         return self.last_estimate
 
+    @uncompiled
     def probe(self, loss_fn: LossFn, *, spectrum: bool = False) -> CurvatureEstimate:
         """Measure ``loss_fn`` now, act on it as the policy says, and return what was measured.
 

@@ -92,6 +92,14 @@ def check_clip_norm(clip_norm: float | None) -> float | None:
     return clip_norm
 
 
+def check_closure(closure: object) -> None:
+    """Raise a TypeError unless ``closure`` is one, or None."""
+    if closure is not None and not callable(closure):
+        raise TypeError(
+            f"closure must be callable, got {type(closure).__name__}; after loss.backward() call step() without it"
+        )
+
+
 def check_interval(name: str, interval: int | None) -> int | None:
     """Return a number of steps; an error if it is not a positive whole number."""
     if interval is not None:

@@ -6,7 +6,7 @@ import functools
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.optim import Optimizer
@@ -15,6 +15,17 @@ from dcao.checkpoints import KEY, as_text, from_text, with_text, without_text
 from dcao.vectors import params_of
 
 Step = Callable[..., Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def uncompiled(method: Method) -> Method:
+    """``method`` as it is, also where a caller compiles ``optimizer.step`` or a whole training step.
+
+    What it decides is no graph: torch would compile it anew for each number that changes, for minutes, and hand the
+    base on in pieces. A compiled model stays compiled inside.
+    """
+    plain = torch._disable_dynamo(method)  # type: ignore[attr-defined]  # as torch does for its own optimizers
+    return cast(Method, plain)
 
 
 def with_own_hooks(step: Step) -> Step:
@@ -25,6 +36,7 @@ def with_own_hooks(step: Step) -> Step:
     this ``step`` has its hooks already.
     """
 
+    @uncompiled
     @functools.wraps(step)
     def hooked_step(*args: Any, **kwargs: Any) -> Any:
         optimizer: Optimizer = args[0]

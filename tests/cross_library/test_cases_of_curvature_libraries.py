@@ -7,6 +7,7 @@ label a pixel; batches of different sizes, as tensors and as mappings; all param
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import UserDict
 from collections.abc import Callable
@@ -275,6 +276,18 @@ def ggn_by_hand(problem: Problem, x, y: Tensor) -> Tensor:
     return J.T @ H @ J
 
 
+@functools.cache
+def dense_hessian(case: Case) -> Tensor:
+    """Of all batches of the case, in float64."""
+    return over_batches(case.problem(), hessian_by_hand)
+
+
+@functools.cache
+def dense_ggn(case: Case) -> Tensor:
+    """The Gauss-Newton matrix of all batches of the case, in float64."""
+    return over_batches(case.problem(), ggn_by_hand)
+
+
 def close(matrix: Tensor, truth: Tensor, tolerance: float) -> None:
     assert float((matrix - truth).norm()) <= tolerance * float(truth.norm())
 
@@ -299,7 +312,7 @@ def test_the_hessian_of_each_batch_and_of_all_together(case):
             hessian_by_hand(problem, *batch),
             1e-12,
         )
-    truth = over_batches(problem, hessian_by_hand)
+    truth = dense_hessian(case)
     close(dense_matrix(HessianOperator(problem.loss, problem.params)), truth, 1e-12)
     pairs = [(problem.loss_of(batch), problem.weight_of(batch)) for batch in problem.batches]
     close(dense_matrix(batched_hessian(pairs, problem.params)), truth, 1e-12)
@@ -309,7 +322,7 @@ def test_the_hessian_of_each_batch_and_of_all_together(case):
 @over(CASES)
 def test_the_gauss_newton_matrix_of_all_batches(case):
     problem = case.problem()
-    close(dense_matrix(ggn_operators(problem)), over_batches(problem, ggn_by_hand), 1e-12)
+    close(dense_matrix(ggn_operators(problem)), dense_ggn(case), 1e-12)
 
 
 @over(CASES)
@@ -317,7 +330,7 @@ def test_a_preconditioned_hessian(case):
     problem = case.problem()
     scale = torch.linspace(0.5, 2.0, sum(p.numel() for p in problem.params), dtype=torch.float64)
     operator = PreconditionedOperator(HessianOperator(problem.loss, problem.params), scale)
-    close(dense_matrix(operator), scale[:, None] * over_batches(problem, hessian_by_hand) * scale, 1e-12)
+    close(dense_matrix(operator), scale[:, None] * dense_hessian(case) * scale, 1e-12)
 
 
 # Rounding over the step and the derivatives that are left out: u^(2/3) = 2e-11 central and u^(1/2) = 1e-8 forward,
@@ -327,13 +340,12 @@ def test_a_preconditioned_hessian(case):
 def test_finite_differences_of_a_smooth_loss(case, kind, tolerance):
     problem = case.problem()
     operator = FiniteDifferenceOperator(problem.loss, problem.params, kind=kind)
-    close(dense_matrix(operator), over_batches(problem, hessian_by_hand), tolerance)
+    close(dense_matrix(operator), dense_hessian(case), tolerance)
 
 
 @over(CASES)
 def test_single_precision(case):
-    single, double = case.problem(torch.float32), case.problem()
-    truth = over_batches(double, hessian_by_hand)
+    single, truth = case.problem(torch.float32), dense_hessian(case)
     found = dense_matrix(HessianOperator(single.loss, single.params)).double()
     close(found, truth, 1e-5)  # eps of float32 is 1e-7, times what cancels in a second derivative
 
@@ -348,7 +360,7 @@ def test_single_precision(case):
 def test_the_ends_of_the_spectrum_are_right_or_not_claimed(case, hvp, dtype, which):
     tolerance, problem = 1e-2, case.problem(dtype)
     found = hessian_spectrum(problem.loss, problem.params, 2, hvp=hvp, which=which, tolerance=tolerance)
-    eigenvalues = torch.linalg.eigvalsh(over_batches(case.problem(), hessian_by_hand))
+    eigenvalues = torch.linalg.eigvalsh(dense_hessian(case))
     expected = eigenvalues.flip(0)[:2] if which == "largest" else eigenvalues[:2]
     norm = float(eigenvalues.abs().max())
     if found.status in (LanczosStatus.CONVERGED, LanczosStatus.INVARIANT):
@@ -372,17 +384,17 @@ def test_the_ends_of_the_spectrum_are_right_or_not_claimed(case, hvp, dtype, whi
 @pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
 def test_the_trace_lies_within_its_standard_errors(case, method):
     problem = case.problem()
-    truth = float(over_batches(problem, hessian_by_hand).trace())
+    truth = float(dense_hessian(case).trace())
     found = hessian_trace(problem.loss, problem.params, num_samples=60, method=method)
     assert abs(found.trace - truth) <= 5 * found.standard_error + 1e-10 * abs(truth)
     ggn = operator_trace(ggn_operators(problem), num_samples=60, method=method)
-    assert abs(ggn.trace - float(over_batches(problem, ggn_by_hand).trace())) <= 5 * ggn.standard_error + 1e-10
+    assert abs(ggn.trace - float(dense_ggn(case).trace())) <= 5 * ggn.standard_error + 1e-10
 
 
 @over(CASES)
 def test_moments_of_the_density_lie_within_what_random_starts_scatter(case):
     problem, num_samples = case.problem(), 40
-    H = over_batches(problem, hessian_by_hand)
+    H = dense_hessian(case)
     found = spectral_density(problem.loss, problem.params, num_samples=num_samples, num_steps=12)
     for power in (1, 2, 3, 4):
         moments = H.matrix_power(power)
