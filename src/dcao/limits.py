@@ -19,13 +19,6 @@ FAR = 10.0
 LONG = 100
 """Steps in a row after which a limit is told."""
 
-TENFOLD = 1000
-"""Steps in which what probes allow may grow tenfold here: where a loss is fitted to the end, its valley flattens and
-allows any lr, which says nothing against the lr that has brought it there."""
-
-SMALLEST = 0.8
-"""Factor of one probe, at least: an outlier must not hide a limit for long."""
-
 
 class LimitWatch:
     """Counts the steps at which a limit holds lr far below what probes allow.
@@ -33,6 +26,9 @@ class LimitWatch:
     A schedule is judged by its peak, which is what the caller chose: that it falls far below that in the end, or starts
     there, is what schedules are for. So nothing is counted while lr rises, and as long as a schedule promises a higher
     lr (``initial_lr`` of a warmup, ``max_lr`` of OneCycleLR) and has not begun to fall, this one counts.
+
+    What probes allow is the least that any probe of the run has allowed: where a loss is fitted to the end its valley
+    flattens and allows any lr, which says nothing against the lr that has brought it there.
 
     Args:
         controller: Knows who else writes lr.
@@ -46,40 +42,29 @@ class LimitWatch:
 
     def start_afresh(self) -> None:
         """Forget all steps."""
-        self._allowed: float | None = None
-        self._noted_at = 0
+        self._allowed = math.inf
         self._peak, self._has_risen = 0.0, False
         self._num_steps = self._num_held = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What was allowed, and the peak so far, without which the end of a decay would be taken for all of it."""
-        return {
-            "allowed": self._allowed,
-            "noted_at": self._noted_at,
-            "peak": self._peak,
-            "has_risen": self._has_risen,
-        }
+        return {"allowed": self._allowed, "peak": self._peak, "has_risen": self._has_risen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.start_afresh()
-        self._allowed, self._noted_at = state["allowed"], state["noted_at"]
-        self._peak, self._has_risen = state["peak"], state["has_risen"]
+        self._allowed, self._peak, self._has_risen = state["allowed"], state["peak"], state["has_risen"]
 
-    def note(self, allowed: float, step: int) -> None:
-        """What the probe at this step allows; one that sets no limit leaves that of the probe before."""
-        if not 0.0 < allowed < math.inf:
-            return
-        if self._allowed is not None:
-            growth = 10.0 ** ((step - self._noted_at) / TENFOLD)
-            allowed = min(max(allowed, SMALLEST * self._allowed), growth * self._allowed)
-        self._allowed, self._noted_at = allowed, step
+    def note(self, allowed: float) -> None:
+        """What a probe allows."""
+        if allowed > 0.0:
+            self._allowed = min(self._allowed, allowed)
 
     def begin_step(self) -> None:
         """Judge the lr of the coming step."""
         self._num_steps += 1
         is_rising = self._note_peak() if self._is_governed() else False
-        if self._allowed is None:
+        if self._allowed == math.inf:
             return
         is_held = self._governed_far_below(is_rising=is_rising) if self._is_governed() else self._bounded_far_below()
         self._num_held = self._num_held + 1 if is_held else 0
@@ -97,11 +82,9 @@ class LimitWatch:
         return is_rising
 
     def _governed_far_below(self, *, is_rising: bool) -> bool:
-        assert self._allowed is not None
         return not is_rising and self.controller.scale >= 1.0 and FAR * self._peak < self._allowed
 
     def _bounded_far_below(self) -> bool:
-        assert self._allowed is not None
         if FAR * self._max_lr >= self._allowed:
             return False
         return self.controller.hyperparameters().lr >= (1.0 - 1e-6) * self._max_lr
@@ -113,7 +96,7 @@ class LimitWatch:
             limit, fix = "the policy's max_lr", "widen max_lr"
         else:
             schedulers = schedulers_of(self.controller.optimizer)
-            if FAR * max(self._promised()) >= (self._allowed or 0.0) and not self._is_past_peak(schedulers):
+            if FAR * max(self._promised()) >= self._allowed and not self._is_past_peak(schedulers):
                 return False
             limit, fix = self._name_and_fix([type(each).__name__ for each in schedulers])
         self.notices.tell(

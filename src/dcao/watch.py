@@ -64,7 +64,7 @@ class Watch:
         self._has_measured = self._has_measured or failure is None
         reason = _why_held(observation, decision)
         if reason is None:
-            self.limits.note(self._allowed(observation, decision), observation.step)
+            self.limits.note(self._allowed(observation, decision))
         if failure is not None:
             if not self._has_measured or sum(self._failures) >= FAILED:
                 self._tell_failure(failure)

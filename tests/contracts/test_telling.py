@@ -336,6 +336,18 @@ def test_a_policy_of_ones_own_that_wants_far_more_than_it_gets_is_heard():
     assert is_one(told(lambda: train(optimizer, problem.loss, 150, schedule.step)), "under the 0.01 that probes allow")
 
 
+def test_a_valley_that_flattens_late_says_nothing_against_the_lr_that_has_led_there():
+    class Flattens(policies.Policy):
+        def propose(self, observation, state):
+            allowed = 0.08 if observation.step < 100 else 1e3
+            return policies.Decision(hyperparameters=policies.Hyperparameters(lr=allowed), reason="as it is"), state
+
+    problem = Problem()
+    optimizer = problem.adamw(lr=1e-2, policy=Flattens(), every=10)
+    schedule = schedulers.CosineAnnealingLR(optimizer, 400)
+    assert told(lambda: train(optimizer, problem.loss, 390, schedule.step)) == []
+
+
 ORDINARY_SCHEDULES: dict[str, Callable[[DCAO], Any]] = {
     "cosine to 0": lambda o: schedulers.CosineAnnealingLR(o, 400),
     "warmup and cosine": warmup_and_cosine,
