@@ -224,6 +224,14 @@ def test_a_gradient_of_zero_for_a_hundred_steps_is_told_once():
     assert is_one(messages, words, "detached tensors, dead units and empty batches")
 
 
+def test_a_margin_loss_that_is_learnt_to_the_end_is_no_trouble():
+    x = torch.eye(3)
+    layer = nn.Linear(3, 3)
+    optimizer = DCAO(optim.AdamW(layer.parameters(), lr=1e-2))
+    assert told(lambda: train(optimizer, lambda: F.multi_margin_loss(layer(x), torch.arange(3)), 300)) == []
+    assert F.multi_margin_loss(layer(x), torch.arange(3)) == 0.0
+
+
 def test_probes_that_are_never_trusted_are_told_with_what_would_make_them_better():
     problem = Problem()
     settings = ProbeSettings("hessian", k=1, num_lanczos_steps=1)
