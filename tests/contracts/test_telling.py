@@ -224,6 +224,14 @@ def test_a_gradient_of_zero_for_a_hundred_steps_is_told_once():
     assert is_one(messages, words, "detached tensors, dead units and empty batches")
 
 
+def test_a_margin_loss_that_is_learnt_to_the_end_is_no_trouble():
+    x = torch.eye(3)
+    layer = nn.Linear(3, 3)
+    optimizer = DCAO(optim.AdamW(layer.parameters(), lr=1e-2))
+    assert told(lambda: train(optimizer, lambda: F.multi_margin_loss(layer(x), torch.arange(3)), 300)) == []
+    assert F.multi_margin_loss(layer(x), torch.arange(3)) == 0.0
+
+
 def test_probes_that_are_never_trusted_are_told_with_what_would_make_them_better():
     problem = Problem()
     settings = ProbeSettings("hessian", k=1, num_lanczos_steps=1)
@@ -334,6 +342,18 @@ def test_a_policy_of_ones_own_that_wants_far_more_than_it_gets_is_heard():
     optimizer = problem.adamw(lr=1e-4, policy=Wants(), every=10)
     schedule = schedulers.CosineAnnealingLR(optimizer, 300)
     assert is_one(told(lambda: train(optimizer, problem.loss, 150, schedule.step)), "under the 0.01 that probes allow")
+
+
+def test_a_valley_that_flattens_late_says_nothing_against_the_lr_that_has_led_there():
+    class Flattens(policies.Policy):
+        def propose(self, observation, state):
+            allowed = 0.08 if observation.step < 100 else 1e3
+            return policies.Decision(hyperparameters=policies.Hyperparameters(lr=allowed), reason="as it is"), state
+
+    problem = Problem()
+    optimizer = problem.adamw(lr=1e-2, policy=Flattens(), every=10)
+    schedule = schedulers.CosineAnnealingLR(optimizer, 400)
+    assert told(lambda: train(optimizer, problem.loss, 390, schedule.step)) == []
 
 
 ORDINARY_SCHEDULES: dict[str, Callable[[DCAO], Any]] = {

@@ -101,7 +101,7 @@ class ProbeLoop:
             self.turns.is_owed = is_due
             self.controller.move_on(self.num_steps)
             if has_gradient and self.turns.is_owed:
-                self.watch.note_flat(self.num_steps, self.turns.taken_at)
+                self.watch.note_flat(self.num_steps, self.turns.taken_at, batch)
             if has_gradient and self.spectrum_turns.is_due(self.num_steps):
                 inform(self, batch)
         if has_gradient:

@@ -17,13 +17,6 @@ from dcao.telling.notices import LONG, Notices
 FAR = 10.0
 """How many times more than what trains probes have to allow."""
 
-TENFOLD = 1000
-"""Steps in which what probes allow may grow tenfold here: where a loss is fitted to the end, its valley flattens and
-allows any lr, which says nothing against the lr that has brought it there."""
-
-SMALLEST = 0.8
-"""Factor of one probe, at least: an outlier must not hide a limit for long."""
-
 
 class LimitWatch:
     """Counts the steps at which a limit holds lr far below what probes allow.
@@ -31,6 +24,9 @@ class LimitWatch:
     A schedule is judged by its peak, which is what the caller chose: that it falls far below that in the end, or starts
     there, is what schedules are for. So nothing is counted while lr rises, and as long as a schedule promises a higher
     lr (``initial_lr`` of a warmup, ``max_lr`` of OneCycleLR) and has not begun to fall, this one counts.
+
+    What probes allow is the least that any probe of the run has allowed: where a loss is fitted to the end its valley
+    flattens and allows any lr, which says nothing against the lr that has brought it there.
 
     Args:
         controller: Knows who else writes lr.
@@ -44,40 +40,29 @@ class LimitWatch:
 
     def start_afresh(self) -> None:
         """Forget all steps."""
-        self._allowed = 0.0  # before the first probe
-        self._noted_at = 0
+        self._allowed = math.inf
         self._peak, self._has_risen = 0.0, False
         self._num_steps = self._num_held = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What was allowed, and the peak so far, without which the end of a decay would be taken for all of it."""
-        return {
-            "allowed": self._allowed,
-            "noted_at": self._noted_at,
-            "peak": self._peak,
-            "has_risen": self._has_risen,
-        }
+        return {"allowed": self._allowed, "peak": self._peak, "has_risen": self._has_risen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.start_afresh()
-        self._allowed, self._noted_at = state["allowed"], state["noted_at"]
-        self._peak, self._has_risen = state["peak"], state["has_risen"]
+        self._allowed, self._peak, self._has_risen = state["allowed"], state["peak"], state["has_risen"]
 
-    def note(self, allowed: float, step: int) -> None:
-        """What the probe at this step allows; one that sets no limit leaves that of the probe before."""
-        if not 0.0 < allowed < math.inf:
-            return
-        if self._allowed > 0.0:
-            growth = 10.0 ** ((step - self._noted_at) / TENFOLD)
-            allowed = min(max(allowed, SMALLEST * self._allowed), growth * self._allowed)
-        self._allowed, self._noted_at = allowed, step
+    def note(self, allowed: float) -> None:
+        """What a probe allows."""
+        if allowed > 0.0:
+            self._allowed = min(self._allowed, allowed)
 
     def begin_step(self) -> None:
         """Judge the lr of the coming step."""
         self._num_steps += 1
         is_held = self._governed_far_below() if self._is_governed() else self._bounded_far_below()
-        self._num_held = self._num_held + 1 if is_held else 0
+        self._num_held = self._num_held + 1 if is_held and self._allowed < math.inf else 0
         if self._num_held == LONG and not self._tell():
             self._num_held = 0
 

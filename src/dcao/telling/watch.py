@@ -10,6 +10,7 @@ from dcao.controller import Controller
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
 from dcao.policies.compose import rules_of
 from dcao.probing.along_step import NO_STEP
+from dcao.probing.batch import Batch
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.telling.failures import Failure
 from dcao.telling.limits import LimitWatch
@@ -61,7 +62,7 @@ class Watch:
         self._has_measured = self._has_measured or failure is None
         reason = _why_held(observation, decision)
         if reason is None:
-            self.limits.note(self._allowed(observation, decision), observation.step)
+            self.limits.note(self._allowed(observation, decision))
         if failure is not None:
             if not self._has_measured or sum(self._failures) >= FAILED:
                 self._tell_failure(failure)
@@ -70,10 +71,16 @@ class Watch:
         else:
             self._note_held(estimate, observation, reason)
 
-    def note_flat(self, step: int, probed_at: int) -> None:
-        """A probe was due at this step, and the gradient that it would follow is zero."""
+    def note_flat(self, step: int, probed_at: int, batch: Batch | None) -> None:
+        """A probe was due at this step, and the gradient that it would follow is zero.
+
+        A loss of 0 that could be probed before, as a margin loss, is learnt to the end: nothing is wrong with it.
+        """
         since = max(probed_at, 0)
-        if step - since >= LONG:
+        if step - since < LONG:
+            return
+        is_learnt = probed_at >= 0 and batch is not None and batch.loss_value() == 0.0
+        if not is_learnt:
             self._tell_held(since, NO_STEP, _help_for_held(NO_STEP))
 
     def note_missed(self, step: int, probed_at: int) -> None:
