@@ -151,6 +151,20 @@ FAILING = [
 ]
 
 
+def test_a_loss_that_is_computed_outside_of_the_function_is_named_as_the_cause():
+    problem = Problem()
+    optimizer = problem.adamw()
+
+    def step() -> None:
+        loss = problem.loss()
+        optimizer.minimize(lambda: loss)
+
+    messages = told(lambda: [step() for _ in range(20)])
+    assert is_one(
+        messages, "The first probe has failed", "a loss that is computed outside of loss_fn", "within the loss"
+    )
+
+
 @pytest.mark.parametrize("case", FAILING, ids=lambda case: case.name)
 @pytest.mark.parametrize("way", ["minimize", "closure"])
 def test_probes_that_always_fail_are_told_once_at_the_first_with_cause_and_fix(case, way):

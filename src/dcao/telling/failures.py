@@ -22,7 +22,8 @@ _CAUSES = (
     ),
     (
         ("a second time",),
-        "something keeps the graph of an earlier evaluation: a forward hook, a cached tensor, a state that is carried",
+        "something keeps the graph of an earlier evaluation: a loss that is computed outside of loss_fn, a forward "
+        "hook, a cached tensor, a hidden state",
         "compute it within the loss, or detach() what is kept",
     ),
     (

@@ -46,4 +46,4 @@ def _frames_to_caller() -> int:
 
 
 def _is_inside(module: str) -> bool:
-    return module.split(".")[0] == "dcao" or module.startswith(("torch.optim.", "torch.utils."))
+    return module.split(".")[0] == "dcao" or module.startswith(("torch.optim.", "torch.utils.", "torch._dynamo."))

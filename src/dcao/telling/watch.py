@@ -170,8 +170,9 @@ class Watch:
         self.notices.tell(
             "past the end",
             f"step {step} is past the end of the run, for total_steps={total_steps} was given (the first step is 0): "
-            f"the decay of lr has ended, and what is left of it, now {lr:.3g}, trains from here on. Fix: total_steps "
-            "counts steps of the optimizer, not epochs: give len(loader) * num_epochs, or leave it out for no decay",
+            f"the decay of lr has ended, and its last fraction of the usual lr, now {lr:.3g}, trains from here on. "
+            "Fix: total_steps counts steps of the optimizer, not epochs: give len(loader) * num_epochs, or leave it "
+            "out for no decay",
         )
 
 
