@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections import deque
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -349,6 +351,111 @@ class PartialArguments(Case):
         return loss
 
 
+class OtherOptimizer(Case):
+    """The discriminator trains inside the generator's loss, with an optimizer that has a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(3, 1).double()
+        self.optimizer = optim.Adam(self.other.parameters(), lr=0.1)
+        self.schedule = optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+
+    def loss(self, step: int) -> Tensor:
+        outputs = self.net(INPUTS[step % 8])
+        self.optimizer.zero_grad()
+        F.softplus(self.other(outputs.detach())).mean().backward()
+        self.optimizer.step()
+        self.schedule.step()
+        return F.softplus(-self.other(outputs)).mean()
+
+    def state(self) -> Any:
+        return [self.net, self.other, list(self.optimizer.state.values()), self.schedule.last_epoch, *self.lrs()]
+
+    def lrs(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+
+class NewParameter(Case):
+    """A prototype that each forward pass puts in the place of the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prototypes = nn.ParameterList([nn.Parameter(torch.zeros(3).double(), requires_grad=False)])
+
+    def loss(self, step: int) -> Tensor:
+        outputs = self.net(INPUTS[step % 8]) + self.prototypes[0]
+        self.prototypes[0] = nn.Parameter(outputs.detach().mean(dim=0), requires_grad=False)
+        return cross_entropy(outputs, step)
+
+
+class GradientHook(Case):
+    """A hook on a weight counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = calls = [0]
+
+        def hook(grad: Tensor) -> None:
+            calls[0] += 1
+
+        self.net[0].weight.register_hook(hook)
+
+    def loss(self, step: int) -> Tensor:
+        return cross_entropy(self.net(INPUTS[step % 8]), step)
+
+
+class LibraryTrainer(Case):
+    """A trainer of an installed package, whose inside is not looked at, calls the loss of the user's module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Recurrent()
+
+    def loss_fn(self, step: int) -> Callable[[], Tensor]:
+        return Trainer(lambda: self.net.training_step(step))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.hidden = mlp(), torch.zeros(3, dtype=torch.float64)
+
+    def training_step(self, step: int) -> Tensor:
+        outputs = self.layers(INPUTS[step % 8]) + self.hidden
+        self.hidden = outputs.mean(dim=0).detach()
+        return cross_entropy(outputs, step)
+
+
+class Trainer:
+    def __init__(self, step: Callable[[], Tensor]) -> None:
+        self.step = step
+
+    def __call__(self) -> Tensor:
+        return self.step()
+
+
+Trainer.__module__ = "numpy"  # as if it came from there
+
+
+class ImportedInside(Case):
+    """State in a module of the user's that the loss imports when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = sys.modules["losses_of_a_user"] = ModuleType("losses_of_a_user")
+        self.module.hidden = torch.zeros(3, dtype=torch.float64)
+
+    def loss(self, step: int) -> Tensor:
+        import losses_of_a_user
+
+        outputs = self.net(INPUTS[step % 8]) + losses_of_a_user.hidden
+        losses_of_a_user.hidden = outputs.mean(dim=0).detach()
+        return cross_entropy(outputs, step)
+
+    def state(self) -> Any:
+        return [self.net, self.module.hidden]
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "spectral_norm": SpectralNorm,
     "old spectral_norm": OldSpectralNorm,
@@ -372,6 +479,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "random.Random": lambda: OwnGenerator(lambda: random.Random(3), lambda g: g.random()),
     "global streams": GlobalStreams,
     "running scale": RunningScale,
+    "another optimizer": OtherOptimizer,
+    "a new parameter": NewParameter,
+    "a hook on a weight": GradientHook,
+    "a trainer of a library": LibraryTrainer,
+    "a module imported inside": ImportedInside,
 }
 by_name = pytest.mark.parametrize("make", CASES.values(), ids=CASES.keys())
 
@@ -493,6 +605,6 @@ def test_every_case_has_state_that_matters(make):
     """Without this the tests above would show nothing: the same weights and batch give another gradient later."""
     case = bare(make, num_steps=2)
     before = everything(case)
-    case.loss_fn(2)()
+    case.loss_fn(2)().backward()
     after = everything(case)
     assert len(before) != len(after) or not all(map(equal, before, after))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import torch
@@ -109,7 +110,7 @@ class HessianOperator(LinearOperator):
             return torch.zeros_like(vector)
         pieces = unflatten(vector, self.params)
         weights = [v for v, keep in zip(pieces, curved, strict=True) if keep]
-        with explaining_unsupported():
+        with self._leaving_no_trace(), explaining_unsupported():  # hooks of the user's run in it
             product = torch.autograd.grad(
                 outputs,
                 self.params,
@@ -135,12 +136,14 @@ class HessianOperator(LinearOperator):
     ) -> None:
         self.close()
 
+    def _leaving_no_trace(self) -> AbstractContextManager[None]:
+        if self._modules is None:
+            self._modules = model_modules(self.params)
+        return leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
+
     def _build(self) -> tuple[Tensor, Sequence[Tensor]]:
         if self._loss is None:
-            if self._modules is None:
-                self._modules = model_modules(self.params)
-            isolated = leave_no_trace(self.params, modules=self._modules, rng_state=self._rng_state)
-            with isolated, sdpa_kernel(SDPBackend.MATH), explaining_unsupported():
+            with self._leaving_no_trace(), sdpa_kernel(SDPBackend.MATH), explaining_unsupported():
                 self._loss = evaluate_loss(self.loss_fn)
                 found = torch.autograd.grad(self._loss, self.params, create_graph=True, allow_unused=True)
                 hides = any(p.grad is not None for p in self.params)

@@ -6,7 +6,7 @@ import random
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import eq, is_
+from operator import is_
 from types import CellType
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Entries:
 
     def write(self, content: Mapping[Any, Any]) -> None:
         """Only what differs is written, so that the order and the guards of compiled code stay."""
-        same_names = len(content) == len(self.entries) and all(map(eq, content, self.entries))
+        same_names = len(content) == len(self.entries) and all(map(is_, content, self.entries))
         if same_names and all(map(is_, content.values(), self.kind.values(self.entries))):
             return
         if not same_names:

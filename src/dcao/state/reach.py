@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache, partial
-from pathlib import Path
-from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dcao.state.origins import Source, is_users, names_of, source_of
 from dcao.state.places import (
     Attributes,
     Cell,
@@ -42,9 +43,10 @@ LARGEST_ARRAY = 2**20
 
 _PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
 _DATA = (*_PLAIN, Tensor, list, tuple, dict, set, deque)
-_BAGS = (SimpleNamespace, argparse.Namespace, torch.amp.GradScaler)
-_OPAQUE = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader, Dataset, Sampler)
+_BAGS = (SimpleNamespace, argparse.Namespace, torch.amp.GradScaler, WeakKeyDictionary, WeakValueDictionary)
+_OPAQUE = (DataLoader, Dataset, Sampler)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 @dataclass(kw_only=True)
@@ -63,12 +65,17 @@ class Reach:
     places: list[Place] = field(default_factory=list)
 
 
-def reach(function: object) -> Reach:
+def reach(function: object, modules: Sequence[nn.Module] = (), params: Iterable[Tensor] = ()) -> Reach:
     """What ``function`` reaches: through closures, defaults, globals that its code names, attributes, and containers.
 
     The walk goes into functions and classes of the user's own code and into modules (``nn.Module``), wherever these
-    come from. Data sets, loaders, optimizers, long containers and the insides of libraries are left out. An iterator
-    has a position that cannot be put back, so it is left out too.
+    come from. Data sets, loaders, long containers and the insides of libraries are left out. An iterator has a position
+    that cannot be put back, so it is left out too.
+
+    Args:
+        function: Where the walk starts, and at the hooks that torch runs in all modules.
+        modules: Reached in any case: a trainer of a library, whose inside is left out, may call them.
+        params: Optimizers of these are left out, because a loss does not step them; others may step in it.
 
     Example:
         >>> layer, calls = nn.Linear(2, 1), [0]
@@ -76,17 +83,21 @@ def reach(function: object) -> Reach:
         >>> found.modules, [type(place).__name__ for place in found.places]
         ([Linear(in_features=2, out_features=1, bias=True)], ['Entries', 'Entries', 'Items'])
     """
-    return _Walk(function).found
+    return _Walk([function, *modules], {id(p) for p in params}).found
 
 
 class _Walk:
     """One walk, the nearest objects first."""
 
-    def __init__(self, root: object) -> None:
+    def __init__(self, roots: Sequence[object], own: set[int]) -> None:
+        self._own = own  # ids of the parameters whose optimizers are left alone
         self.found = Reach()
         self._seen: dict[int, object] = {}  # the objects are kept, so that an id is not given away again
+        self._named: set[tuple[int, tuple[str, ...]]] = set()
         self._queue: deque[object] = deque()
-        self._push([root])
+        self._push(roots)
+        for name in _HOOKS:
+            self._push(getattr(nn.modules.module, f"_global{name}").values())
         while self._queue:
             self._look_at(self._queue.popleft())
 
@@ -101,6 +112,7 @@ class _Walk:
         if issubclass(kind, Tensor):
             if not is_lazy(thing):
                 self.found.tensors.append(thing)
+                self._push(_hooks_of(thing))
         elif issubclass(kind, nn.Module):
             self._module(thing)
         elif issubclass(kind, FunctionType):
@@ -122,10 +134,12 @@ class _Walk:
     # --- code -------------------------------------------------------------------------------------------------
 
     def _function(self, function: FunctionType) -> None:
+        outer: list[object] = []
         for cell in function.__closure__ or ():
             place = Cell(cell)
             self.found.places.append(place)
-            self._push([place.read()])
+            outer.append(place.read())
+        self._push(outer)
         self._push(function.__defaults__ or ())
         self._push((function.__kwdefaults__ or {}).values())
         if not is_users(function.__globals__.get("__name__")):  # a wrapper: torch.compile, torch.no_grad
@@ -133,18 +147,29 @@ class _Walk:
             return
         if function.__dict__:
             self._entries(function.__dict__)
-        self._names(function.__globals__, names_of(function.__code__))
+        names = names_of(function.__code__)
+        self._names(function.__globals__, names)
+        package = function.__globals__.get("__package__")
+        imported = [sys.modules.get(each) for name in names for each in (name, f"{package}.{name}")]
+        self._names_of_modules([*outer, *imported], names)
 
     def _names(self, entries: dict[str, Any], names: tuple[str, ...]) -> None:
         self.found.places.append(Names(entries, names))
         values = [entries[name] for name in names if name in entries]
         self._push(values)
-        for value in values:
-            if isinstance(value, ModuleType) and id(value.__dict__) not in self._seen and is_users(value.__name__):
-                self._seen[id(value.__dict__)] = value.__dict__
-                self._names(value.__dict__, names)
+        self._names_of_modules(values, names)
+
+    def _names_of_modules(self, things: Iterable[object], names: tuple[str, ...]) -> None:
+        """Look into those of ``things`` that are modules of the user's code, for what the code that has them names."""
+        for thing in things:
+            if not isinstance(thing, ModuleType) or (id(thing.__dict__), names) in self._named:
+                continue
+            if is_users(thing.__name__):
+                self._named.add((id(thing.__dict__), names))
+                self._names(thing.__dict__, names)
 
     def _class(self, kind: type) -> None:
+        self._push([type(kind)])
         for each in kind.__mro__:
             if is_users(each.__module__):
                 self.found.places.append(Attributes(each))
@@ -160,12 +185,13 @@ class _Walk:
         self._push(module._modules.values())
         hooks = [hook for name in _HOOKS if own.get(name) for hook in own[name].values()]
         self._push(hooks)
+        self._push(hook for p in module._parameters.values() if p is not None for hook in _hooks_of(p))
         kind: Any = type(module)
-        source = _source(kind)
-        if source is not _Source.WRAPPER:
-            self.found.places.append(Entries(own))
+        source = source_of(kind)
+        if source is not Source.WRAPPER:
+            self.found.places += [Entries(own), Entries(module._parameters)]
             self._push([own[name] for name in own.keys() - _standard_attributes()])
-        if source is _Source.USER:
+        if source is Source.USER:
             self._push([kind])
 
     def _container(self, thing: Any) -> bool:
@@ -195,8 +221,23 @@ class _Walk:
             self.found.places.append(Entries(entries))
             self._push(dict.values(entries))
 
+    def _optimizer(self, thing: Optimizer | LRScheduler) -> None:
+        """One of other parameters may step in the loss: a discriminator's, an attack's."""
+        optimizer = thing if isinstance(thing, Optimizer) else thing.optimizer
+        if any(id(p) in self._own for group in optimizer.param_groups for p in group["params"]):
+            return
+        if thing is optimizer:
+            self.found.places.append(Entries(optimizer.state))
+            self._push(optimizer.state.values())
+            self._push(optimizer.param_groups)
+        else:
+            self._entries(thing.__dict__)
+
     def _object(self, thing: object) -> None:
         kind = type(thing)
+        if isinstance(thing, (Optimizer, LRScheduler)):
+            self._optimizer(thing)
+            return
         if issubclass(kind, _OPAQUE):
             return
         if not (issubclass(kind, _BAGS) or any(is_users(each.__module__) for each in kind.__mro__)):
@@ -217,48 +258,14 @@ class _Walk:
         self._push([kind])
 
 
-class _Source(Enum):
-    """Where the class of a module comes from."""
-
-    LAYER = "torch.nn"
-    WRAPPER = "torch, elsewhere"  # a compiler's or a wrapper's, which does not survive that its attributes are put back
-    USER = "a user or a library"
-
-
-@lru_cache(maxsize=4096)
-def _source(kind: type[nn.Module]) -> _Source:
-    if kind.__module__.startswith(("torch.nn.modules", "torch.nn.utils")):
-        return _Source.WRAPPER if issubclass(kind, LazyModuleMixin) else _Source.LAYER  # it becomes another class
-    return _Source.WRAPPER if kind.__module__.startswith(("torch.", "torch_")) else _Source.USER
-
-
-def is_users(module_name: object) -> bool:
-    """Whether a module is the user's own code: not torch, DCAO, the standard library or an installed package."""
-    return isinstance(module_name, str) and _is_users(module_name)
-
-
-@lru_cache(maxsize=4096)
-def _is_users(module_name: str) -> bool:
-    package = module_name.partition(".")[0]
-    if package == "__main__":
-        return True
-    if package in ("torch", "dcao") or package in sys.stdlib_module_names:
-        return False
-    file = getattr(sys.modules.get(module_name), "__file__", None)
-    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
-
-
-@lru_cache(maxsize=4096)
-def names_of(code: CodeType) -> tuple[str, ...]:
-    """The global names that code uses, and the attributes: code does not tell them apart. Inner functions included."""
-    inner = (name for each in code.co_consts if isinstance(each, CodeType) for name in names_of(each))
-    return tuple(dict.fromkeys((*code.co_names, *inner)))
-
-
 @lru_cache(maxsize=1)
 def _standard_attributes() -> frozenset[str]:
     """What every module has."""
     return frozenset(nn.Module().__dict__)
+
+
+def _hooks_of(tensor: Tensor) -> list[object]:
+    return [hook for name in _TENSOR_HOOKS for hook in (getattr(tensor, name, None) or {}).values()]
 
 
 def _slots(kind: type) -> list[str]:

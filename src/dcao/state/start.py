@@ -63,7 +63,8 @@ class Start:
     """
 
     def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
-        found, params, self._moving = reach(loss_fn), list(params), moving
+        params, self._moving = list(params), moving
+        found = reach(loss_fn, modules, params)
         self.modules = unique((*modules, *found.modules))
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
         # A forward pass whose gradients are not averaged, as a probe's, tells the next one not to send the buffers.

@@ -7,7 +7,7 @@ import gc
 import importlib.util
 from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -81,6 +81,34 @@ def through_property(layer):
     return Own()
 
 
+def through_tensor_hook(layer):
+    other = torch.ones(1, requires_grad=True)
+    other.register_hook(lambda grad: layer)
+    return lambda: other
+
+
+def through_parameter_hook(layer):
+    other = nn.Linear(1, 1)
+    other.bias.register_post_accumulate_grad_hook(lambda bias: layer)
+    return lambda: other
+
+
+def through_module_of_code(layer):
+    own = ModuleType("own_losses")
+    own.layer = layer
+    return lambda: own.layer
+
+
+def through_metaclass(layer):
+    class Meta(type):
+        held = layer
+
+    class Own(metaclass=Meta):
+        pass
+
+    return lambda: Own
+
+
 WAYS = [
     through_closure,
     through_default,
@@ -90,6 +118,10 @@ WAYS = [
     through_decorator,
     through_hook,
     through_property,
+    through_tensor_hook,
+    through_parameter_hook,
+    through_module_of_code,
+    through_metaclass,
 ]
 
 
@@ -99,13 +131,30 @@ def test_a_module_is_reached(way):
     assert layer in reach(way(layer)).modules
 
 
-def test_data_optimizers_and_long_lists_are_not_looked_into():
+def test_global_hooks_are_reached():
+    layer = nn.Linear(2, 2)
+    handle = nn.modules.module.register_module_forward_hook(lambda *args: print(layer))
+    try:
+        found = reach(print)
+    finally:
+        handle.remove()
+    assert layer in found.modules
+
+
+def test_two_functions_may_name_different_things_in_one_module():
+    own = ModuleType("own_losses")
+    own.first, own.second = nn.Linear(2, 2), nn.Linear(2, 2)
+    found = reach([lambda: own.first, lambda: own.second])
+    assert found.modules == [own.first, own.second]
+
+
+def test_data_its_own_optimizer_and_long_lists_are_not_looked_into():
     layer = nn.Linear(2, 2)
     data = torch.utils.data.TensorDataset(torch.ones(3))
     loader = torch.utils.data.DataLoader(data)
     optimizer = DCAO(optim.SGD(layer.parameters(), lr=0.1))
     history = [nn.Linear(1, 1) for _ in range(2000)]
-    found = reach(lambda: (data, loader, iter(loader), optimizer, history))
+    found = reach(lambda: (data, loader, iter(loader), optimizer, history), params=layer.parameters())
     assert found.modules == found.tensors == []
 
 
@@ -147,6 +196,18 @@ def test_containers_are_put_back_and_keep_their_identity_and_order():
     assert things[3] == {"a": [1]}
     assert list(things[4]) == [1, 2]
     assert things[5] == {1}
+
+
+def test_a_dict_with_tensors_as_keys_is_put_back():
+    weight = torch.ones(3)
+    averages = {weight: 1}
+
+    def change() -> None:
+        averages[weight] = 2
+        averages[torch.ones(3)] = 3
+
+    entered_and_changed(averages, change)
+    assert averages == {weight: 1}
 
 
 def test_what_is_appended_to_a_very_long_list_is_taken_away():
