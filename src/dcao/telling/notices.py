@@ -8,6 +8,8 @@ import warnings
 LONG = 100
 """Steps for which something has to go on before the caller is told."""
 
+_WRAPPERS = ("torch.optim.", "torch.utils.", "torch._compile", "torch._dynamo.")
+
 
 class Notices:
     """What the caller has been told in this run, so that no cause is named twice.
@@ -46,4 +48,4 @@ def _frames_to_caller() -> int:
 
 
 def _is_inside(module: str) -> bool:
-    return module.split(".")[0] == "dcao" or module.startswith(("torch.optim.", "torch.utils.", "torch._dynamo."))
+    return module.split(".")[0] == "dcao" or module.startswith(_WRAPPERS)
