@@ -95,3 +95,17 @@ def test_a_decision_that_changes_another_one_exists_and_says_so(page):
 @pytest.mark.parametrize("name", sorted(set(NAME.findall((ROOT / "docs" / "glossary.md").read_text()))))
 def test_a_name_in_the_glossary_exists(name):
     assert pkgutil.resolve_name(name) is not None
+
+
+def test_the_map_of_the_library_has_every_file_and_folder():
+    library, contributing = ROOT / "src" / "dcao", (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = [f"{folder.parent.name}/" for folder in library.glob("*/__init__.py")]
+    files = [file.name for file in library.glob("*.py") if file.name != "__init__.py"]
+    probing = [file.name for file in (library / "probing").glob("*.py") if file.name != "__init__.py"]
+    assert [name for name in (*rooms, *files, *probing) if f"`{name}`" not in contributing] == []
+
+
+def test_the_index_leads_to_every_page():
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page != "index.md" and f"({page})" not in index] == []

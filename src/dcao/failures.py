@@ -17,12 +17,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 _CAUSES = (
     (
         _OUT_OF_MEMORY,
-        "a probe needs the memory of a training step's passes and of two copies of the parameters",
+        "a probe needs the memory of a training step's passes and of five copies of the parameters",
         "give a smaller batch as probe_batch=, or train with smaller ones",
     ),
     (
         ("a second time",),
-        "something keeps the graph of an earlier evaluation: a forward hook, a cached tensor, a state that is carried",
+        "something keeps the graph of an earlier evaluation: a loss that is computed outside of loss_fn, a forward "
+        "hook, a cached tensor, a hidden state",
         "compute it within the loss, or detach() what is kept",
     ),
     (

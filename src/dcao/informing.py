@@ -16,7 +16,7 @@ REASON = "nothing is decided: this spectrum only informs"
 
 
 def inform(loop: ProbeLoop, batch: Batch | None) -> None:
-    """Measure and record a spectrum; one that has nothing to measure is owed to the next step that has something.
+    """Measure and record a spectrum; one that has nothing to measure is postponed to the next step that has.
 
     Raises:
         TypeError, ValueError: At the first probe of a run, with what is wrong with the caller's loss.

@@ -90,7 +90,7 @@ class ProbeLoop:
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
-        Without a gradient, or along one that is zero, there is nothing to probe: what is due is owed to the next step
+        Without a gradient, or along one that is zero, there is nothing to probe: what is due waits for the next step
         that has one.
         """
         if has_gradient and self.decides() and not self._has_no_direction(batch):
@@ -108,7 +108,7 @@ class ProbeLoop:
             self.watch.begin_step(self.num_steps, was_due=self.turns.is_owed or self.turns.has_begun)
 
     def probe_by_hand(self, batch: Batch) -> None:
-        """Take the turn of the coming step in a loop that calls backward itself."""
+        """Probe before the coming step in a loop that calls backward itself."""
         if self.decides() or not self.spectrum_turns.is_due(self.num_steps):
             self.before_step(batch)
         else:
@@ -140,7 +140,7 @@ class ProbeLoop:
                 break
 
     def act_again(self, batch: Batch | None) -> None:
-        """Probe and decide anew: since this step's probe hooks have written to the gradients."""
+        """Probe and decide again: since this step's probe hooks have written to the gradients."""
         self.controller.take_back()
         self.hooks_write = True
         self.turns.take_back(self.num_steps)

@@ -39,8 +39,7 @@ class DCAO(WrappingOptimizer):
     - ``optimizer.minimize(loss_fn)``: ``loss_fn`` returns the scalar loss and never calls backward. Zeroes the
       gradients, runs backward, probes when due, steps. Takes a list of micro-batches too, and clips if you ask.
     - ``optimizer.step(closure)``: torch's contract; the closure zeroes the gradients, calls backward, returns the loss.
-    - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for GradScaler, and trainers that
-      own the loop.
+    - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for loops that call backward.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
     nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
@@ -49,14 +48,14 @@ class DCAO(WrappingOptimizer):
 
     Args:
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
-            :func:`dcao.register_optimizer`, or with ``policy=policies.Fixed()``.
+            :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
             30 % of them, which is worth as much as a schedule. If not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
             given and leaves momentum and weight decay alone. ``policies.Fixed()`` changes nothing.
         measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
             step; 1 gradient evaluation a probe), ``"batch"``, ``"preconditioned"`` or ``"hessian"``; or a
-            :class:`dcao.ProbeSettings`, which explains them and has more to set.
+            :class:`dcao.ProbeSettings`, which explains them and has more settings.
         every: Steps between probes, a schedule (:mod:`dcao.schedules`) or a function ``(step, cost) -> bool``. Default:
             :func:`dcao.schedules.usual`; never with ``policies.Fixed()``.
         probe_batch: What to probe. Default: the training batch. A ``loss_fn`` of your own, or a :class:`ProbeLoader`.
@@ -72,6 +71,7 @@ class DCAO(WrappingOptimizer):
         TypeError, ValueError: On a wrong argument, with the rule, the value and the fix.
 
     Example:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=1e-4))

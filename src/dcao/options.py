@@ -24,7 +24,11 @@ from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximi
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
     """Raise an error if ``base`` cannot be wrapped."""
     if not isinstance(base, Optimizer):
-        raise TypeError(f"base must be a torch.optim.Optimizer, got {type(base).__name__}")
+        got = f"the class {base.__name__}" if isinstance(base, type) else type(base).__name__
+        raise TypeError(
+            f"base must be a torch.optim.Optimizer, got {got}; wrap one that is built, as in "
+            "DCAO(torch.optim.AdamW(model.parameters(), lr=1e-3))"
+        )
     if isinstance(base, wrapper):
         raise TypeError(f"base must be a plain optimizer, got {wrapper.__name__}; wrap it once")
     if not all("lr" in group for group in base.param_groups):

@@ -101,8 +101,8 @@ class Overhead(Schedule):
 class Thinning(Schedule):
     """Schedule that probes often at first and seldom later.
 
-    The default probes 12 times in the first 60 steps, in which lr rises, 34 times in 500 and 84 times in 2000: 8.7 % of
-    all evaluations in 200 steps, 6.4 % in 500 and 4.0 % in 2000.
+    The default probes 12 times in the first 60 steps, in which lr rises, 34 times in 500 and 84 times in 2000, which
+    ``docs/cost.md`` gives as shares of all gradient evaluations.
 
     Args:
         stages: Pairs ``(until, interval)``: up to step ``until``, every ``interval`` steps.

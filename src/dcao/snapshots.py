@@ -55,7 +55,7 @@ class Snapshot:
         ours, theirs = self.states.pop(p, None), self.optimizer.state.pop(p, None)
         if theirs:
             self.states[p] = dict(theirs)
-        if ours is not None:  # else as before its first step: the optimizer sets it up anew
+        if ours is not None:  # else as before its first step: the optimizer sets it up again
             self.optimizer.state[p] = ours
 
 

@@ -1,4 +1,4 @@
-"""When a probe that decides has its turn, and when a spectrum that only informs."""
+"""When a probe that decides is due, and when a spectrum that only informs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def most_probes(step: int) -> int:
 
 
 class ProbeTurns:
-    """Turns of the probes on which the policy decides: by a schedule, and whenever the policy asks for one more.
+    """The probes on which the policy decides: due by a schedule, and whenever the policy asks for one more.
 
     Args:
         schedule: When a probe is due; None: never.
 
     Attributes:
         grants_more: Whether a policy that asks for a probe gets it.
-        is_owed: Whether a probe is owed to the coming step, because the last one had no gradient to follow.
+        is_owed: Whether a probe is due because the step that it was due at had no gradient to follow.
         taken_at: The step before which the last probe was made; -1: none was.
 
     Example:
@@ -44,7 +44,7 @@ class ProbeTurns:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Forget all turns."""
+        """Forget all probes."""
         self.is_owed = self._is_wanted = False
         self.taken_at = -1
         self._cost = 0.0  # without spectra, which no budget pays for
@@ -75,7 +75,7 @@ class ProbeTurns:
         self.taken_at, self.is_owed = step, False
 
     def take_back(self, step: int) -> None:
-        """Forget that the turn of ``step`` was taken."""
+        """Forget the probe before ``step``."""
         self.taken_at = step - 1
 
     def ask_for_more(self, wanted: bool) -> bool:
@@ -84,7 +84,7 @@ class ProbeTurns:
         return self._is_wanted
 
     def state_dict(self) -> dict[str, Any]:
-        """Costs so far, the last turn, and what is owed or asked for."""
+        """Costs so far, the step of the last probe, and whether one is postponed or asked for."""
         return {
             "scheduled_cost": self._cost,
             "last_cost": self.last_cost,
@@ -104,7 +104,7 @@ class ProbeTurns:
 
 
 class SpectrumTurns:
-    """Turns by a schedule, at most one a step; a turn that could not be taken is owed until the next step that can.
+    """Spectra by a schedule, at most one a step; one that cannot be made is postponed to the next step that allows it.
 
     Args:
         schedule: When a spectrum is due; None: never.
@@ -124,7 +124,7 @@ class SpectrumTurns:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Forget all turns."""
+        """Forget all spectra."""
         self.taken_at = -1
         self.is_owed = False
 
@@ -135,15 +135,15 @@ class SpectrumTurns:
         return self.is_owed or self.schedule(step, 0.0)
 
     def take(self, step: int) -> None:
-        """Note that the turn of this step was taken, or tried."""
+        """Note that the spectrum of this step was made, or tried."""
         self.taken_at, self.is_owed = step, False
 
     def pass_step(self, step: int) -> None:
-        """Note that ``step`` is over: if its turn was not taken, it is owed."""
+        """Note that ``step`` is over: a spectrum that was due and not made is postponed."""
         self.is_owed = self.is_due(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The last turn, and whether one is owed."""
+        """The step of the last spectrum, and whether one is postponed."""
         return {"taken_at": self.taken_at, "is_owed": self.is_owed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from dcao.controller import Controller
 from dcao.failures import Failure
@@ -92,18 +92,18 @@ class Watch:
             self.notices.tell(
                 "missed probes",
                 f"the last probe was before step {probed_at}, and step() alone, without a loss, cannot make the next: "
-                f"{self._meanwhile()}. Fix: call optimizer.probe(loss_fn) every few steps, or train with "
-                "minimize(loss_fn) or step(closure)",
+                f"{self._meanwhile()}. Fix: call optimizer.probe(loss_fn) every few steps, or better "
+                "optimizer.probe_if_due(loss_fn) before each, or train with minimize(loss_fn) or step(closure)",
             )
 
     def note_passed_through(self, base: Optimizer) -> None:
         """A probe was due, and the closure went to an optimizer that may call it as it pleases."""
         name = type(base).__name__
+        otherwise = "" if isinstance(base, LBFGS) else ", or train with minimize(loss_fn)"  # which refuses LBFGS
         self.notices.tell(
             "passed through",
             f"step(closure) hands the closure to {name}, which DCAO does not know, so that no probe is made. Training "
-            "goes on as without DCAO. Fix: probe with optimizer.probe(loss_fn), or, if the loss is needed once a step, "
-            "train with minimize(loss_fn)",
+            f"goes on as without DCAO. Fix: call optimizer.probe(loss_fn) every few steps{otherwise}",
         )
 
     def _allowed(self, observation: Observation, decision: Decision) -> float:
@@ -165,7 +165,7 @@ class Watch:
                 "skips",
                 f"the guard has skipped more than half of the last {LONG} steps, the last one because of this: "
                 f"{reason}. Such steps train nothing. Fix: look at the data and at the loss; if they are meant to be "
-                "like this, a larger outlier= in guard=dcao.Guard(...) skips less, and guard=False nothing",
+                "like this, guard=dcao.Guard(outlier=...) with a larger factor skips less, and guard=False nothing",
             )
 
     def _tell_end(self, step: int, total_steps: int) -> None:
@@ -173,8 +173,9 @@ class Watch:
         self.notices.tell(
             "past the end",
             f"step {step} is past the end of the run, for total_steps={total_steps} was given (the first step is 0): "
-            f"the decay of lr has ended, and what is left of it, now {lr:.3g}, trains from here on. Fix: total_steps "
-            "counts steps of the optimizer, not epochs: give len(loader) * num_epochs, or leave it out for no decay",
+            f"the decay of lr has ended, and its last fraction of the usual lr, now {lr:.3g}, trains from here on. "
+            "Fix: total_steps counts steps of the optimizer, not epochs: give len(loader) * num_epochs, or leave it "
+            "out for no decay",
         )
 
 

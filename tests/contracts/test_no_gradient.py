@@ -73,7 +73,7 @@ def test_it_is_a_no_op_bit_for_bit_as_of_the_bare_optimizer(way, why, begins_wit
 
 
 @pytest.mark.parametrize(("way", "why"), [each for each in WAYS if each[0] != "step"])
-def test_the_probe_of_such_a_step_is_owed_to_the_next_with_a_gradient(way, why):
+def test_the_probe_of_such_a_step_is_postponed_to_the_next_with_a_gradient(way, why):
     recorder = MemoryRecorder()
     run = Staged(way, lambda base: DCAO(base, every=4, recorder=recorder))
     for step in range(16):
@@ -82,7 +82,7 @@ def test_the_probe_of_such_a_step_is_owed_to_the_next_with_a_gradient(way, why):
     assert all(record.estimate.trust == 1.0 for record in recorder.records)
 
 
-def test_an_owed_probe_survives_a_checkpoint_and_is_asked_for_once():
+def test_a_postponed_probe_survives_a_checkpoint_and_is_asked_for_once():
     recorder = MemoryRecorder()
     run, resumed = (Staged("closure", lambda base: DCAO(base, every=4, recorder=recorder)) for _ in range(2))
     for step in range(5):

@@ -140,7 +140,7 @@ FAILING = [
         "out of memory",
         lambda: torch.OutOfMemoryError("CUDA out of memory. Tried ..."),
         "OutOfMemoryError: CUDA out of memory",
-        "two copies of the parameters",
+        "five copies of the parameters",
         "smaller batch as probe_batch=",
     ),
     failing(
@@ -149,6 +149,20 @@ FAILING = [
         "smaller batch as probe_batch=",
     ),
 ]
+
+
+def test_a_loss_that_is_computed_outside_of_the_function_is_named_as_the_cause():
+    problem = Problem()
+    optimizer = problem.adamw()
+
+    def step() -> None:
+        loss = problem.loss()
+        optimizer.minimize(lambda: loss)
+
+    messages = told(lambda: [step() for _ in range(20)])
+    assert is_one(
+        messages, "The first probe has failed", "a loss that is computed outside of loss_fn", "within the loss"
+    )
 
 
 @pytest.mark.parametrize("case", FAILING, ids=lambda case: case.name)
@@ -516,10 +530,10 @@ def test_a_loop_that_probes_once_by_hand_and_never_again_is_told():
     assert is_one(messages, "the last probe was before step 0, and step() alone", "call optimizer.probe(loss_fn) every")
 
 
-def test_a_probe_that_the_closure_of_an_unknown_optimizer_cannot_have_is_told():
+@pytest.mark.parametrize(("base", "takes_minimize"), [(optim.Rprop, True), (optim.LBFGS, False)])
+def test_a_probe_that_the_closure_of_an_unknown_optimizer_cannot_have_is_told(base, takes_minimize):
     problem = Problem()
-    base = optim.Rprop(problem.model.parameters(), lr=1e-3)
-    optimizer = DCAO(base, policy=policies.Fixed(), measure="hessian", every=5)
+    optimizer = DCAO(base(problem.model.parameters(), lr=1e-3), policy=policies.Fixed(), measure="hessian", every=5)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -528,7 +542,10 @@ def test_a_probe_that_the_closure_of_an_unknown_optimizer_cannot_have_is_told():
         return loss
 
     messages = told(lambda: [optimizer.step(closure) for _ in range(10)])
-    assert is_one(messages, "hands the closure to Rprop, which DCAO does not know", "train with minimize(loss_fn)")
+    assert is_one(
+        messages, f"hands the closure to {base.__name__}, which DCAO does not know", "optimizer.probe(loss_fn)"
+    )
+    assert ("train with minimize(loss_fn)" in messages[0]) == takes_minimize
 
 
 class Broken(MemoryRecorder):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import dcao
-from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, policies, schedules
+from dcao import DCAO, Guard, ProbeLoader, ProbeSettings, literal, operators, policies, schedules
 from helpers.contract_cases import BATCHES, Lion, dcao_run, named
 from helpers.counting import Count
 
@@ -98,7 +98,35 @@ LOSS_ROWS = [
 ROWS = [
     *LOSS_ROWS,
     # --- what is wrapped
-    Wrong("base-params", lambda: DCAO(params()), TypeError, "base must be a torch.optim.Optimizer, got list"),
+    Wrong(
+        "base-params",
+        lambda: DCAO(params()),
+        TypeError,
+        r"base must be a torch.optim.Optimizer, got list; wrap one that is built, as in DCAO\(torch.optim.AdamW\(",
+    ),
+    Wrong(
+        "base-class",
+        lambda: DCAO(optim.SGD),
+        TypeError,
+        "base must be a torch.optim.Optimizer, got the class SGD; wrap one that is built",
+    ),
+    # --- a loss in place of a function that returns it
+    *(
+        Wrong(
+            f"{measure.__name__}-of-a-loss",
+            lambda measure=measure: measure(params()[0].square().sum(), params()),
+            TypeError,
+            "loss_fn must be callable, got Tensor; pass lambda: loss, not the loss",
+        )
+        for measure in (
+            dcao.hessian_spectrum,
+            dcao.hessian_trace,
+            dcao.sharpness,
+            dcao.spectral_density,
+            operators.HessianOperator,
+            operators.FiniteDifferenceOperator,
+        )
+    ),
     Wrong(
         "base-twice", lambda: DCAO(DCAO(adamw())), TypeError, "base must be a plain optimizer, got DCAO; wrap it once"
     ),

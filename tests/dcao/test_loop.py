@@ -311,7 +311,7 @@ def test_settling_ends_where_no_probe_is_ever_trusted():
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-def test_a_probe_along_a_gradient_of_zero_is_owed_to_the_next_that_is_not():
+def test_a_probe_along_a_gradient_of_zero_is_postponed_to_the_next_that_is_not():
     weight, recorder = nn.Parameter(torch.ones(1)), MemoryRecorder()
     optimizer = DCAO(optim.SGD([weight], lr=0.1), every=5, recorder=recorder)
     for step in range(20):

@@ -126,6 +126,13 @@ def not_callable(loss_fn: object, name: str = "loss_fn") -> TypeError:
     return TypeError(f"{name} must be callable, got {type(loss_fn).__name__}; pass lambda: loss, not the loss")
 
 
+def as_loss_fn(loss_fn: LossFn) -> LossFn:
+    """Return ``loss_fn``; a TypeError if it cannot be called."""
+    if not callable(loss_fn):
+        raise not_callable(loss_fn)
+    return loss_fn
+
+
 def evaluate_loss(loss_fn: LossFn) -> Tensor:
     """The loss with its graph, refused at once if no curvature can come from it.
 
@@ -133,9 +140,7 @@ def evaluate_loss(loss_fn: LossFn) -> Tensor:
         TypeError: ``loss_fn`` is no function, or returned something other than a real floating-point tensor.
         ValueError: It returned more than one number, or a number without a graph.
     """
-    if not callable(loss_fn):
-        raise not_callable(loss_fn)
-    loss = loss_fn()
+    loss = as_loss_fn(loss_fn)()
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"loss_fn must return a tensor, got {type(loss).__name__}; return the loss alone, without .item()"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
+from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.lifting import lifted, require_liftable
 from dcao.operators.moving import is_half, moved, split_like
@@ -104,7 +104,7 @@ class FiniteDifferenceOperator(LinearOperator):
             raise ValueError(f"base_gradient must have shape ({self.size},), got {tuple(base_gradient.shape)}")
         self.kind: DifferenceKind = kind
         if loss_fn is not None:
-            gradient_fn = keeping_autocast(_differentiating(loss_fn, self.params))
+            gradient_fn = keeping_autocast(_differentiating(as_loss_fn(loss_fn), self.params))
         assert gradient_fn is not None
         self._gradient_fn = gradient_fn
         self._modules = modules

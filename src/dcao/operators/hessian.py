@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
-from dcao.operators.base import LinearOperator, LossFn, Unsupported, evaluate_loss
+from dcao.operators.base import LinearOperator, LossFn, Unsupported, as_loss_fn, evaluate_loss
 from dcao.operators.differentiation import custom_functions
 from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
@@ -72,7 +72,7 @@ class HessianOperator(LinearOperator):
         modules: Sequence[nn.Module] | None = None,
         rng_state: RngState | None = None,
     ) -> None:
-        self.loss_fn = keeping_autocast(loss_fn)
+        self.loss_fn = keeping_autocast(as_loss_fn(loss_fn))
         self.params = trainable(params)
         self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from dcao.gradients import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
+from dcao.notices import warn
 from dcao.operators.differentiation import Differentiation
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 UNREACHABLE = (
-    "what the loss reaches could not be looked through ({error}): probes put back random streams and the buffers of "
-    "the model, and no other state that the loss changes. Keep what raises this out of the loss's reach"
+    "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
+    "buffers of the model, but no other state that the loss changes. Fix: keep the object that raises this out of the "
+    "loss"
 )
 
 
@@ -112,7 +113,7 @@ class Probe:
             start = Start(loss_fn, params_of(self.optimizer), self.model.look()[0], self.moving)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
-                warnings.warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"), UserWarning, stacklevel=2)
+                warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)

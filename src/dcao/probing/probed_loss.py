@@ -89,7 +89,7 @@ class ProbedLoss:
         return batch.evaluated_anew(self.params, self.modules)
 
     def compare_own_evaluations(self) -> None:
-        """Evaluate the training batch's gradient anew, where that of the training step is of another kind."""
+        """Evaluate the training batch's gradient again, where that of the training step is of another kind."""
         self.batches = [
             batch.evaluated_anew(self.params, self.modules) if batch.is_training and not batch.evaluations else batch
             for batch in self.batches

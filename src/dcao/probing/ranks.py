@@ -1,7 +1,7 @@
 """Probing under DistributedDataParallel: every rank must reach the same decision, or the replicas drift apart.
 
 DDP leaves in ``.grad`` the mean over ranks of the gradients of their batches: to DCAO, the batch is all of them. What a
-probe evaluates anew is averaged in the same way, and everything that follows is then the same on every rank.
+probe evaluates again is averaged in the same way, and everything that follows is then the same on every rank.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
 from dcao.vectors import joint_norm
 
-NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr is left alone"
+NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr stays as it is"
 LATER_REASON = "measured from two evaluations by the probe, because they differ from that of the training step"
 
 
@@ -95,11 +95,11 @@ def rounding(params: Sequence[Tensor]) -> float:
 
 def _warn(apart: list[str], *, repeats: bool) -> None:
     what_now = (
-        "Evaluations by probes agree with each other, so probes now evaluate the gradient at the present weights anew, "
-        "at the cost of one more evaluation each."
+        "Later evaluations agree with each other, so each probe now evaluates the gradient at the present weights too, "
+        "which costs one evaluation more."
         if repeats
-        else "A third evaluation differed as well, so probes measure nothing from now on, and no longer evaluate the "
-        "loss; lr is left alone."
+        else "A third evaluation differed as well, so probes neither evaluate the loss nor measure anything from now "
+        "on, and lr stays as it is."
     )
     warn(
         f"the loss is not the same when it is evaluated again with the same weights: {' and '.join(apart)}. {what_now} "

@@ -79,7 +79,7 @@ def how_it_steps(
     Args:
         taken: The gradients in ``.grad``.
         since: What is known of them.
-        evaluate: The gradient of the loss proper, evaluated anew; called only where it is needed.
+        evaluate: The gradient of the loss proper, evaluated again; called only where it is needed.
     """
     factor = None if since.has_leftovers else since.mark.factor()
     if factor is not None and abs(factor - 1.0) < UNCHANGED:
