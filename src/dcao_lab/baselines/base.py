@@ -123,9 +123,10 @@ class Baseline:
 @cache
 def _steps_between_probes(probes: dcao.schedules.Schedule, evaluations_per_step: float, budget: float) -> int:
     """The number of steps within ``budget``, counted step by step; cached, because studies repeat a few budgets."""
-    step, probed = 0, 0.0
-    while step * evaluations_per_step + probed < budget:
+    step, probed, checked = 0, 0.0, 0.0
+    while step * evaluations_per_step + probed + checked < budget:
         probed += probes(step, probed + 1.0)
+        checked = min(probed, 1.0)  # the first probe evaluates the loss twice; schedules do not see that
         step += 1
     return step
 

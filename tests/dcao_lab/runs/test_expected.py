@@ -10,10 +10,12 @@ def expected(optimizer="dcao:adamw", **changes):
 
 
 def test_a_budget_shortens_what_an_optimizer_plans_for():
-    # Of 200 gradient evaluations DCAO spends 19 on probes: before steps 0, 5, 10 ... 60, 80, 100 ... 180.
+    # Of 200 gradient evaluations DCAO spends 20: on the check of the first probe, and on probes before steps 0, 5, 10
+    # ... 60, 80, 100 ... 180.
     assert expected(num_steps=200, budget=200.0) == 181
-    # Of 100 it spends a tenth, since the run is known to be short: before steps 0, 18, 27 ... 90.
-    assert expected(num_steps=100, budget=100.0) == 91
+    # Of 100 it spends a tenth, since the run is known to be short: before steps 0, 18, 27 ... 81, and one on the check
+    # of the first probe.
+    assert expected(num_steps=100, budget=100.0) == 90
     assert expected(num_steps=50, budget=100.0) == 50
     # The literal form spends about 1.2 a step.
     assert expected("dcao-literal:adamw", num_steps=100, budget=100.0) == 83
