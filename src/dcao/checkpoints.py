@@ -175,7 +175,9 @@ def without_text(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     return [{key: value for key, value in group.items() if key != KEY} for group in groups], texts[0] if texts else ""
 
 
-def _encode(value: Any) -> dict[str, str]:
+def _encode(value: Any) -> dict[str, str] | float:
+    if isinstance(value, numbers.Real):
+        return float(value)  # of NumPy, in a checkpoint that somebody has converted
     if isinstance(value, Tensor):
         return {"bytes": base64.b64encode(bytes(value.tolist())).decode("ascii")}  # of a random generator
     raise TypeError(f"{type(value).__name__} is no plain JSON")

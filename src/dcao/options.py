@@ -19,6 +19,7 @@ from dcao.probing.settings import ProbeSettings
 from dcao.telemetry import Recorder
 from dcao.telling.notices import warn
 from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
+from dcao.vectors import params_of
 
 
 def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
@@ -126,11 +127,24 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     """The guard's settings; None if it is off."""
     if guard is not None and not isinstance(guard, bool):
         require_instance("guard", guard, Guard, fix="dcao.Guard(snapshot_every=50) is one; or pass True or False")
+    if guard:
+        refuse_shards(base)
     if guard and isinstance(base, LBFGS):
         raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
     if isinstance(guard, Guard):
         return guard
     return Guard() if (default if guard is None else guard) else None
+
+
+def refuse_shards(base: Optimizer) -> None:
+    """Raise a ValueError if this process holds only parts of the parameters: norms of parts decide on nothing."""
+    for p in params_of(base):
+        # What torch marks them by: DTensors of fully_shard and of tensor parallelism, and FullyShardedDataParallel's.
+        if hasattr(p, "device_mesh") or getattr(p, "_fsdp_flattened", False):
+            raise ValueError(
+                "the parameters must be whole, got shards of FSDP or tensor parallelism, which DCAO does not measure "
+                "yet; train with DistributedDataParallel, or as the bare optimizer, with policy=policies.Fixed()"
+            )
 
 
 def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerModel | None:
@@ -143,10 +157,12 @@ def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerMode
 
     Raises:
         TypeError: It is needed, and the class is not known.
-        ValueError: The optimizer is to be probed, and climbs (``maximize=True``) or never forgets (a momentum of 1).
+        ValueError: The optimizer is to be probed, and climbs (``maximize=True``), never forgets (a momentum of 1), or
+            has shards for parameters.
     """
     if needed or probed:
         refuse_maximize(base)
+        refuse_shards(base)
     try:
         record = optimizer_model(base)
     except (TypeError, ValueError):

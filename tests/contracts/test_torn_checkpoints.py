@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
@@ -181,3 +182,18 @@ def test_the_bare_optimizers_own_dictionary_is_not_changed_by_a_load():
     run.optimizer.load_state_dict(saved)
     run.advance(2)
     assert str(saved["param_groups"]) == str(kept["param_groups"])
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_numbers_of_numpy_are_loaded_and_can_be_saved_again(kind):
+    def converted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: converted(each) for key, each in value.items()}
+        return kind(value) if isinstance(value, float) else value
+
+    saved = dcao_run(named("adamw-wd"), **adapting()).advance(6).optimizer.state_dict()
+    run = dcao_run(named("adamw-wd"), **adapting())
+    run.optimizer.load_state_dict({**saved, "dcao": converted(saved["dcao"])})
+    again = run.optimizer.state_dict()
+    assert again["dcao"]["controller"]["scale"] == pytest.approx(saved["dcao"]["controller"]["scale"], rel=1e-6)
+    assert run.advance(3).optimizer.num_steps == 9

@@ -600,3 +600,35 @@ def test_a_group_that_climbs_is_not_probed():
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "maximize": True})
     optimizer.minimize(lambda: weight_of(optimizer).square().sum())
     assert "maximize must be False, got True in param group 1" in optimizer.last_estimate.reason
+
+
+@pytest.fixture
+def one_process():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
+@pytest.mark.parametrize("way", ["fully_shard", "tensor-parallel", "FullyShardedDataParallel", "original-parameters"])
+def test_shards_of_parameters_are_refused_at_once_and_passed_through_under_fixed(way, one_process):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    mesh, model = init_device_mesh("cpu", (1,)), nn.Linear(4, 3)
+    if way == "fully_shard":
+        fully_shard(model, mesh=mesh)
+    elif way == "tensor-parallel":
+        parallelize_module(model, mesh, ColwiseParallel())
+    else:
+        model = FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), use_orig_params=way == "original-parameters"
+        )
+    base = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for settings in ({}, {"policy": policies.Fixed(), "every": 5}, {"policy": policies.Fixed(), "guard": True}):
+        with pytest.raises(ValueError, match=r"must be whole, got shards of FSDP .*=policies\.Fixed\(\)"):
+            DCAO(base, **settings)
+    optimizer, x = DCAO(base, policy=policies.Fixed()), torch.ones(8, 4)
+    losses = [float(optimizer.minimize(lambda: model(x).square().mean())) for _ in range(3)]
+    assert losses == sorted(losses, reverse=True)

@@ -40,7 +40,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def _frames_to_caller() -> int:
-    """Stack level of the first frame outside this package and torch's wrappers around ``step``."""
+    """Stack level of the first frame outside this package and torch's wrappers around its methods."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
