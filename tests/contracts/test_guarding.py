@@ -383,10 +383,16 @@ def test_what_is_only_somewhat_longer_is_trained_on(factor, num_skipped):
 
 
 def test_what_does_not_stop_is_data():
-    run = outsized(plain_run(), *range(20, 30)).advance(30)
-    assert (run.optimizer.num_skipped, run.optimizer.num_restored) == (4, 0)  # the data have changed
+    run = outsized(plain_run(), *range(20, 40)).advance(40)
+    assert (run.optimizer.num_skipped, run.optimizer.num_restored) == (12, 0)  # three looks: the data have changed
     run = outsized(plain_run(guard=Guard(snapshot_every=None)), *range(20, 30)).advance(30)
     assert run.optimizer.num_skipped == 3  # without a snapshot there is no look from it
+
+
+@pytest.mark.parametrize(("length", "num_skipped"), [(5, 5), (8, 8), (11, 12)])  # the last look is at a good batch
+def test_a_row_of_garbage_that_ends_is_not_trained_on(length, num_skipped):
+    run = outsized(plain_run(), *range(20, 20 + length)).advance(40)
+    assert (run.optimizer.num_skipped, run.optimizer.num_restored) == (num_skipped, 0)
 
 
 def test_the_first_few_steps_are_not_judged():
@@ -437,7 +443,7 @@ def test_targets_in_another_unit_every_hundred_steps_are_no_blow_up(scale):
         factor = scale if step // 100 % 2 else 1.0
         optimizer.minimize(lambda factor=factor: F.mse_loss(model(x), factor * y))
     assert optimizer.num_restored == 0
-    assert optimizer.num_skipped <= 4 + 4  # four at the first change, and fewer each time that it comes back
+    assert optimizer.num_skipped <= 12 + 4  # twelve at the first change, and fewer each time that it comes back
     assert optimizer.effective_lrs == [1e-3]
 
 
