@@ -10,10 +10,7 @@ Run: python benchmarks/half_precision.py. Prints a table and writes benchmarks/r
 from __future__ import annotations
 
 import copy
-import json
-import platform
 import statistics
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +18,8 @@ from torch import Tensor, nn
 
 from dcao.operators import FiniteDifferenceOperator
 from dcao.vectors import flatten
+from recorded import write_results
 
-HERE = Path(__file__).parent
 WAYS = ("lifted", "own precision", "autocast", "autocast, step for float32")
 
 
@@ -103,10 +100,7 @@ def main() -> None:
     for quantile in (5, 9):
         cuts = [statistics.quantiles([row["errors"][way] for row in rows], n=10)[quantile - 1] for way in WAYS]
         print(f"{quantile} of 10 below" + " " * 23 + "".join(f"{cut:28.3f}" for cut in cuts))
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    record = {"torch": torch.__version__, "machine": platform.machine(), "rows": rows}
-    (results / "half_precision.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_results("half_precision", rows=rows)
 
 
 if __name__ == "__main__":

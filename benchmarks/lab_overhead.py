@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
-import platform
 import statistics
 import tempfile
 import time
@@ -34,8 +32,8 @@ from dcao_lab.runs.store import RunStore
 from dcao_lab.statistics import bootstrap_interval
 from dcao_lab.study.recipes.parts import EVALUATIONS
 from dcao_lab.workloads import WORKLOADS, Batch, Problem, StartRequest, WorkloadInfo
+from recorded import write_results
 
-RESULTS = Path(__file__).parent / "results"
 NUM_TURNS = 40
 NUM_STEPS = 1000
 CHUNK = 10  # steps, some 10 ms
@@ -197,10 +195,8 @@ def main() -> None:
             f"{low:.2%} to {high:.2%}"
         )
     print(f"bound {BOUND:.0%} of a step, by CPU time: {verdict(table[0])}")
-    RESULTS.mkdir(exist_ok=True)
-    record = {"torch": torch.__version__, "machine": platform.machine(), "num_steps": NUM_STEPS, "bound": BOUND}
-    record |= {"eval_every": EVAL_EVERY, "num_turns": NUM_TURNS, "verdict": verdict(table[0])}
-    (RESULTS / "lab_overhead.json").write_text(json.dumps({**record, "rows": table}, indent=1) + "\n")
+    settings = {"num_steps": NUM_STEPS, "bound": BOUND, "eval_every": EVAL_EVERY, "num_turns": NUM_TURNS}
+    write_results("lab_overhead", **settings, verdict=verdict(table[0]), rows=table)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ Run: python benchmarks/memory.py. Prints a table and writes benchmarks/results/m
 from __future__ import annotations
 
 import gc
-import json
-import platform
 import subprocess
 import sys
 import weakref
@@ -28,8 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from dcao.operators import HessianOperator, LinearOperator
 from dcao.spectra.lanczos import lanczos
-
-RESULTS = Path(__file__).parent / "results"
+from recorded import write_results
 
 
 class AliveBytes(TorchDispatchMode):
@@ -151,9 +148,7 @@ def main() -> None:
     for row in rows:
         peak = "n/a" if row["peak_vectors"] is None else f"{row['peak_vectors']:.2f}"
         print(f"{row['operator']:30s} {row['mode']:22s} {row['steps']:5d} {peak:>7s} {row['promise']:8.1f}")
-    RESULTS.mkdir(exist_ok=True)
-    record = {"torch": torch.__version__, "machine": platform.machine(), "rows": rows}
-    (RESULTS / "memory.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_results("memory", rows=rows)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -21,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,10 +30,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dcao.operators import make_hessian
 from dcao.probing.eigenvalues import FRESH_EVERY
 from dcao.spectra.lanczos import lanczos
+from recorded import write_results
 from step_probe import print_step_probes, step_probe_rows
 from workloads import WORKLOADS, Workload, cross_entropy
 
-RESULTS = Path(__file__).parent / "results"
 PROBE_EVERY = 10
 PEERS_EVERY = 5  # peers cost up to a hundred gradients a probe: at every fifth probe they are measured too
 
@@ -316,10 +313,7 @@ def main() -> None:
         track(workload, arguments.steps, methods)
         results[workload.name] = [summary(method) for method in methods]
         print_table(workload, results[workload.name])
-    RESULTS.mkdir(exist_ok=True)
-    about = {"torch": torch.__version__, "machine": platform.machine(), "steps": arguments.steps}
-    record = {**about, "step_probes": step_probes, "results": results}
-    (RESULTS / "probe_cost.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_results("probe_cost", steps=arguments.steps, step_probes=step_probes, results=results)
 
 
 if __name__ == "__main__":

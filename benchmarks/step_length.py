@@ -5,18 +5,16 @@ Run: python benchmarks/step_length.py. Prints a table and writes benchmarks/resu
 
 from __future__ import annotations
 
-import json
-import platform
 import sys
 from pathlib import Path
 
 import torch
 
 from dcao.operators import FiniteDifferenceOperator, HessianOperator, default_step_length
+from recorded import write_results
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-from cases import SMOOTH_CASES  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from helpers.cases import SMOOTH_CASES
 
 STEPS = [10.0**exponent for exponent in (-4, -3.5, -3, -2.5, -2, -1.5, -1)]
 
@@ -48,10 +46,7 @@ def main() -> None:
         errors = "".join(f"{error:9.1e}" for error in row["errors"].values())
         default = f"{row['default_step_length']:.1e} ({row['default_error']:.1e})"
         print(f"{row['network']:19s} {row['kind']:8s} {default:20s} {errors}")
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    record = {"torch": torch.__version__, "machine": platform.machine(), "rows": table}
-    (results / "step_length.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_results("step_length", rows=table)
 
 
 if __name__ == "__main__":
