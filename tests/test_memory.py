@@ -1,18 +1,11 @@
 """The memory promise of Lanczos, measured as in benchmarks/memory.py."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
+import memory
 from dcao import DCAO, policies
 from dcao.spectra.lanczos import lanczos
-
-FILE = Path(__file__).parent.parent / "benchmarks" / "memory.py"
-spec = importlib.util.spec_from_file_location("benchmark_memory", FILE)
-memory = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(memory)
 
 # scalars and the columns worked on at a time: 1/64 of a vector for each row
 SLACK = 0.6

@@ -2,11 +2,8 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
-import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "step_trace.py"
+import step_trace
 
 
 def load(path, monkeypatch):
@@ -15,11 +12,6 @@ def load(path, monkeypatch):
     monkeypatch.setitem(sys.modules, path.stem, module)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def step_trace(monkeypatch):
-    return load(SCRIPT, monkeypatch)
 
 
 FAR = "def far(): pass\ndef far_and_back(function): return function()\n"
@@ -37,7 +29,7 @@ def step():
 """
 
 
-def test_files_functions_moves_and_depth_are_those_counted_by_hand(step_trace, tmp_path, monkeypatch):
+def test_files_functions_moves_and_depth_are_those_counted_by_hand(tmp_path, monkeypatch):
     for name, source in (("trace_far", FAR), ("trace_near", NEAR)):
         (tmp_path / f"{name}.py").write_text(source)
     load(tmp_path / "trace_far.py", monkeypatch)
@@ -48,6 +40,6 @@ def test_files_functions_moves_and_depth_are_those_counted_by_hand(step_trace, t
     assert sys.getprofile() is None
 
 
-def test_a_step_with_a_probe_runs_further_than_one_without(step_trace):
+def test_a_step_with_a_probe_runs_further_than_one_without():
     traces = step_trace.trace_dcao()
     assert traces[True].num_moves > traces[False].num_moves > 0

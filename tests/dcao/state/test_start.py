@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
-import importlib.util
 from collections import OrderedDict, defaultdict, deque
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -15,16 +13,12 @@ from torch import Tensor, nn, optim
 from torch._dynamo.testing import CompileCounter
 
 import dcao
+import memory
 from dcao import DCAO, policies
 from dcao.state.reach import reach
 from dcao.state.start import LOOSE_BYTES, Moving, Start
 from dcao.state.tensors import Kept
 from helpers.counting import Count
-
-FILE = Path(__file__).parents[3] / "benchmarks" / "memory.py"
-spec = importlib.util.spec_from_file_location("benchmark_memory", FILE)
-memory = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(memory)
 
 
 class Holder:
