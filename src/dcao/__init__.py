@@ -6,7 +6,7 @@ nothing else is.
 
 from dcao import operators, policies, schedules
 from dcao.averaging import polynomial_average
-from dcao.guarding.guard import Guard
+from dcao.guarding.settings import Guard
 from dcao.literal import literal
 from dcao.optimizer import DCAO
 from dcao.policies import Decision, Hyperparameters, Observation, Policy

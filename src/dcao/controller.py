@@ -120,6 +120,17 @@ class Controller:
             self.apply(Decision(hyperparameters=before, reason=""))
             self.policy_state = state
 
+    def rising_lr(self, step: int) -> float | None:
+        """The lr that has trained so far, if the policy wants the loss watched while it rises."""
+        if self.policy_state is None or not self.policy.watches_loss(step, self.policy_state):
+            return None
+        return self.hyperparameters().lr
+
+    def turn_back(self, lr: float) -> None:
+        """Tell the policy that the loss has turned up since lr was this."""
+        if self.policy_state is not None:
+            self.policy_state = self.policy.turned_back(lr, self.policy_state)
+
     def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""
         if self.policy_state is None:

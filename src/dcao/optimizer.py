@@ -11,7 +11,8 @@ from torch.optim import LBFGS, Optimizer
 from dcao import checkpoints, options, schedules
 from dcao.controller import Controller
 from dcao.gradients.presence import Gradients
-from dcao.guarding.guard import Guard, StepGuard
+from dcao.guarding.guard import StepGuard
+from dcao.guarding.settings import Guard
 from dcao.isolation import RngState
 from dcao.loop.base_step import probe_and_step
 from dcao.loop.probe_loop import ProbeLoop
@@ -269,7 +270,8 @@ class DCAO(WrappingOptimizer):
 
     def _is_safe(self, batch: Batch | None) -> bool:
         """Whether the guard lets this step pass; what it has found is answered and recorded."""
-        verdict = self.guard.check(None if batch is None else batch.loss, self.loop.num_steps)
+        step = self.loop.num_steps
+        verdict = self.guard.check(None if batch is None else batch.loss, step, self.controller.rising_lr(step))
         if verdict is not None:
             self.loop.answer(verdict, None if batch is None else batch.loss_value())
         return verdict is None or not verdict.skips

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch.optim import LBFGS, Optimizer
 
 from dcao.checks import require_instance, require_number, require_whole
-from dcao.guarding.guard import Guard
+from dcao.guarding.settings import Guard
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling

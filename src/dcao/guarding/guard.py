@@ -20,9 +20,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao.checks import require_number, require_whole
 from dcao.guarding.outliers import StepMemory, loss_and_norm
+from dcao.guarding.settings import Guard, Verdict
 from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
+from dcao.guarding.turning import TurningPoint, Window, mean_number
 from dcao.models import Model
 from dcao.vectors import params_of
 
@@ -33,68 +34,14 @@ is taken back if the row ends at the same weights, and kept if the run goes back
 BUFFERS_EVERY = 10
 """Steps between the copies of buffers (BatchNorm statistics) that mend them after a bad batch."""
 
+RISING_EVERY = 4
+"""Smallest number of steps between the copies that are made while lr rises, where the mean loss is at its lowest."""
+
 LOOKS = 3
 """Looks from the snapshot that find a row out of line before its data are taken for new ones. A row of garbage ends
 sooner: with one look, inputs 1e4 times too large in five batches in a row were trained on, and SGD did not survive."""
 
 NOT_FINITE = "loss or gradients are not finite"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guard:
-    """What the guard of :class:`dcao.DCAO` skips, and what a run can go back to. ``DCAO(base, guard=Guard(...))``.
-
-    Args:
-        snapshot_every: Steps between copies in memory of parameters, buffers and optimizer state, to which a run goes
-            back when it has blown up, with a smaller lr. Default 25: a blow-up costs no more steps than that, besides
-            those that it takes to notice it. None: no copies.
-        outlier: A gradient this many times longer than the longest of the last 50 that are not zero is skipped. Default
-            100: in 18 unharmed runs on six workloads, AdamW and SGD, batch 16 to 100, the largest such ratio was 4.3.
-        patience: Times that an outlier is skipped: one that has come as often in the last 1000 steps, within a factor
-            of ``outlier``, is data, and is trained on. Also the skipped steps in a row after which one batch is
-            evaluated with the snapshot's weights. If it is not an outlier there, and as many more steps are skipped,
-            the run has blown up and goes back. If it is one there too, and twice more after as many skipped steps, the
-            data have changed, and the next outlier is taken. Without a snapshot that is so after the first skipped
-            steps. Default 3: a new task costs twelve steps.
-
-    Raises:
-        TypeError, ValueError: On a wrong value, with the rule, the value and the fix.
-
-    Example:
-        >>> Guard(snapshot_every=None).patience
-        3
-    """
-
-    snapshot_every: int | None = 25
-    outlier: float = 100.0
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        if self.snapshot_every is not None:
-            require_whole("snapshot_every", self.snapshot_every, "step")
-        require_whole("patience", self.patience, "skipped step")
-        require_number("outlier", self.outlier)
-        if not 1.0 < self.outlier < math.inf:  # "not a < b" also catches nan
-            raise ValueError(f"outlier must be a finite factor above 1, got {self.outlier}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the guard has found in a step that is not as usual.
-
-    Attributes:
-        reason: What it is, in words.
-        skips: Whether the step is not taken.
-        factor: Factor on lr that answers it.
-        went_back: Whether the run has gone back to a snapshot.
-        is_data: Whether it is an outlier that is taken, because it has come before or does not stop.
-    """
-
-    reason: str
-    skips: bool = True
-    factor: float = 1.0
-    went_back: bool = False
-    is_data: bool = False
 
 
 @dataclass(kw_only=True)
@@ -142,6 +89,7 @@ class StepGuard:
         self._memory = StepMemory(factor=self.settings.outlier, patience=self.settings.patience)
         self._longest_row = 0  # of those that ended by themselves
         self._row = Row()
+        self._turning = TurningPoint()
         self._modules: Sequence[nn.Module] | None = None  # whose buffers are in _good_buffers
         self._good_buffers: list[SavedBuffer] = []
         self._snapshot: Snapshot | None = None
@@ -155,11 +103,19 @@ class StepGuard:
         if modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(self, loss: Tensor | float | None, step: int) -> Verdict | None:
-        """What is unusual about the coming step, and whether it has to be skipped; None if it is as usual."""
+    def check(self, loss: Tensor | float | None, step: int, rising_lr: float | None = None) -> Verdict | None:
+        """What is unusual about the coming step, and whether it has to be skipped; None if it is as usual.
+
+        Args:
+            loss: Of the batch, at the present weights.
+            step: The coming step.
+            rising_lr: The lr that has trained so far, while it rises: the run goes back to where its mean loss was
+                lowest once that has turned up. None: it does not rise any more.
+        """
         if not self.is_on:
             return None
         modules, ranks = self.model.look()
+        watched = loss if rising_lr is not None else None
         if ranks is not None:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
             # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
@@ -169,7 +125,11 @@ class StepGuard:
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
-            is_outlier = self._remember(modules, step, value, norm)
+            if rising_lr is not None and watched is not None:
+                self._turning.note(mean_number(watched, ranks), rising_lr)
+                if self._turning.has_turned:
+                    return self._turn_back(self._turning.lowest)
+            is_outlier = self._remember(modules, step, value, norm, watches=rising_lr is not None)
             return self._end_row(is_outlier=is_outlier)
         self.num_skipped += 1
         mend(self._good_buffers)
@@ -190,6 +150,7 @@ class StepGuard:
             "num_restored": self.num_restored,
             "longest_row": self._longest_row,
             "row": asdict(self._row),
+            "turning": self._turning.state_dict(),
             **self._memory.state_dict(),
         }
 
@@ -198,6 +159,7 @@ class StepGuard:
         self.start_afresh()
         self.num_skipped, self.num_restored = state["num_skipped"], state["num_restored"]
         self._longest_row, self._row = state["longest_row"], Row(**state["row"])
+        self._turning.load_state_dict(state["turning"])
         self._memory.load_state_dict(state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,12 +168,17 @@ class StepGuard:
 
     # --- a usual step -----------------------------------------------------------------------------------------
 
-    def _remember(self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float) -> bool:
+    def _remember(
+        self, modules: Sequence[nn.Module], step: int, loss: float | None, norm: float, *, watches: bool
+    ) -> bool:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
         if self.settings.snapshot_every is not None:
             snapshot = self._usable_snapshot()
-            due = snapshot is None or step - snapshot.step >= self.settings.snapshot_every
+            every = RISING_EVERY if watches else self.settings.snapshot_every
+            due = snapshot is None or step - snapshot.step >= every
+            if watches:  # what the run may go back to is where the mean loss was lowest
+                due = due and (self._turning.is_lowest or self._turning.lowest is None)
             # A loss above the median may be the first of a blow-up, which is not what to go back to.
             losses = self._memory.losses
             if due and (loss is None or not losses or loss <= statistics.median(losses)):
@@ -279,6 +246,20 @@ class StepGuard:
         self.num_restored += 1
         reason += f"; back to the snapshot of step {snapshot.step}"
         return Verdict(reason=reason, factor=SKIP_FACTOR, went_back=True)
+
+    def _turn_back(self, lowest: Window | None) -> Verdict:
+        """To where the mean loss was lowest while lr rose; without a snapshot the run goes on from here."""
+        assert lowest is not None
+        self._turning = TurningPoint()
+        reason, snapshot = f"guard: the mean loss has turned up since lr was {lowest.lr:.3g}", self._usable_snapshot()
+        if snapshot is None:
+            return Verdict(reason=reason, skips=False, turned_at=lowest.lr)
+        self._trade_places(snapshot)
+        self._is_away = False
+        self._snapshot = Snapshot(self.optimizer, self._modules or (), snapshot.step)
+        self.num_restored += 1
+        reason += f"; back to the snapshot of step {snapshot.step}"
+        return Verdict(reason=reason, turned_at=lowest.lr)
 
     def _trade_places(self, snapshot: Snapshot) -> None:
         snapshot.trade_places()

@@ -8,7 +8,7 @@ from typing import Any
 
 from dcao.controller import Controller
 from dcao.gradients.presence import UnreachedError
-from dcao.guarding.guard import Verdict
+from dcao.guarding.settings import Verdict
 from dcao.isolation import RngState
 from dcao.loop.informing import inform
 from dcao.loop.turns import ProbeTurns, SpectrumTurns, most_probes
@@ -190,6 +190,8 @@ class ProbeLoop:
             self.watch.note_skip(self.num_steps, verdict.reason)
         if self.controller.policy.adapts:
             self.controller.scale_lr(verdict.factor)
+            if verdict.turned_at is not None:
+                self.controller.turn_back(verdict.turned_at)
         decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
         self.record(decision, before, loss, now)
         self._is_unlike_others = verdict.is_data and self.turns.grants_more and self.source.is_training_batch
@@ -271,6 +273,7 @@ class ProbeLoop:
             trust=estimate.trust,
             hyperparameters=before,
             relative_step=estimate.relative_step,
+            agreement=estimate.agreement,
         )
         decision = self.controller.decide(observation)
         failure, self.failure = self.failure, None

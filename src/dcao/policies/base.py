@@ -42,6 +42,7 @@ class Observation:
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
             of the weights that it moves; None if it was not measured.
+        agreement: Cosine between the gradients of successive batches; None if it was not measured.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 
@@ -50,6 +51,7 @@ class Observation:
     trust: float
     hyperparameters: Hyperparameters
     relative_step: float | None = None
+    agreement: float | None = None
     latest_s: float | None = None
 
 
@@ -125,6 +127,20 @@ class Policy(ABC):
         not say; then the lr that :meth:`propose` wants counts.
         """
         return None
+
+    def watches_loss(self, step: int, state: State) -> bool:
+        """Whether the guard watches the training loss at this step, to go back if it turns up for good.
+
+        Default: False. A rule that raises lr until something objects wants it while it does.
+        """
+        return False
+
+    def turned_back(self, lr: float, state: State) -> State:
+        """The state once the loss has turned up, and the run has gone back to where it was lowest, with this lr.
+
+        Default: the same state.
+        """
+        return state
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """Hyperparameters for a step without a probe, from the state that the last decision has left.

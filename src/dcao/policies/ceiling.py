@@ -33,6 +33,28 @@ REACH = 1e10
 Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
 of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
 
+SHARES = (0.3, 0.8)
+"""Share of the run over which lr goes to 0 where successive batches agree, and where they are nearly all noise."""
+
+AGREEMENTS = (0.25, 0.15)
+"""Median agreements at which lr decays over these shares; between them the share is in between, in a straight line."""
+
+EARLY = (0.05, 0.2)
+"""Part of the run whose agreements count: after the first steps, in which all batches ask for the same, and before the
+longest decay begins."""
+
+WATCHED = 0.25
+"""Part of the run in which the loss is watched."""
+
+WATCHED_STEPS = 100
+"""The same in steps, where the length of the run is not known; the rise takes 30 to 40."""
+
+TURNED = 0.5
+"""Largest lr, as a share of the one at the lowest mean loss, once the loss has turned up."""
+
+MOST_AGREEMENTS = 99
+"""Largest number of agreements that are kept: the last ones."""
+
 STEPS_AHEAD = 10
 """Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
 
@@ -53,11 +75,14 @@ class Ceiling(Policy):
 
     1. Start: lr is what makes ``l = first_relative_step``, or what the first probe allows if that is less; the lr that
        was given does not matter, to the last bit (:mod:`dcao.rounding`).
-    2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise.
+    2. Rise: times ``growth`` a step, until one probe allows less than what trains. That probe ends the rise. If the
+       mean training loss turns up for good in the first quarter of the run, the guard takes the run back to where it
+       was lowest, and lr stays under half of what it was there.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
        valley that flattens it allows any.
-    4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0.
+    4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0. By default the share follows the
+       noise: the less successive batches' gradients agree, the more of the run is averaging.
 
     Args:
         target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
@@ -65,12 +90,14 @@ class Ceiling(Policy):
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l, with momentum 0.9 or more. Default 0.1: the best constant lrs had 0.03 to 0.2
             early in training.
-        first_relative_step: l of the first step. Default 3e-3: no first step this short did damage, and a third of it
-            takes 12 steps longer to get anywhere. None: start from the lr that is given.
+        first_relative_step: l of the first step. Default 0.01: a third of it takes 12 steps longer to get anywhere.
+            None: start from the lr that is given.
         growth: Factor a step on the way up. Default 1.1: two decades take 48 steps; faster loses transformers.
         gamma_down: Smallest factor of one probe. Default from the proposal.
         gamma_arrival: Smallest factor of the probe that ends the rise, during which lr has grown for several steps.
-        decay: Share of the run, at its end, over which lr goes to 0.
+        decay: Share of the run, at its end, over which lr goes to 0. Default None: 0.3 where successive batches'
+            gradients agree (a median cosine of 0.25 or more, over 5 to 20 % of the run), up to 0.8 where they are
+            nearly all noise (0.15 or less).
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
         min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
         max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
@@ -83,18 +110,18 @@ class Ceiling(Policy):
         >>> seen = Observation(step=0, s=500.0, trust=1.0, hyperparameters=given, relative_step=5.0)
         >>> decision, state = rule.propose(seen, rule.init(given))
         >>> decision.hyperparameters.lr, round(rule.between(1, decision.hyperparameters, state).lr, 6)
-        (0.006, 0.0066)
+        (0.02, 0.022)
     """
 
     target: float = TARGET
     _: KW_ONLY
     total_steps: int | None = None
     max_relative_step: float = 0.1
-    first_relative_step: float | None = 3e-3
+    first_relative_step: float | None = 0.01
     growth: float = 1.1
     gamma_down: float = 0.8
     gamma_arrival: float = 0.5
-    decay: float = 0.3
+    decay: float | None = None
     window: int = 3
     min_lr: float | None = None
     max_lr: float | None = None
@@ -110,7 +137,7 @@ class Ceiling(Policy):
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
         for name in ("max_relative_step", "first_relative_step", "growth", "gamma_down", "gamma_arrival", "decay"):
-            if name != "first_relative_step" or self.first_relative_step is not None:
+            if name not in ("first_relative_step", "decay") or getattr(self, name) is not None:
                 require_number(name, getattr(self, name))
         _require(self.max_relative_step > 0.0, "max_relative_step", self.max_relative_step, "positive")
         first = self.first_relative_step
@@ -118,11 +145,19 @@ class Ceiling(Policy):
         _require(1.0 <= self.growth < math.inf, "growth", self.growth, "at least 1 and finite")
         for name in ("gamma_down", "gamma_arrival"):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
-        _require(0.0 <= self.decay <= 1.0, "decay", self.decay, "a share between 0 and 1")
+        decay = self.decay
+        _require(decay is None or 0.0 <= decay <= 1.0, "decay", decay, "a share between 0 and 1, or None")
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        measured: State = {"first_lr": None, "ceiling": None, "curvatures": [], "lengths": []}
+        measured: State = {
+            "first_lr": None,
+            "ceiling": None,
+            "turned": None,
+            "curvatures": [],
+            "lengths": [],
+            "agreements": [],
+        }
         return {"step": None, "held_at": None, "arrived": False, **measured}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
@@ -147,7 +182,7 @@ class Ceiling(Policy):
         elif level > highest:
             level = max(highest, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
-        lr = self._inside(level * self._decayed(step), state)
+        lr = self._inside(level * self._decayed(step, state), state)
         if first:
             state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
@@ -161,13 +196,23 @@ class Ceiling(Policy):
         """The ceiling."""
         return math.inf if state["ceiling"] is None else float(state["ceiling"])
 
+    def watches_loss(self, step: int, state: State) -> bool:
+        """In the first quarter of the run, or its first 100 steps; once the loss has turned, no more."""
+        if state["step"] is None or state["turned"] is not None or not self.first_relative_step:
+            return False
+        return step < (WATCHED_STEPS if self.total_steps is None else WATCHED * self.total_steps)
+
+    def turned_back(self, lr: float, state: State) -> State:
+        """The rise is over."""
+        return {**state, "arrived": True, "turned": TURNED * lr}
+
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """What trains at a step without a probe."""
         is_done = step in (state["step"], state["held_at"])  # by a probe of this very step
         if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
         level = self._level(step, hyperparameters.lr, state)
-        return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
+        return replace(hyperparameters, lr=self._inside(level * self._decayed(step, state), state))
 
     def _inside(self, lr: float, state: State) -> float:
         """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
@@ -183,13 +228,14 @@ class Ceiling(Policy):
     def _level(self, step: int, lr: float, state: State) -> float:
         """Lr at this step without the decay at the end: that of the step before, raised once."""
         if state["step"] == step:  # probed again
-            return lr / self._decayed(step)
-        level = lr / self._decayed(step - 1)
+            return lr / self._decayed(step, state)
+        level = lr / self._decayed(step - 1, state)
         rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
         if state["arrived"]:
             rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
-        return min(level * rise, max(level, highest))
+        level = min(level * rise, max(level, highest))
+        return level if state["turned"] is None else min(level, state["turned"])
 
     def _seen(self, observation: Observation, state: State, *, trusts_s: bool) -> State:
         """The state with this probe among the last ones, per unit of lr."""
@@ -201,7 +247,18 @@ class Ceiling(Policy):
         if trusts_s:
             assert observation.s is not None
             curvatures = [*curvatures, kept(observation.s / lr)][last]
-        return {**state, "step": observation.step, "curvatures": curvatures, "lengths": lengths}
+        seen: State = {"curvatures": curvatures, "lengths": lengths, "agreements": self._agreements(observation, state)}
+        return {**state, "step": observation.step, **seen}
+
+    def _agreements(self, observation: Observation, state: State) -> list[float]:
+        """Those that the share of the decay follows, with this probe's if it is one of them."""
+        agreements: list[float] = state["agreements"]
+        if self.total_steps is None or observation.agreement is None:
+            return agreements
+        begin, end = (share * self.total_steps for share in EARLY)
+        return (
+            [*agreements, observation.agreement][-MOST_AGREEMENTS:] if begin <= observation.step < end else agreements
+        )
 
     def _longest(self, momentum: float) -> float:
         """Largest l with this momentum."""
@@ -216,12 +273,26 @@ class Ceiling(Policy):
         length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
         return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
-    def _decayed(self, step: int) -> float:
+    def _decayed(self, step: int, state: State) -> float:
         """1, and in the last part of the run the share of that part which is left."""
-        if self.total_steps is None or self.decay == 0.0:
+        if self.total_steps is None:
             return 1.0
+        share = share_of_decay(state["agreements"]) if self.decay is None else self.decay
         left = max(self.total_steps - step, 1)
-        return min(1.0, left / max(self.decay * self.total_steps, 1.0))
+        return 1.0 if share == 0.0 else min(1.0, left / max(share * self.total_steps, 1.0))
+
+
+def share_of_decay(agreements: list[float]) -> float:
+    """Share of a run over which its lr goes to 0, from the agreement of successive batches early in it.
+
+    Example:
+        >>> share_of_decay([0.5]), round(share_of_decay([0.2]), 3), share_of_decay([0.01]), share_of_decay([])
+        (0.3, 0.55, 0.8, 0.3)
+    """
+    (shortest, longest), (agreed, noisy) = SHARES, AGREEMENTS
+    agreement = statistics.median(agreements) if agreements else agreed
+    noise = min(max((agreed - agreement) / (agreed - noisy), 0.0), 1.0)
+    return shortest + (longest - shortest) * noise
 
 
 def _num_averaged(momentum: float) -> float:

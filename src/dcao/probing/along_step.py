@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dcao.probing.agreement import agreement
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import Reading
 from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, natural_length
@@ -57,6 +58,7 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
             "load_signal": along.signal,
             "load_noise": along.noise,
             "relative_step": along.length / reference if has_length else None,
+            "agreement": agreement(loss.batches, memory.past_gradient, dtype=loss.step.dtype),
         },
     )
 

@@ -40,6 +40,8 @@ class CurvatureEstimate:
         relative_step: ``||d|| / ||w||``, ``d`` the displacement that one batch's gradient leads to in the long run at
             the present lr, ``w`` those of the probed weights that it moves, or the natural length if they started at
             zero (:mod:`dcao.probing.lengths`); None for an optimizer without a record.
+        agreement: Cosine between the gradients of successive batches, or of the probe's own: 1 without noise, near 0
+            where a gradient is nearly all noise; None where there is only one.
         status: How the Lanczos run ended.
         num_matvecs: Hessian-vector products spent.
         cost: Gradient evaluations spent beyond the training step.
@@ -62,6 +64,7 @@ class CurvatureEstimate:
     load_signal: float | None = None
     load_noise: float | None = None
     relative_step: float | None = None
+    agreement: float | None = None
     status: LanczosStatus | None = None
     num_matvecs: int = 0
     cost: float = 0.0

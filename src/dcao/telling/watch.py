@@ -178,7 +178,7 @@ class Watch:
 
 def total_steps_of(policy: Policy) -> int | None:
     """Largest ``total_steps`` among the policy's rules that decay lr; None if none does."""
-    rules = [rule for rule in rules_of(policy) if getattr(rule, "decay", 1.0) > 0.0]
+    rules = [rule for rule in rules_of(policy) if getattr(rule, "decay", None) != 0.0]
     return max((total for rule in rules if (total := getattr(rule, "total_steps", None)) is not None), default=None)
 
 
