@@ -13,7 +13,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from dcao.checkpoints import keys_of, require_kinds, require_lengths
-from dcao.groups import Roster, as_stored, carry, holding_lrs, lrs_of, set_lrs
+from dcao.groups import GroupLrs, Roster, as_stored, carry, set_lrs
 from dcao.lr_schedulers import Drivers, drivers_of, has_scheduler, schedulers_of
 from dcao.lr_shape import ShapeFollower
 from dcao.momentum import momentum_of, write_momentum
@@ -40,7 +40,7 @@ class Controller:
     def __init__(
         self, policy: Policy, optimizer: Optimizer, record: OptimizerModel | None, notices: Notices | None = None
     ) -> None:
-        self.policy, self.optimizer, self.record = policy, optimizer, record
+        self.policy, self.optimizer, self.lrs, self.record = policy, optimizer, GroupLrs(optimizer), record
         self.notices = Notices() if notices is None else notices
         self.shape: ShapeFollower | None = None  # None: nobody else writes lr
         self.moved = False  # whether lr was ever changed here
@@ -59,19 +59,19 @@ class Controller:
 
     def note_groups(self) -> None:
         """Remember the present lr and momentum of each group, so that later changes by others are noticed."""
-        self.written = lrs_of(self.optimizer)
+        self.written = self.lrs.read()
         self.momenta = self._momenta()
         self.compensation += [1.0] * (len(self.written) - len(self.compensation))
 
     def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each group."""
-        lrs = lrs_of(self.optimizer)
+        lrs = self.lrs.read()
         return lrs if self.shape is None else self._compensated(self.shape.training(lrs))
 
     def hyperparameters(self) -> Hyperparameters:
         """Values of the reference group, the one with the largest lr, as a policy sees them: at the shape's top."""
         if self.shape is None:
-            return self._of_reference(lrs_of(self.optimizer))
+            return self._of_reference(self.lrs.read())
         return replace(self._of_reference(self._compensated(self.shape.levels)), shape=self.shape.seen())
 
     def training_hyperparameters(self) -> Hyperparameters:
@@ -85,7 +85,7 @@ class Controller:
 
     def sync(self) -> None:
         """Notice new groups, groups that are gone, and a scheduler, or anybody else, that has written an lr."""
-        origins, lrs = self.roster.update(), lrs_of(self.optimizer)
+        origins, lrs = self.roster.update(), self.lrs.read()
         if origins is not None:
             self.written = carry(self.written, origins, lrs)
             self.momenta = carry(self.momenta, origins, self._momenta())
@@ -101,7 +101,7 @@ class Controller:
         elif origins is not None:
             uncompensated = [lr / factor for lr, factor in zip(self.written, self.compensation, strict=True)]
             self.roster.scale_added(origins, uncompensated)
-            self.written = lrs_of(self.optimizer)
+            self.written = self.lrs.read()
 
     # --- deciding and writing ---------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Controller:
         if self.shape is not None:
             self.shape.note_set()
             share, trains = self.shape.seen().share, self.training_hyperparameters().lr
-            notes += [f"the schedule's share of it is {share:.3g}: {trains:.3g} trains"] if share < 1.0 else []
+            notes += [f"the scheduler's share of it is {share:.3g}: {trains:.3g} trains"] if share < 1.0 else []
         return replace(decision, reason="; ".join(notes))
 
     def scale_lr(self, wanted: float, now: float = 1.0) -> list[str]:
@@ -181,12 +181,12 @@ class Controller:
 
     def training_lrs(self) -> AbstractContextManager[None]:
         """While the base optimizer steps, its groups hold the lr that trains."""
-        return holding_lrs(self.optimizer, None if self.shape is None else self.effective_lrs())
+        return self.lrs.replaced(None if self.shape is None else self.effective_lrs())
 
     def probed_lrs(self) -> AbstractContextManager[None]:
         """While a probe measures, groups hold what the policy decides on: under a scheduler the lr at its top."""
-        lrs = None if self.shape is None else self._compensated(self.shape.at_top(lrs_of(self.optimizer)))
-        return holding_lrs(self.optimizer, lrs)
+        lrs = None if self.shape is None else self._compensated(self.shape.at_top(self.lrs.read()))
+        return self.lrs.replaced(lrs)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-plain state."""
@@ -234,7 +234,7 @@ class Controller:
     def _take_shape(self, drivers: Drivers) -> None:
         """Leave the groups' lr to whoever else writes it, from here on, and go on from what has trained so far."""
         self.shape = ShapeFollower.of(drivers, self.written, is_dcaos=self.moved)
-        self.shape.follow(lrs_of(self.optimizer))
+        self.shape.follow(self.lrs.read())
         if self.policy.never_above_schedule:
             self.shape.keep_below()
         self.compensation = [1.0] * len(self.written)

@@ -123,18 +123,35 @@ def lrs_of(optimizer: Optimizer) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
-@contextmanager
-def holding_lrs(optimizer: Optimizer, lrs: Sequence[float] | None) -> Iterator[None]:
-    """Context in which the groups hold these lrs; nothing is written for None, or if they do already."""
-    before = None if lrs is None else lrs_of(optimizer)  # a tensor lr is read from its device
-    if lrs is None or before is None or list(lrs) == before:
-        yield
-        return
-    set_lrs(optimizer, lrs)
-    try:
-        yield
-    finally:
-        set_lrs(optimizer, before)
+class GroupLrs:
+    """The lrs that somebody has left in the groups, also while the groups hold others for a moment.
+
+    Args:
+        optimizer: The base optimizer, live.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._aside: list[float] | None = None
+
+    def read(self) -> list[float]:
+        """One lr for each group; a hook of the step may ask for them too."""
+        return lrs_of(self.optimizer) if self._aside is None else list(self._aside)
+
+    @contextmanager
+    def replaced(self, lrs: Sequence[float] | None) -> Iterator[None]:
+        """Context in which the groups hold these lrs; nothing is written for None, or if they do already."""
+        before = None if lrs is None else lrs_of(self.optimizer)  # a tensor lr is read from its device
+        if lrs is None or before is None or list(lrs) == before:
+            yield
+            return
+        outer, self._aside = self._aside, before if self._aside is None else self._aside
+        set_lrs(self.optimizer, lrs)
+        try:
+            yield
+        finally:
+            set_lrs(self.optimizer, before)
+            self._aside = outer
 
 
 def set_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:

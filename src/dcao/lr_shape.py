@@ -159,7 +159,9 @@ class ShapeFollower:
     @classmethod
     def check(cls, state: Any, where: str, *, num_groups: int) -> None:
         """Raise a ValueError unless a saved state, which lies there, is one of so many groups."""
-        require_kinds(state, kinds_of(cls(kind="", is_certain=False, tops=[1.0], levels=[1.0]).state_dict()), where)
+        require_kinds(
+            state, kinds_of(cls(kind="", is_certain=False, tops=[1.0], levels=[1.0], share=1.0).state_dict()), where
+        )
         require_lengths({f'shape"]["{name}': state[name] for name in ("tops", "levels")}, num_groups)
 
     # --- helpers ----------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ class LimitWatch:
     def begin_step(self) -> None:
         """Judge the lr of the coming step."""
         self._num_steps += 1
+        if self.controller.shape is None and self._max_lr == math.inf:
+            return  # there is no limit; a tensor lr is not read from its device
         self._peak = max(self.controller.training_hyperparameters().lr, self._peak)
         shape, highest = self.controller.shape, self._highest_share
         self._highest_share = 0.0 if shape is None else shape.peak

@@ -145,8 +145,7 @@ class Watch:
     def begin_step(self, step: int, *, was_due: bool) -> None:
         """A step that has a gradient, with the lr that will train, and whether any probe has been due so far."""
         self.limits.begin_step()
-        decays = self.controller.hyperparameters().shape.decays
-        if self._total_steps is not None and step >= self._total_steps and not decays:
+        if self._total_steps is not None and step >= self._total_steps:
             self._tell_end(step, self._total_steps)
         if step >= LONG and not was_due and self.controller.policy.adapts:
             self.notices.tell(
@@ -167,6 +166,8 @@ class Watch:
             )
 
     def _tell_end(self, step: int, total_steps: int) -> None:
+        if self.controller.hyperparameters().shape.decays:
+            return  # the scheduler's decay has taken the place of the rule's own
         lr = self.controller.training_hyperparameters().lr
         self.notices.tell(
             "past the end",
