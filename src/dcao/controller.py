@@ -108,8 +108,8 @@ class Controller:
     def decide(self, observation: Observation) -> Decision:
         """Ask the policy, and keep its next state; TypeError if the answer is not a decision and a state."""
         if self._undecided is None or self._undecided[0] != observation.step:
-            share = 0.0 if self.shape is None else self.shape.share_when_set
-            self._undecided = observation.step, observation.hyperparameters, copy.deepcopy(self.policy_state), share
+            largest = 0.0 if self.shape is None else self.shape.largest
+            self._undecided = observation.step, observation.hyperparameters, copy.deepcopy(self.policy_state), largest
         if self.policy_state is None:
             self.policy_state = self.policy.init(observation.hyperparameters)
         answer = self.policy.propose(observation, self.policy_state)
@@ -124,11 +124,11 @@ class Controller:
     def take_back(self) -> None:
         """Undo what has been decided at the last step that was decided on."""
         if self._undecided is not None:
-            _, before, state, share = self._undecided
+            _, before, state, largest = self._undecided
             self.apply(Decision(hyperparameters=before, reason=""))
             self.policy_state = state
             if self.shape is not None:
-                self.shape.share_when_set = share
+                self.shape.largest = largest
 
     def move_on(self, step: int) -> None:
         """Write what the policy has planned for a step without a probe, if it plans ahead."""

@@ -34,7 +34,7 @@ class ShapeFollower:
         peak: Largest share that has been seen.
         has_risen: Whether the share has ever risen.
         num_falls: How often it has been seen to fall.
-        share_when_set: The share when DCAO last set its levels; 0: it has not.
+        largest: The largest lr that DCAO has let train.
 
     Example:
         >>> warmup = ShapeFollower(kind="scheduler", is_certain=True, tops=[0.1], levels=[0.1])
@@ -53,7 +53,7 @@ class ShapeFollower:
     peak: float = 0.0
     has_risen: bool = False
     num_falls: int = 0
-    share_when_set: float = 0.0
+    largest: float = 0.0
 
     @classmethod
     def of(cls, drivers: Drivers, before: Sequence[float], *, is_dcaos: bool) -> ShapeFollower:
@@ -69,6 +69,7 @@ class ShapeFollower:
         follower = cls(kind=drivers.kind, is_certain=drivers.is_certain, tops=tops, levels=levels, is_dcaos=is_dcaos)
         if is_dcaos and drivers.tops is None:  # what comes now is a part of what DCAO has come to
             follower.is_certain, follower.share = True, 1.0
+        follower.largest = max(before) if is_dcaos else 0.0
         return follower
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ class ShapeFollower:
         share = 1.0 if self.share is None else self.share
         return LrShape(
             share=share,
-            rise=share / self.share_when_set if self.share_when_set > 0.0 and share > 0.0 else 1.0,
+            rise=share * max(self.levels) / self.largest if self.largest > 0.0 else 1.0,
             is_warmup=share < 1.0 and self.num_falls == 0,
             decays=self.num_falls >= {"scheduler": 1, "hand": MANY}.get(self.kind, float("inf")),
         )
@@ -113,7 +114,7 @@ class ShapeFollower:
         self.peak = max(self.peak, share)
         if self.has_risen and self.num_falls and 0.0 < self.peak < 1.0 and not self.is_certain:
             self._move_tops(self.peak, with_levels=True)
-            self.share, self.share_when_set, self.peak = share / self.peak, self.share_when_set / self.peak, 1.0
+            self.share, self.peak = share / self.peak, 1.0
 
     def set_levels(self, levels: Sequence[float]) -> None:
         """Take over DCAO's lrs for the top of the shape."""
@@ -134,8 +135,8 @@ class ShapeFollower:
         return excess > 1.0
 
     def note_set(self) -> None:
-        """DCAO has chosen its lrs for the present share."""
-        self.share_when_set = self.share or self.share_when_set
+        """DCAO has chosen its lrs for the coming step."""
+        self.largest = max(self.largest, (self.share or 0.0) * max(self.levels))
 
     def rearrange(self, origins: Sequence[int | None], nominal: Sequence[float]) -> None:
         """Follow groups that have moved; a new one trains at the same multiple of its nominal lr as the others."""

@@ -571,6 +571,15 @@ def test_a_warmup_is_no_faster_than_dcaos_own_rise_and_leads_to_the_ceiling(num_
     assert job.trained[-1] > 0.9 * job.optimizer.controller.policy_state["ceiling"]
 
 
+def test_a_restart_before_the_rise_is_over_goes_on_from_the_largest_lr_so_far():
+    job = Job(policy=policies.Ceiling(), every=5)
+    scheduler = lr_scheduler.CosineAnnealingWarmRestarts(job.optimizer, 20)
+    job.train(41, after=scheduler.step)
+    for restart in (20, 40):
+        assert job.trained[restart - 1] < 0.05 * max(job.trained[:restart])
+        assert job.trained[restart] == pytest.approx(1.1 * max(job.trained[:restart]), rel=2e-8)  # a share has 9 digits
+
+
 def test_a_decay_of_its_own_steps_aside_where_the_scheduler_falls():
     for name in RUNS:
         with_own, without = (scheduled(name, 1e-3, optim.AdamW, total_steps=total) for total in (LENGTH, None))

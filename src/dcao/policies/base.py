@@ -24,7 +24,7 @@ class LrShape:
 
     Attributes:
         share: The scheduled lr of the coming step as a part of the scheduler's top, from 0 to 1.
-        rise: Factor by which ``share`` has changed since the policy's last decision or plan.
+        rise: What trains at the present lr over the largest lr that has trained so far: above 1 where the shape rises.
         is_warmup: Whether the shape is below its top and has never fallen.
         decays: Whether it has begun to fall by a plan, which a rule's own decay has to leave alone.
     """

@@ -194,7 +194,7 @@ class Ceiling(Policy):
             return now.lr / self._decayed(step, now.shape)
         level = now.lr / self._decayed(step - 1, now.shape)
         rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
-        rise /= max(now.shape.rise, 1.0)  # by which a warmup has raised what trains already
+        rise /= max(now.shape.rise, 1.0)  # by which a warmup, or a restart, raises what trains already
         if state["arrived"]:
             rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
