@@ -602,6 +602,25 @@ def test_a_decay_of_its_own_stays_where_no_plan_falls(make, step):
     assert job.optimizer.last_decision.hyperparameters.shape.decays is False
 
 
+def test_one_cut_by_hand_keeps_the_decay_of_its_own_and_a_schedule_by_hand_replaces_it():
+    def by_hand(write: Callable[[dict[str, Any], int], None], total_steps: int | None) -> Job:
+        job = Job(lr=1e-3, base=optim.AdamW, policy=None, every=None, total_steps=total_steps)
+        for t in range(LENGTH):
+            write(job.optimizer.param_groups[0], t)
+            job.train(1)
+        return job
+
+    def cut_once(group: dict[str, Any], t: int) -> None:
+        group["lr"] *= 0.5 if t == 100 else 1.0
+
+    def decay(group: dict[str, Any], t: int) -> None:
+        group["lr"] = 1e-3 * (1.0 - t / LENGTH)
+
+    once = by_hand(cut_once, LENGTH)
+    assert once.trained[-1] / once.trained[int(0.7 * LENGTH)] < 0.1
+    assert by_hand(decay, LENGTH).trained == by_hand(decay, None).trained
+
+
 def test_the_lr_at_the_top_does_not_fall_because_curvature_follows_what_trains():
     """At the edge of stability s stays at 2 while lr falls: s of the top says more and more, and means nothing."""
     rule = policies.Ceiling()
