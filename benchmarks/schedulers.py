@@ -2,7 +2,7 @@
 
 Run: python benchmarks/schedulers.py [SRC] (SRC is the src folder of another checkout). Prints a line for each workload,
 optimizer, scheduler and lr: medians of three seeds of the metric on validation data, and of the last 20 training
-losses. Ten minutes on one core; writes results/schedulers.json unless SRC is given.
+losses. About 20 minutes on one core; writes results/schedulers.json unless SRC is given.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recorded import write_results
 RUNS = (("digits_mlp", 300), ("digits_resnet", 200), ("pydoc_gpt", 200))
 SEEDS = (0, 1, 2)
 GIVEN = (1e-6, 1e-3, 10.0)
-SWEPT = {"adamw": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "sgd": (1e-2, 3e-2, 1e-1, 3e-1)}
+SWEPT = {"adamw": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0)}
 
 
 def linear(optimizer: Optimizer, num_steps: int) -> lr_scheduler.LRScheduler:
@@ -99,9 +99,10 @@ def main() -> None:
     rows = []
     for workload, num_steps, arm, kind, scheduler, lr in cells():
         runs = [train(workload, num_steps, kind, lr, scheduler, seed, wraps=arm == "dcao") for seed in SEEDS]
-        metric, loss = (statistics.median(values) for values in zip(*runs, strict=True))
-        rows.append([workload, arm, kind, scheduler or "none, total_steps", lr, metric, loss])
-        print(*rows[-1][:5], f"{metric:.4g} {loss:.4g}", flush=True)
+        medians = [statistics.median(values) for values in zip(*runs, strict=True)]
+        finite = [value if math.isfinite(value) else None for value in medians]  # None: lost
+        rows.append([workload, arm, kind, scheduler or "none, total_steps", lr, *finite])
+        print(*rows[-1], flush=True)
     if len(sys.argv) == 1:
         write_results("schedulers", columns="workload arm optimizer scheduler lr metric last_losses", rows=rows)
 
