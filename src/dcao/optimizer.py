@@ -14,6 +14,7 @@ from dcao.gradients.presence import Gradients
 from dcao.guarding.guard import StepGuard
 from dcao.guarding.settings import Guard
 from dcao.isolation import RngState
+from dcao.loop.answering import lets_pass
 from dcao.loop.base_step import probe_and_step
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.models import Model
@@ -43,7 +44,7 @@ class DCAO(WrappingOptimizer):
     - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for loops that call backward.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
-    nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
+    nominal lr, which gives the shape, and DCAO the scale: :attr:`effective_lrs` says what trains. A probe
     leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception; what goes wrong
     for long is a warning, once (``docs/warnings.md``).
 
@@ -51,7 +52,7 @@ class DCAO(WrappingOptimizer):
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
             :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
-            30 % of them, which is worth as much as a schedule. If not, see :func:`dcao.polynomial_average`.
+            30 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
             given and leaves momentum and weight decay alone. ``policies.Fixed()`` changes nothing.
         measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
@@ -168,7 +169,7 @@ class DCAO(WrappingOptimizer):
             loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
             self.gradients.check_closure(loss)
         has_gradient = self.gradients.begin_step()
-        safe = not has_gradient or self._is_safe(batch)
+        safe = not has_gradient or lets_pass(self.guard, self.loop, batch)
         if safe:
             probe_and_step(self.base, self.loop, batch, has_gradient=has_gradient)
         self.loop.finish_step(taken=safe and has_gradient)
@@ -267,14 +268,6 @@ class DCAO(WrappingOptimizer):
             loss = self.base.step(closure)
         self.loop.finish_step(taken=False)
         return loss
-
-    def _is_safe(self, batch: Batch | None) -> bool:
-        """Whether the guard lets this step pass; what it has found is answered and recorded."""
-        step = self.loop.num_steps
-        verdict = self.guard.check(None if batch is None else batch.loss, step, self.controller.rising_lr(step))
-        if verdict is not None:
-            self.loop.answer(verdict, None if batch is None else batch.loss_value())
-        return verdict is None or not verdict.skips
 
     def _own_state(self) -> dict[str, Any]:
         loop, controller, guard = self.loop.state_dict(), self.controller.state_dict(), self.guard.state_dict()

@@ -11,6 +11,7 @@ from dcao.policies.base import (
     MIN_TRUST,
     Decision,
     Hyperparameters,
+    LrShape,
     Observation,
     Policy,
     State,
@@ -19,6 +20,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
+from dcao.policies.decay import share_of_decay, with_agreement
 from dcao.rounding import rounded
 
 TARGET = 8.0
@@ -33,16 +35,6 @@ REACH = 1e10
 Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
 of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
 
-SHARES = (0.3, 0.8)
-"""Share of the run over which lr goes to 0 where successive batches agree, and where they are nearly all noise."""
-
-AGREEMENTS = (0.25, 0.15)
-"""Median agreements at which lr decays over these shares; between them the share is in between, in a straight line."""
-
-EARLY = (0.05, 0.2)
-"""Part of the run whose agreements count: after the first steps, in which all batches ask for the same, and before the
-longest decay begins."""
-
 WATCHED = 0.25
 """Part of the run in which the loss is watched."""
 
@@ -51,9 +43,6 @@ WATCHED_STEPS = 100
 
 TURNED = 0.5
 """Largest lr, as a share of the one at the lowest mean loss, once the loss has turned up."""
-
-MOST_AGREEMENTS = 99
-"""Largest number of agreements that are kept: the last ones."""
 
 STEPS_AHEAD = 10
 """Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
@@ -84,6 +73,10 @@ class Ceiling(Policy):
     4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0. By default the share follows the
        noise: the less successive batches' gradients agree, the more of the run is averaging.
 
+    Under a scheduler lr is that at the top of the scheduler's shape, and what trains is its present share of that.
+    A warmup and the rise hold each other back: what trains grows no faster than ``growth``, up to the share of the
+    ceiling. Where the shape falls, a probe objects only to what trains, and there is no decay of the rule's own.
+
     Args:
         target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
             shrink lr without end.
@@ -102,7 +95,7 @@ class Ceiling(Policy):
         min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
         max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
         min_trust: Where s is trusted less, only the relative step is acted on, which needs no trust.
-        governor: Under a scheduler, never exceed its lr.
+        never_above_schedule: Under a scheduler, never exceed its lr.
 
     Example:
         >>> rule = Ceiling()
@@ -126,7 +119,7 @@ class Ceiling(Policy):
     min_lr: float | None = None
     max_lr: float | None = None
     min_trust: float = MIN_TRUST
-    governor: bool = True
+    never_above_schedule: bool = False
 
     def __post_init__(self) -> None:
         require_target(self.target)
@@ -168,21 +161,22 @@ class Ceiling(Policy):
             planned = self.between(step, now, state)
             return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
-        level = self._first_level(observation) if first else self._level(step, now.lr, state)
+        level = self._first_level(observation) if first else self._level(step, now, state)
         state = self._seen(observation, state, trusts_s=held is None)
         longest = self._longest(now.momentum or 0.0)
         latest = state["curvatures"][-1:] if held is None else []
         allowed = self._allowed(latest, state["lengths"][-1:], longest)
         highest = self._allowed(state["curvatures"], state["lengths"], longest)
-        arrives = not state["arrived"] and level > min(allowed, highest)
+        exploring, lasting = _shares(now.shape)
+        arrives = not state["arrived"] and level * exploring > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
             level = allowed
         elif arrives:
-            level = max(min(level, allowed, highest), self.gamma_arrival * level)
-        elif level > highest:
-            level = max(highest, self.gamma_down * level)
+            level = max(min(level, allowed / lasting, highest / lasting), self.gamma_arrival * level)
+        elif level * lasting > highest:
+            level = max(highest / lasting, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
-        lr = self._inside(level * self._decayed(step, state), state)
+        lr = self._inside(level * self._decayed(step, now.shape, state), state)
         if first:
             state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
@@ -211,8 +205,8 @@ class Ceiling(Policy):
         is_done = step in (state["step"], state["held_at"])  # by a probe of this very step
         if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
-        level = self._level(step, hyperparameters.lr, state)
-        return replace(hyperparameters, lr=self._inside(level * self._decayed(step, state), state))
+        level = self._level(step, hyperparameters, state) * self._decayed(step, hyperparameters.shape, state)
+        return replace(hyperparameters, lr=self._inside(level, state))
 
     def _inside(self, lr: float, state: State) -> float:
         """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
@@ -222,15 +216,18 @@ class Ceiling(Policy):
         return min(max(lr, lowest), highest if self.max_lr is None else self.max_lr)
 
     def _first_level(self, observation: Observation) -> float:
-        lr, length = observation.hyperparameters.lr, observation.relative_step
-        return self.first_relative_step / rounded(length / lr) if length and self.first_relative_step else lr
+        lr, length, shape = observation.hyperparameters.lr, observation.relative_step, observation.hyperparameters.shape
+        if not (length and self.first_relative_step):
+            return lr
+        return self.first_relative_step / rounded(length / lr) / (shape.share or 1.0)
 
-    def _level(self, step: int, lr: float, state: State) -> float:
+    def _level(self, step: int, now: Hyperparameters, state: State) -> float:
         """Lr at this step without the decay at the end: that of the step before, raised once."""
         if state["step"] == step:  # probed again
-            return lr / self._decayed(step, state)
-        level = lr / self._decayed(step - 1, state)
+            return now.lr / self._decayed(step, now.shape, state)
+        level = now.lr / self._decayed(step - 1, now.shape, state)
         rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
+        rise /= max(now.shape.rise, 1.0)  # by which a warmup, or a restart, raises what trains already
         if state["arrived"]:
             rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
@@ -247,18 +244,9 @@ class Ceiling(Policy):
         if trusts_s:
             assert observation.s is not None
             curvatures = [*curvatures, kept(observation.s / lr)][last]
-        seen: State = {"curvatures": curvatures, "lengths": lengths, "agreements": self._agreements(observation, state)}
+        agreements = with_agreement(state["agreements"], observation, self.total_steps)
+        seen: State = {"curvatures": curvatures, "lengths": lengths, "agreements": agreements}
         return {**state, "step": observation.step, **seen}
-
-    def _agreements(self, observation: Observation, state: State) -> list[float]:
-        """Those that the share of the decay follows, with this probe's if it is one of them."""
-        agreements: list[float] = state["agreements"]
-        if self.total_steps is None or observation.agreement is None:
-            return agreements
-        begin, end = (share * self.total_steps for share in EARLY)
-        return (
-            [*agreements, observation.agreement][-MOST_AGREEMENTS:] if begin <= observation.step < end else agreements
-        )
 
     def _longest(self, momentum: float) -> float:
         """Largest l with this momentum."""
@@ -273,26 +261,23 @@ class Ceiling(Policy):
         length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
         return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
-    def _decayed(self, step: int, state: State) -> float:
-        """1, and in the last part of the run the share of that part which is left."""
-        if self.total_steps is None:
+    def _decayed(self, step: int, shape: LrShape, state: State) -> float:
+        """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""
+        if self.total_steps is None or shape.decays:
             return 1.0
         share = share_of_decay(state["agreements"]) if self.decay is None else self.decay
         left = max(self.total_steps - step, 1)
         return 1.0 if share == 0.0 else min(1.0, left / max(share * self.total_steps, 1.0))
 
 
-def share_of_decay(agreements: list[float]) -> float:
-    """Share of a run over which its lr goes to 0, from the agreement of successive batches early in it.
+def _shares(shape: LrShape) -> tuple[float, float]:
+    """The parts of lr that a probe has to object to for the rise to end, and for lr to be cut.
 
-    Example:
-        >>> share_of_decay([0.5]), round(share_of_decay([0.2]), 3), share_of_decay([0.01]), share_of_decay([])
-        (0.3, 0.55, 0.8, 0.3)
+    A warmup leads to its top, so that it is the top that must not stay too high, and only what trains that tells of an
+    end of the rise. Where the shape has fallen it is the other way round: at the edge of stability curvature grows as
+    what trains falls, and would say of the top that it is too high.
     """
-    (shortest, longest), (agreed, noisy) = SHARES, AGREEMENTS
-    agreement = statistics.median(agreements) if agreements else agreed
-    noise = min(max((agreed - agreement) / (agreed - noisy), 0.0), 1.0)
-    return shortest + (longest - shortest) * noise
+    return (shape.share, 1.0) if shape.is_warmup else (1.0, shape.share or 1.0)
 
 
 def _num_averaged(momentum: float) -> float:
