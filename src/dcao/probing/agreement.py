@@ -48,5 +48,5 @@ def cosine(left: Tensor, right: Tensor) -> float:
 
 def _of_unit_length(vector: Tensor) -> Tensor:
     """Divided by its largest entry first, whose square may lie outside the range of the dtype."""
-    vector = vector / torch.linalg.vector_norm(vector, math.inf)
-    return vector / torch.linalg.vector_norm(vector)
+    vector = torch.div(vector, torch.linalg.vector_norm(vector, math.inf))
+    return torch.div(vector, torch.linalg.vector_norm(vector))
