@@ -24,6 +24,8 @@ NO_JSON = " (its state is no plain JSON)"
 # Types of what is None at first.
 LATER: dict[str, Any] = {
     "first_loss": float,
+    "first_mean": float,
+    "lowest": dict,
     "past_gradient": Tensor,
     "natural_length": float,
     "blamed_at": int,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dcao.policies.base import Decision, Policy
+from dcao.policies.base import Decision, Policy, State
 from dcao.telemetry import StepRecord
 
 
@@ -59,12 +59,13 @@ def replay(log: Iterable[StepRecord] | str | os.PathLike[str], policy: Policy) -
         []
     """
     records = read_jsonl(log) if isinstance(log, (str, os.PathLike)) else log
-    observations = [record.observation for record in records if record.observation is not None]
-    if not observations:
-        return []
-    state = policy.init(observations[0].hyperparameters)
+    state: State | None = None
     decisions = []
-    for observation in observations:
-        decision, state = policy.propose(observation, state)
-        decisions.append(decision)
+    for record in records:
+        if record.observation is not None:
+            state = policy.init(record.observation.hyperparameters) if state is None else state
+            decision, state = policy.propose(record.observation, state)
+            decisions.append(decision)
+        elif record.turned_at is not None and state is not None:
+            state = policy.turned_back(record.turned_at, state)
     return decisions

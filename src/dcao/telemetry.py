@@ -34,6 +34,7 @@ class StepRecord:
         cost: Gradient evaluations that this probe spent beyond the training step.
         total_cost: Gradient evaluations that all probes so far have spent.
         seconds: Wall-clock time that this probe took.
+        turned_at: The lr at the lowest mean loss, where that has turned up and the policy was told so.
     """
 
     step: int
@@ -46,6 +47,7 @@ class StepRecord:
     cost: float
     total_cost: float
     seconds: float
+    turned_at: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-plain form; numbers that are not finite become the strings "nan", "inf", "-inf".

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from dcao.guarding.outliers import StepMemory, loss_and_norm
 from dcao.guarding.settings import Guard, Verdict
 from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
-from dcao.guarding.turning import TurningPoint, Window, mean_number
+from dcao.guarding.turning import TurningPoint, mean_number
 from dcao.models import Model
 from dcao.vectors import params_of
 
@@ -109,13 +109,13 @@ class StepGuard:
         Args:
             loss: Of the batch, at the present weights.
             step: The coming step.
-            rising_lr: The lr that has trained so far, while it rises: the run goes back to where its mean loss was
-                lowest once that has turned up. None: it does not rise any more.
+            rising_lr: The lr that has trained so far, while the loss is watched: once its mean has turned up, the run
+                goes back to where that was lowest. None: it is not watched.
         """
         if not self.is_on:
             return None
         modules, ranks = self.model.look()
-        watched = loss if rising_lr is not None else None
+        own_loss = loss
         if ranks is not None:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
             # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
@@ -125,10 +125,12 @@ class StepGuard:
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
-            if rising_lr is not None and watched is not None:
-                self._turning.note(mean_number(watched, ranks), rising_lr)
+            if rising_lr is not None:
+                watched = value if ranks is None else mean_number(own_loss, ranks, grads[0])
+                if watched is not None:
+                    self._turning.note(watched, rising_lr)
                 if self._turning.has_turned:
-                    return self._turn_back(self._turning.lowest)
+                    return self._turn_back()
             is_outlier = self._remember(modules, step, value, norm, watches=rising_lr is not None)
             return self._end_row(is_outlier=is_outlier)
         self.num_skipped += 1
@@ -174,16 +176,23 @@ class StepGuard:
         if step % BUFFERS_EVERY == 0 or modules is not self._modules:
             self._keep_buffers(modules)
         if self.settings.snapshot_every is not None:
-            snapshot = self._usable_snapshot()
-            every = RISING_EVERY if watches else self.settings.snapshot_every
-            due = snapshot is None or step - snapshot.step >= every
-            if watches:  # what the run may go back to is where the mean loss was lowest
-                due = due and (self._turning.is_lowest or self._turning.lowest is None)
             # A loss above the median may be the first of a blow-up, which is not what to go back to.
             losses = self._memory.losses
-            if due and (loss is None or not losses or loss <= statistics.median(losses)):
+            is_usual = loss is None or not losses or loss <= statistics.median(losses)
+            if is_usual and self._is_snapshot_due(step, watches=watches):
+                self._snapshot = None  # before the next one is made: there is memory for one
                 self._snapshot = Snapshot(self.optimizer, modules, step)
         return self._memory.remember(step=step, loss=loss, norm=norm)
+
+    def _is_snapshot_due(self, step: int, *, watches: bool) -> bool:
+        """While the loss is watched, what the run may go back to is where its mean was lowest."""
+        snapshot = self._usable_snapshot()
+        if snapshot is None:
+            return True
+        if watches:
+            is_lowest = self._turning.is_lowest or self._turning.lowest is None
+            return is_lowest and step - snapshot.step >= RISING_EVERY
+        return step - snapshot.step >= (self.settings.snapshot_every or math.inf)
 
     def _keep_buffers(self, modules: Sequence[nn.Module]) -> None:
         if modules is self._modules:
@@ -238,28 +247,30 @@ class StepGuard:
         return Verdict(reason=f"guard: {trouble}, from the snapshot too: not the weights but the data; {skipped}")
 
     def _go_back(self, snapshot: Snapshot, reason: str) -> Verdict:
-        self._trade_places(snapshot)
-        self._is_away = False
-        self._snapshot = Snapshot(self.optimizer, self._modules or (), snapshot.step)
+        self._restore(snapshot)
         self._memory.forget_outlier(self._row.began)
         self._row = Row()
-        self.num_restored += 1
         reason += f"; back to the snapshot of step {snapshot.step}"
         return Verdict(reason=reason, factor=SKIP_FACTOR, went_back=True)
 
-    def _turn_back(self, lowest: Window | None) -> Verdict:
+    def _turn_back(self) -> Verdict:
         """To where the mean loss was lowest while lr rose; without a snapshot the run goes on from here."""
+        lowest, row, snapshot = self._turning.lowest, self._row, self._usable_snapshot()
         assert lowest is not None
-        self._turning = TurningPoint()
-        reason, snapshot = f"guard: the mean loss has turned up since lr was {lowest.lr:.3g}", self._usable_snapshot()
+        self._turning, self._row = TurningPoint(), Row()
+        reason = f"guard: the mean loss has turned up since lr was {lowest.lr:.3g}"
         if snapshot is None:
-            return Verdict(reason=reason, skips=False, turned_at=lowest.lr)
+            return Verdict(reason=reason, skips=False, factor=1.0 / row.cut, turned_at=lowest.lr)
+        self._restore(snapshot)
+        reason += f"; back to the snapshot of step {snapshot.step}"
+        return Verdict(reason=reason, factor=1.0 / row.cut, turned_at=lowest.lr)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Go back for good. What the run was at is dropped, and the snapshot stays what it is."""
         self._trade_places(snapshot)
         self._is_away = False
         self._snapshot = Snapshot(self.optimizer, self._modules or (), snapshot.step)
         self.num_restored += 1
-        reason += f"; back to the snapshot of step {snapshot.step}"
-        return Verdict(reason=reason, turned_at=lowest.lr)
 
     def _trade_places(self, snapshot: Snapshot) -> None:
         snapshot.trade_places()

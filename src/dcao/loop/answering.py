@@ -24,10 +24,10 @@ def lets_pass(guard: StepGuard, loop: ProbeLoop, batch: Batch | None) -> bool:
 
 
 def _watched_lr(loop: ProbeLoop) -> float | None:
-    """The lr that has trained so far, if the policy wants the loss watched while it rises."""
+    """The lr that has trained so far, if the policy wants the loss watched; None at an lr of 0, which trains nothing."""
     policy, state = loop.controller.policy, loop.controller.policy_state
     is_watched = state is not None and policy.watches_loss(loop.num_steps, state)
-    return loop.controller.hyperparameters().lr if is_watched else None
+    return (loop.controller.training_hyperparameters().lr or None) if is_watched else None
 
 
 def _answer(loop: ProbeLoop, verdict: Verdict, loss: float | None) -> None:
@@ -40,8 +40,10 @@ def _answer(loop: ProbeLoop, verdict: Verdict, loss: float | None) -> None:
         controller.scale_lr(verdict.factor)
     if verdict.turned_at is not None and controller.policy_state is not None:
         controller.policy_state = controller.policy.turned_back(verdict.turned_at, controller.policy_state)
+        if verdict.skips:  # else it moves before the step
+            controller.move_on(loop.num_steps)
     decision = Decision(hyperparameters=controller.training_hyperparameters(), reason=verdict.reason)
-    loop.record(decision, before, loss, now)
+    loop.record(decision, before, loss, now, turned_at=verdict.turned_at)
     loop.is_unlike_others = verdict.is_data and loop.turns.grants_more and loop.source.is_training_batch
     if verdict.went_back and controller.policy.adapts:
         loop.act(blown_up(loop.num_steps, loop.probe.settings.measure, loss), loss, now)

@@ -281,7 +281,7 @@ class ProbeLoop:
         self, decision: Decision, before: Hyperparameters, loss: float | None, started: float, **seen: Any
     ) -> None:
         """Write down what has happened before the coming step."""
-        if loss is None and seen:
+        if loss is None and "estimate" in seen:
             loss = seen["estimate"].loss
         seen |= {"step": self.num_steps, "total_cost": self.cost, "seconds": time.perf_counter() - started}
         after = self.controller.training_hyperparameters()

@@ -76,6 +76,14 @@ class Compose(Policy):
         each = (rule.allowed_lr(observation, part) for rule, part in zip(self.policies, state["parts"], strict=True))
         return min((lr for lr in each if lr is not None), default=None)
 
+    def watches_loss(self, step: int, state: State) -> bool:
+        """Whether one of them wants the loss watched."""
+        return any(rule.watches_loss(step, part) for rule, part in zip(self.policies, state["parts"], strict=True))
+
+    def turned_back(self, lr: float, state: State) -> State:
+        """Each is told."""
+        return {"parts": [rule.turned_back(lr, part) for rule, part in zip(self.policies, state["parts"], strict=True)]}
+
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """The plans of those that plan ahead, in turn."""
         for policy, part in zip(self.policies, state["parts"], strict=True):
@@ -145,6 +153,14 @@ class Smoothed(Policy):
     def allowed_lr(self, observation: Observation, state: State) -> float | None:
         """What the inner policy allows, by this one observation."""
         return self.policy.allowed_lr(observation, state["inner"])
+
+    def watches_loss(self, step: int, state: State) -> bool:
+        """Whether the inner policy wants the loss watched."""
+        return self.policy.watches_loss(step, state["inner"])
+
+    def turned_back(self, lr: float, state: State) -> State:
+        """The inner policy is told."""
+        return {**state, "inner": self.policy.turned_back(lr, state["inner"])}
 
     def between(self, step: int, hyperparameters: Hyperparameters, state: State) -> Hyperparameters:
         """The inner policy's plan."""

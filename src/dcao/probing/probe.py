@@ -262,7 +262,7 @@ class Probe:
     def remember_gradient(self, *, decides: bool) -> None:
         """Keep the training batch's gradient, which is in ``.grad``: to the next batch it is an independent one."""
         params = self.params()
-        if params and self.settings.measure in ALONG_STEP:
+        if params and (decides or self.settings.measure in ALONG_STEP):
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
             memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))

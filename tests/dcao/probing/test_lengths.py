@@ -99,9 +99,9 @@ def zeros_on_a_quadratic(curvature: float, unit: float, lr: float) -> DCAO:
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("curvature", [1e-2, 1.0, 1e4])
 def test_from_zero_the_step_is_measured_against_the_way_across_the_valley(curvature, unit, lr):
-    # From 0 the minimum is 4 away, in any unit, so the valley is 8 wide. lr * unit * curvature * 4 = 0.003 * 8; the
+    # From 0 the minimum is 4 away, in any unit, so the valley is 8 wide. lr * unit * curvature * 4 = 0.01 * 8; the
     # length and l are rounded to one of 16 values an octave, 1 / 32 at most each, and differences err by 1e-7.
     optimizer = zeros_on_a_quadratic(curvature, unit, lr)
     assert optimizer.loop.probe.memory.natural_length == 8.0
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.006 / (unit * curvature), rel=1 / 32 + 1e-6)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02 / (unit * curvature), rel=1 / 32 + 1e-6)
     assert optimizer.last_estimate.relative_step == pytest.approx(lr * unit * curvature / 2.0, rel=1e-12)
