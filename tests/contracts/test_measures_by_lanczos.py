@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from functools import cache
+
 import pytest
 import torch
 from torch import nn, optim
@@ -14,13 +17,14 @@ NETWORKS = {
     "normed": lambda: nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3)),
     "linear": lambda: nn.Linear(10, 3),
 }
+SEEDS = range(5)
 OPTIMIZERS = {"adamw": optim.AdamW, "sgd": lambda params, lr: optim.SGD(params, lr=lr, momentum=0.9)}
 
 
-def train(network, optimizer, measure, lr: float = 10.0, num_steps: int = 120) -> tuple[float, list]:
+def train(network, optimizer, measure, lr: float = 10.0, num_steps: int = 120, seed: int = 0) -> tuple[float, list]:
     """Mean loss of the last 20 steps, and the records."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model, inputs = NETWORKS[network](), torch.randn(256, 10)
     labels, recorder, losses = inputs[:, :3].argmax(dim=1), MemoryRecorder(), []
     wrapped = DCAO(OPTIMIZERS[optimizer](model.parameters(), lr=lr), measure=measure, recorder=recorder)
@@ -30,15 +34,24 @@ def train(network, optimizer, measure, lr: float = 10.0, num_steps: int = 120) -
     return sum(losses[-20:]) / 20, recorder.records
 
 
+@cache
+def loss_by_load(network: str, optimizer: str) -> float:
+    """The same with the measure along the step, the median over seeds."""
+    return statistics.median(train(network, optimizer, "load", seed=seed)[0] for seed in SEEDS)
+
+
 @pytest.mark.parametrize("measure", ["hessian", "preconditioned"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_run_from_a_wild_lr_gets_as_far_as_with_the_load(network, optimizer, measure):
-    reference, _ = train(network, optimizer, "load")
-    loss, records = train(network, optimizer, measure)
-    # Both rise from the same first step; what stops them differs, and 30 % of a loss is less than what seeds differ by.
-    assert loss <= 1.3 * reference
-    assert records[0].after.lr * 10 < records[0].before.lr
+    losses = []
+    for seed in SEEDS:
+        loss, records = train(network, optimizer, measure, seed=seed)
+        losses.append(loss)
+        assert records[0].after.lr * 10 < records[0].before.lr
+    # Both rise from the same first step, and what stops them differs. Over twelve seeds the losses of one measure spread
+    # by a factor of 90, so that one cut in the last steps of one seed says little.
+    assert statistics.median(losses) <= 1.3 * loss_by_load(network, optimizer)
 
 
 @pytest.mark.parametrize("measure", ["hessian", "preconditioned"])
@@ -60,3 +73,13 @@ def test_their_relative_step_is_that_of_the_load_and_costs_nothing(measure, opti
     assert estimate.relative_step == by_load[0].estimate.relative_step > 0.0
     # The graph, double backward, and the evaluation by which the first probe of a run checks that the loss repeats.
     assert estimate.cost == 1 + 2 * estimate.num_matvecs + 1
+
+
+@pytest.mark.parametrize("measure", ["hessian", "preconditioned"])
+def test_how_far_successive_batches_agree_is_known_to_them_too_and_costs_nothing(measure):
+    _, records = train("relu", "sgd", measure, num_steps=6)
+    _, by_load = train("relu", "sgd", "load", num_steps=6)
+    agreements = [record.observation.agreement for record in records]
+    assert agreements == [record.observation.agreement for record in by_load]  # the same steps up to here
+    assert agreements[0] is None  # there is no batch before the first
+    assert 0.0 < agreements[1] < 1.0

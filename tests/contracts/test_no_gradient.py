@@ -102,7 +102,9 @@ def test_a_run_that_begins_frozen_starts_when_it_thaws_where_it_would_have_start
         for step in range(num_frozen + 1):
             run.step(without="frozen" if step < num_frozen else "")
         lrs.append(run.optimizer.param_groups[0]["lr"])
-    assert lrs[0] == lrs[1] < 1e-3
+    weights = torch.cat([p.detach().flatten() for p in Staged(way).first.parameters()])
+    # Adam's displacement is lr for each weight, so that l is lr over their root mean square; l is rounded by 1 / 32.
+    assert lrs[0] == lrs[1] == pytest.approx(0.01 * weights.square().mean().sqrt().item(), rel=1 / 32 + 1e-6)
 
 
 @pytest.mark.parametrize("policy", [None, policies.Fixed()])
@@ -128,12 +130,13 @@ def test_the_decay_at_the_end_goes_on_through_a_frozen_phase():
     """lr is brought to 0 in a straight line over the last 30 % of the run, with steps that do nothing or without."""
     lrs = []
     for frozen in ((), range(80, 90)):
-        run = Staged("minimize", lambda base: DCAO(base, total_steps=100))
+        run, course = Staged("minimize", lambda base: DCAO(base, total_steps=100)), []
         for step in range(100):
             run.step(without="frozen" if step in frozen else "")
-        lrs.append(run.optimizer.param_groups[0]["lr"])
+            course.append(run.optimizer.param_groups[0]["lr"])
+        lrs.append(course[-1])
     assert lrs[1] == pytest.approx(lrs[0], rel=0.5)  # the level under the decay is that of other batches' probes
-    assert lrs[1] < 0.1 * 1e-1
+    assert lrs[1] < 0.1 * max(course)  # a thirtieth of the level, which may go on rising under the decay
 
 
 # --- the optimizer of another model

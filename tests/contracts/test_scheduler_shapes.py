@@ -572,9 +572,10 @@ def test_a_warmup_is_no_faster_than_dcaos_own_rise_and_leads_to_the_ceiling(num_
 
 
 def test_a_restart_before_the_rise_is_over_goes_on_from_the_largest_lr_so_far():
-    job = Job(policy=policies.Ceiling(), every=5)
+    job = Job(policy=policies.Ceiling(first_relative_step=0.003), every=5)  # a rise of more than 40 steps
     scheduler = lr_scheduler.CosineAnnealingWarmRestarts(job.optimizer, 20)
     job.train(41, after=scheduler.step)
+    assert not job.optimizer.controller.policy_state["arrived"]
     for restart in (20, 40):
         assert job.trained[restart - 1] < 0.05 * max(job.trained[:restart])
         assert job.trained[restart] == pytest.approx(1.1 * max(job.trained[:restart]), rel=2e-8)  # a share has 9 digits
