@@ -9,11 +9,14 @@ gradient, a little way along -d, shows how the loss curves in that direction (H 
 Both are proportional to lr, so one such probe tells the largest lr with s <= 8 and l <= 0.1. (8 and not 2, because
 training drifts to 2 and a little more whatever lr is; what does harm lies far above.) The rule has four phases:
 
-    1. start where l = 0.003, whatever lr was given;    3. stay under the ceiling that the last three probes set;
-    2. rise by 10 % a step until a probe objects;       4. decay to 0 over the last 30 % of the run.
+    1. start where l = 0.01, whatever lr was given;     3. stay under the ceiling that the last three probes set;
+    2. rise by 10 % a step until a probe objects;       4. decay to 0 over the last 30 to 80 % of the run.
 
+The less the gradients of successive batches agree, the longer the decay: it averages the noise away.
 ``DCAO(torch.optim.AdamW(...), total_steps=400)`` gives the same learning rates, and what real training needs around
-them: dropout and BatchNorm, param groups, half precision, a guard against blow-ups, checkpoints, logs.
+them: dropout and BatchNorm, param groups, half precision, checkpoints, logs, and a guard. That skips garbage, goes back
+after a blow-up, and watches the rise: if the loss turns up for good, it goes back to where it was lowest, and from then
+on lr stays under half of what it was there.
 """
 
 import math
@@ -31,7 +34,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
     params = list(model.parameters())
     w = parameters_to_vector(params).detach()
     m, v, previous_g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
-    ceiling, rising, probed_at, probes = math.inf, True, 0, deque(maxlen=3)
+    ceiling, rising, probed_at, probes, cosines = math.inf, True, 0, deque(maxlen=3), []
 
     def loss_and_gradient(w, batch):
         vector_to_parameters(w, params)
@@ -47,7 +50,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
         else:  # SGD sums the gradients that Adam averages: its step is 1 / (1 - BETA) times as long.
             P, bias, weight_decay = 1 - BETA, 1, 0
 
-        decay = min(1, (num_steps - step) / (0.3 * num_steps))
+        decay = min(1, (num_steps - step) / (share_of_decay(cosines) * num_steps))
         if step > 0:  # rise, but not far without a probe; later slowly: in a valley that flattens any lr looks safe
             growth = (1.1 if step - probed_at <= 10 else 1) if rising else min(1.1, 1 + 1 / step)
             lr = min(lr * growth, max(lr, ceiling))
@@ -63,13 +66,15 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             probe = (s / (lr * decay)).item(), (d.norm() / size / (lr * decay)).item()  # s and l per unit of lr
             if step == 0:  # rounded, so that not even the float noise of the given lr gets into the run
                 probe = rounded(probe[0]), rounded(probe[1])
-                lr = 0.003 / probe[1]
+                lr = 0.01 / probe[1]
             probes.append(probe)
             ceiling = largest_lr(probes)
             limit = min(ceiling, largest_lr([probe])) if rising else ceiling  # one objection ends the rise
             if lr > limit:
                 lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at = step
+            if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
+                cosines.append((g @ previous_g / g.norm() / previous_g.norm()).item())
 
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)
@@ -80,6 +85,11 @@ def largest_lr(probes):  # with s <= 8 and l <= 0.1
     curvatures, lengths = zip(*probes, strict=True)
     curvature, length = median(curvatures), math.sqrt(sum(each**2 for each in lengths) / len(lengths))
     return min(8 / curvature if curvature > 0 else math.inf, 0.1 / length)
+
+
+def share_of_decay(cosines):  # 0.3 where gradients agree, 0.8 where they are nearly all noise
+    noise = (0.25 - median(cosines)) / (0.25 - 0.15) if cosines else 0
+    return 0.3 + 0.5 * min(max(noise, 0), 1)
 
 
 def rounded(x):
