@@ -1,0 +1,148 @@
+"""Where the mean loss turns up for good, on losses that are made up."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from dcao.guarding.turning import ERRORS, LASTING, SHARE_OF_GAIN, WINDOW, TurningPoint
+
+GROWTH = 1.1
+
+
+def alarm(losses: Iterable[float], watch: TurningPoint | None = None) -> int | None:
+    """The step whose loss gives the alarm; None if there is none."""
+    watch = TurningPoint() if watch is None else watch
+    for step, loss in enumerate(losses):
+        watch.note(loss, GROWTH**step)
+        if watch.has_turned:
+            return step
+    return None
+
+
+def there_and_back(bottom: int, num_steps: int) -> list[float]:
+    """Falls by 1 a step to 0, and rises by 1 a step."""
+    return [float(abs(step - bottom)) for step in range(num_steps)]
+
+
+def test_a_loss_that_falls_and_rises_turns_where_the_window_was_lowest():
+    watch = TurningPoint()
+    # The lowest window of 8 is that of 26..33 or 27..34 around the bottom at 30: means 2. The first of them counts.
+    step = alarm(there_and_back(30, 80), watch)
+    assert watch.lowest.mean == 2.0
+    assert watch.lowest.end == 34  # steps 26 to 33 have been seen
+    assert watch.lowest.lr == pytest.approx(GROWTH**30)
+    # Windows that are up by 5 errors, the larger of which is sqrt((5.25 + 2) / 8) = 0.95, and by 10 % of 26.5 - 2:
+    # 2 + 4.76 < 7.5 is the mean of 34..41, the first one without a step of the lowest. Eight in a row end at 48.
+    assert step == 48
+
+
+def test_windows_that_overlap_do_not_count():
+    # The loss is 0 for eight steps and 100 from then on: whatever its errors, a window with a step of the lowest says
+    # nothing, so that the first that counts is that of steps 16 to 23, and the eighth in a row ends at 30.
+    losses = [50.0] * 8 + [0.0] * 8 + [100.0] * 30
+    assert alarm(losses) == 8 + 2 * WINDOW + LASTING - 2
+
+
+def test_a_loss_that_only_falls_never_turns():
+    assert alarm(1.0 / (1 + step) for step in range(300)) is None
+    assert alarm([1.0] * 300) is None
+
+
+def test_what_is_small_beside_the_gain_is_none():
+    # From 100 to 1, and then up by 9 % or by 11 % of the 99 gained, without noise.
+    for share, has_turned in ((0.9 * SHARE_OF_GAIN, False), (1.1 * SHARE_OF_GAIN, True)):
+        losses = [100.0] * WINDOW + [1.0] * WINDOW + [1.0 + 99.0 * share] * 40
+        assert (alarm(losses) is not None) == has_turned
+
+
+def test_what_does_not_last_is_none():
+    # From step 16 on the loss is 100 instead of 0, for some steps. A window with k of them has the mean 12.5 k, and is
+    # up if that is over 5 errors, sqrt(1e4 k / 8 (1 - k / 8) / 8): 87.5 > 58 for k = 7, but 75 < 77 for k = 6. Those of
+    # L steps make L - 7 windows with k = 8 that begin at 16 or later, and one with 7: eight for L = 14.
+    assert (WINDOW, LASTING, ERRORS) == (8, 8, 5.0)
+    for length, has_turned in ((13, False), (14, True)):
+        losses = [100.0] * 8 + [0.0] * 8 + [100.0] * length + [0.0] * 60
+        assert (alarm(losses) is not None) == has_turned
+
+
+def noise(kind: str, generator: random.Random) -> float:
+    return {"normal": lambda: generator.gauss(0.0, 1.0), "skewed": lambda: generator.expovariate(1.0)}[kind]()
+
+
+COURSES = {
+    "a plateau": lambda step: 0.0,
+    "a descent": lambda step: -0.05 * step,
+    "a descent that levels off": lambda step: 10.0 * math.exp(-step / 30.0),
+}
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize("course", COURSES)
+def test_noise_gives_no_alarm(kind, course):
+    # 2000 runs of 100 steps. If one in a hundred gave an alarm, 20 would be expected, and 10 or fewer be seen with a
+    # probability of 1 % (of a Poisson number); so fewer are taken back without need.
+    generator = random.Random(0)
+    runs = ([COURSES[course](step) + noise(kind, generator) for step in range(100)] for _ in range(2000))
+    assert sum(alarm(losses) is not None for losses in runs) <= 10
+
+
+def test_noise_hides_no_rise_that_is_clear():
+    # Up by 5 standard deviations of one loss, which are 10 errors of the difference of two windows: sqrt(2 / 8) = 0.5.
+    generator, seen = random.Random(0), 0
+    for _ in range(100):
+        course = [10.0 - 10.0 * min(step, 30) / 30 + (5.0 if step > 50 else 0.0) for step in range(90)]
+        seen += alarm(each + generator.gauss(0.0, 1.0) for each in course) is not None
+    assert seen > 95
+
+
+def swinging(curvatures: list[float], lr: float) -> list[float]:
+    """Losses of heavy-ball descent with a momentum of 0.9 on a quadratic, while lr rises to half of where it diverges."""
+    weights, buffers, losses = [1.0] * len(curvatures), [0.0] * len(curvatures), []
+    for _ in range(300):
+        losses.append(sum(h * w * w for h, w in zip(curvatures, weights, strict=True)) / 2.0)
+        buffers = [0.9 * v + h * w for h, v, w in zip(curvatures, buffers, weights, strict=True)]
+        weights = [w - lr * v for v, w in zip(buffers, weights, strict=True)]
+        lr = min(GROWTH * lr, 1.9 / max(curvatures))
+    return losses
+
+
+@pytest.mark.parametrize("curvatures", [[1.0], [1.0, 100.0], [1.0, 10.0, 100.0, 1000.0]], ids=len)
+def test_a_swing_of_momentum_across_the_valley_is_no_turning_point(curvatures):
+    for exponent in range(24):
+        assert alarm(swinging(curvatures, 1e-4 / max(curvatures) * GROWTH**exponent)) is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_passed_over(bad):
+    losses = there_and_back(30, 80)
+    with_bad, watch = [each for loss in losses for each in (loss, bad)], TurningPoint()
+    assert alarm(with_bad, watch) == 2 * alarm(losses)
+    assert watch.lowest.mean == 2.0
+
+
+def test_losses_at_the_end_of_floating_point_do_no_harm():
+    assert alarm([1.7e308] * 40) is None
+    assert alarm([1.7e308, -1.7e308] * 40) is None
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_the_unit_of_the_loss_and_its_zero_do_not_matter(unit):
+    losses = there_and_back(30, 80)
+    assert alarm(unit * loss for loss in losses) == alarm(loss - 1000.0 for loss in losses) == 48
+
+
+@pytest.mark.parametrize("cut", [0, 3, 20, 40, 45])
+def test_it_goes_on_from_its_state(cut):
+    losses, watch, resumed = there_and_back(30, 80), TurningPoint(), TurningPoint()
+    assert alarm(losses[:cut], watch) is None
+    resumed.load_state_dict(json.loads(json.dumps(watch.state_dict())))
+    for step in range(cut, 49):
+        assert not resumed.has_turned
+        resumed.note(losses[step], GROWTH**step)
+    assert resumed.has_turned
+    assert resumed.lowest.lr == pytest.approx(GROWTH**30)
