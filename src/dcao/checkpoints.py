@@ -27,6 +27,7 @@ LATER: dict[str, Any] = {
     "first_mean": float,
     "lowest": dict,
     "past_gradient": Tensor,
+    "past": Tensor,
     "natural_length": float,
     "blamed_at": int,
     "policy_state": dict,

@@ -9,6 +9,7 @@ from typing import Any
 from dcao.controller import Controller
 from dcao.gradients.presence import UnreachedError
 from dcao.isolation import RngState
+from dcao.loop.agreeing import AgreementWatch, is_wanted
 from dcao.loop.informing import inform
 from dcao.loop.turns import ProbeTurns, SpectrumTurns, most_probes
 from dcao.operators.base import LossFn, not_callable
@@ -72,6 +73,7 @@ class ProbeLoop:
         self.turns.start_afresh()
         self.spectrum_turns.start_afresh()
         self.watch.start_afresh()
+        self.agreement = AgreementWatch()
         self.failure: Failure | None = None  # of the probe that is being answered
         self.at_top: CurvatureEstimate | None = None
         self.last_estimate: CurvatureEstimate | None = None
@@ -106,6 +108,8 @@ class ProbeLoop:
             self._probe(batch.anew(self.probe.start))
         else:
             self.turns.is_owed = is_due
+            if has_gradient:
+                self.agreement.note(self.probe.params())
             self.controller.move_on(self.num_steps)
             if has_gradient and self.turns.is_owed:
                 self.watch.note_flat(self.num_steps, self.turns.taken_at, batch, has_lr=moves)
@@ -161,12 +165,16 @@ class ProbeLoop:
     def finish_step(self, *, taken: bool) -> None:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.spectrum_turns.pass_step(self.num_steps)
+        if self.turns.taken_at == self.num_steps:
+            self.agreement.cosines = []
         self.num_steps += 1
         self.turns.begin(self.num_steps)
         self.probe.forget_gradient()
         self.is_unlike_others = False
         if taken and self.is_due() and self.source.is_training_batch:
             self.probe.remember_gradient(decides=self.decides())
+        goes_on = taken and self.source.is_training_batch and is_wanted(self.controller, self.num_steps)
+        self.agreement.finish_step(self.probe.params() if goes_on else (), goes_on=goes_on)
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool, may_miss: bool) -> CurvatureEstimate:
         """Probe ``loss_fn`` now; what it raises passes through.
@@ -200,6 +208,7 @@ class ProbeLoop:
             "probe": self.probe.memory.state_dict(),
             "spectrum": self.spectrum_turns.state_dict(),
             "informing": self.probe.informing.state_dict(),
+            "agreement": self.agreement.state_dict(),
             "loader": self.source.state_dict(),
         }
 
@@ -215,6 +224,7 @@ class ProbeLoop:
         if state["informing"] is not None:
             self.probe.informing.load_state_dict(state["informing"])
         self.source.load_state_dict(state["loader"])
+        self.agreement.load_state_dict(state["agreement"])
 
     # --- measuring and acting -----------------------------------------------------------------------------------
 
@@ -258,7 +268,7 @@ class ProbeLoop:
             trust=estimate.trust,
             hyperparameters=before,
             relative_step=estimate.relative_step,
-            agreement=estimate.agreement,
+            agreement=self.agreement.mean_with(estimate.agreement),
         )
         decision = self.controller.decide(observation)
         failure, self.failure = self.failure, None

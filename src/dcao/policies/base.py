@@ -67,7 +67,8 @@ class Observation:
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
             of the weights that it moves; None if it was not measured.
-        agreement: Cosine between the gradients of successive batches; None if it was not measured.
+        agreement: Cosine between the gradients of successive batches; None if it was not measured. The mean over the
+            steps since the last probe where :meth:`Policy.watches_agreement` wants them, else that of this probe alone.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 
@@ -157,6 +158,13 @@ class Policy(ABC):
         """Whether the guard watches the training loss at this step, to go back if it turns up for good.
 
         Default: False. A rule that raises lr until something objects wants it while it does.
+        """
+        return False
+
+    def watches_agreement(self, step: int, state: State) -> bool:
+        """Whether the gradients of this step are compared with those of the one before, for a better agreement.
+
+        Default: False. It costs no evaluation, but a copy of the gradient.
         """
         return False
 

@@ -20,7 +20,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
-from dcao.policies.decay import share_of_decay, with_agreement
+from dcao.policies.decay import counts, share_of_decay, with_agreement
 from dcao.rounding import rounded
 
 TARGET = 8.0
@@ -195,6 +195,10 @@ class Ceiling(Policy):
         if state["step"] is None or state["turned"] is not None or not self.first_relative_step:
             return False
         return step < (WATCHED_STEPS if self.total_steps is None else WATCHED * self.total_steps)
+
+    def watches_agreement(self, step: int, state: State) -> bool:
+        """Where the share of the decay is made up."""
+        return self.decay is None and counts(step, self.total_steps)
 
     def turned_back(self, lr: float, state: State) -> State:
         """The rise is over."""

@@ -80,6 +80,11 @@ class Compose(Policy):
         """Whether one of them wants the loss watched."""
         return any(rule.watches_loss(step, part) for rule, part in zip(self.policies, state["parts"], strict=True))
 
+    def watches_agreement(self, step: int, state: State) -> bool:
+        """Whether one of them wants the agreement watched."""
+        parts = zip(self.policies, state["parts"], strict=True)
+        return any(rule.watches_agreement(step, part) for rule, part in parts)
+
     def turned_back(self, lr: float, state: State) -> State:
         """Each is told."""
         return {"parts": [rule.turned_back(lr, part) for rule, part in zip(self.policies, state["parts"], strict=True)]}
@@ -157,6 +162,10 @@ class Smoothed(Policy):
     def watches_loss(self, step: int, state: State) -> bool:
         """Whether the inner policy wants the loss watched."""
         return self.policy.watches_loss(step, state["inner"])
+
+    def watches_agreement(self, step: int, state: State) -> bool:
+        """Whether the inner policy wants the agreement watched."""
+        return self.policy.watches_agreement(step, state["inner"])
 
     def turned_back(self, lr: float, state: State) -> State:
         """The inner policy is told."""

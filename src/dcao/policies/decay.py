@@ -24,12 +24,16 @@ MOST_AGREEMENTS = 99
 """Largest number of agreements that are kept: the last ones."""
 
 
+def counts(step: int, total_steps: int | None) -> bool:
+    """Whether the agreement at this step is one of those that the share of the decay follows."""
+    return total_steps is not None and EARLY[0] * total_steps <= step < EARLY[1] * total_steps
+
+
 def with_agreement(agreements: list[float], observation: Observation, total_steps: int | None) -> list[float]:
     """The agreements that count so far, with that of a probe if it is one of them."""
-    if total_steps is None or observation.agreement is None:
+    if observation.agreement is None or not counts(observation.step, total_steps):
         return agreements
-    begin, end = (share * total_steps for share in EARLY)
-    return [*agreements, observation.agreement][-MOST_AGREEMENTS:] if begin <= observation.step < end else agreements
+    return [*agreements, observation.agreement][-MOST_AGREEMENTS:]
 
 
 def share_of_decay(agreements: list[float]) -> float:
