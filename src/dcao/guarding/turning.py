@@ -30,12 +30,14 @@ diffusion task was taken back without need; at 5 none was."""
 
 SHARE_OF_GAIN = 0.2
 """Share of what the loss had gained by which it has to be up. Momentum carries weights across a valley and back: on
-quadratics, with a momentum of 0.9 and an lr that rises by 10 % a step, windows swing up by more than 10 % of the gain in
-4 of 48 runs, and never by 20 %."""
+quadratics, with a momentum of 0.9 and an lr that rises by 10 % a step, four windows in a row swing up by 10 % of the
+gain, and single ones by 21 %, but no two by 20 %."""
 
 LASTING = 3
 """Windows in a row that have to be up. Three runs of fine-tuning are caught by three and are lost with four to eight;
-alarms without need (a diffusion task, a deep MLP) lasted for one."""
+alarms without need (a diffusion task, a deep MLP) lasted for one. Of runs of 100 steps on nothing but noise around a
+loss that does not fall, 2.5 % give an alarm, and with eight windows 0.3 %; where it falls at all, none of 12000 did but
+one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,9 @@ def course(agreement: float | None, *, decay: float | None = None) -> list[float
 
 
 @pytest.mark.parametrize(
-    ("agreement", "share"), [(0.9, 0.3), (None, 0.3), (0.2, 0.55), (0.05, 0.8)], ids=["agree", "unknown", "some", "noise"]
+    ("agreement", "share"),
+    [(0.9, 0.3), (None, 0.3), (0.2, 0.55), (0.05, 0.8)],
+    ids=["agree", "unknown", "some", "noise"],
 )
 def test_a_whole_run_by_hand(agreement, share):
     # l is lr / 8: it starts at 0.01 * 8, and the limit of 0.1 is reached at 0.1 * 8.
