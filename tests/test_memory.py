@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import memory
-from dcao import DCAO, policies
+from dcao import DCAO, MemoryRecorder, policies
 from dcao.spectra.lanczos import lanczos
 
 # scalars and the columns worked on at a time: 1/64 of a vector for each row
@@ -56,3 +56,36 @@ def test_a_load_probe_holds_six_vectors_the_one_kept_from_the_step_before_includ
     optimizer.minimize(lambda: model(inputs).square().mean())
     assert optimizer.last_estimate.step == 4
     assert peaks[0] < 5.1  # activations of two rows, and scalars
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_range_test_holds_the_guards_one_snapshot_and_nothing_more(name):
+    def held(policy) -> tuple[float, float, bool]:
+        """Vectors that are there after each step, and that the guard adds, at most; and whether the loss turned."""
+        model = torch.nn.Sequential(*[torch.nn.Linear(100, 100, bias=False) for _ in range(8)])
+        inputs, size, recorder = torch.randn(2, 100), 80_000, MemoryRecorder()
+        optimizer = DCAO(getattr(torch.optim, name)(model.parameters(), lr=1e-9), policy=policy, recorder=recorder)
+        check, after, during = optimizer.guard.check, [], []
+
+        def counted(*args, **kwargs):
+            before, alive.peak = alive.now, alive.now
+            verdict = check(*args, **kwargs)
+            during.append((alive.peak - before) / (4 * size))
+            return verdict
+
+        optimizer.guard.check = counted
+        with memory.AliveBytes() as alive:
+            for step in range(80):
+                optimizer.minimize(lambda step=step: model(inputs).square().mean() + abs(step - 30.0))
+                after.append(alive.now / (4 * size))
+        return max(after), max(during), any(record.turned_at for record in recorder.records)
+
+    limitless = policies.Ceiling(1e9, max_relative_step=1e9)
+    kept, added, turned = held(limitless)
+    # From the lr that is given nothing is watched, and the guard copies as ever.
+    kept_without, added_without, turned_without = held(
+        policies.Ceiling(1e9, max_relative_step=1e9, first_relative_step=None)
+    )
+    assert (turned, turned_without) == (True, False)
+    assert kept < kept_without + 0.1  # scalars
+    assert added < added_without + 0.1 + 1 / 8  # one parameter of eight at a time changes places

@@ -65,8 +65,9 @@ class DCAO(WrappingOptimizer):
             ``stability``, of :attr:`last_spectrum`. Training and decisions are the same without. Default: never.
         recorder: Takes a :class:`StepRecord` for each probe.
         guard: Skips a step whose loss or gradients are not finite or far outside the last ones, but not what has come
-            three times before; goes back to a snapshot, with a smaller lr, when the run has blown up. True, False or a
-            :class:`dcao.Guard`. Default: on, unless the policy is ``Fixed``. It waits for the device once a step.
+            three times before; goes back to a snapshot, with a smaller lr, when the run has blown up or its mean loss
+            has turned up while lr rose. True, False or a :class:`dcao.Guard`. Default: on, unless the policy is
+            ``Fixed``. It waits for the device once a step.
         seed: Seed of random start vectors; the global random streams are never used.
 
     Raises:

@@ -254,8 +254,8 @@ def test_fine_tuning_rises_from_any_lr_as_its_float32_twin_does(make):
         if dtype is torch.float32:
             model.float()
         optimizer = DCAO(optim.AdamW(trainable(model), lr=1e-7))
-        # As far up as 60 steps from a first one of l = 0.003: 12 of 10 % each make a third of 0.01. Further on losses are
-        # 1e-5, and a hundredth of a margin is a tenth of the loss.
+        # As far up as 60 steps from a first one of l = 0.003: 12 of 10 % each make a third of 0.01. Further on losses
+        # are 1e-5, and a hundredth of a margin is a tenth of the loss.
         for _ in range(48):
             loss = optimizer.minimize(lambda model=model, x=x: F.cross_entropy(model(x).float(), targets))
         losses[dtype], lrs[dtype] = float(loss), optimizer.param_groups[0]["lr"]

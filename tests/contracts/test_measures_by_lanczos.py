@@ -49,8 +49,8 @@ def test_a_run_from_a_wild_lr_gets_as_far_as_with_the_load(network, optimizer, m
         loss, records = train(network, optimizer, measure, seed=seed)
         losses.append(loss)
         assert records[0].after.lr * 10 < records[0].before.lr
-    # Both rise from the same first step, and what stops them differs. Over twelve seeds the losses of one measure spread
-    # by a factor of 90, so that one cut in the last steps of one seed says little.
+    # Both rise from the same first step, and what stops them differs. Over twelve seeds the losses of one measure
+    # spread by a factor of 90, so that one cut in the last steps of one seed says little.
     assert statistics.median(losses) <= 1.3 * loss_by_load(network, optimizer)
 
 

@@ -213,68 +213,70 @@ class StepGuard:
     # --- a row of skipped steps -------------------------------------------------------------------------------
 
     def _skip(self, trouble: str, *, is_finite: bool) -> Verdict:
-        row, snapshot = self._row, self._usable_snapshot()
+        row, has_snapshot = self._row, self._usable_snapshot() is not None
         row.length, row.is_finite = row.length + 1, is_finite
         reason = f"guard: {trouble}; step skipped ({row.length} in a row)"
         factor = 1.0
         if not is_finite and 1 < row.length <= self.settings.patience:
             factor = SKIP_FACTOR
             row.cut *= factor
-        if snapshot is not None and row.blamed_at is not None and row.length >= row.blamed_at:
-            return self._go_back(snapshot, reason)
+        if has_snapshot and row.blamed_at is not None and row.length >= row.blamed_at:
+            return self._go_back(reason)
         # Where rows without a finite step are usual, this one means more than they do once it is twice as long.
         if row.length < max(row.look_at, 0 if is_finite else 2 * self._longest_row + 1):
             return Verdict(reason=reason, factor=factor)
-        if snapshot is None:
+        if not has_snapshot:
             row.is_data = True  # nothing can tell, and a run must not stand still
             return Verdict(reason=reason, factor=factor)
-        self._trade_places(snapshot)
-        reason += f"; the next batch is seen from the snapshot of step {snapshot.step}"
+        step = self._trade_places()
+        reason += f"; the next batch is seen from the snapshot of step {step}"
         return Verdict(reason=reason, factor=factor)
 
     def _come_back(self, trouble: str, *, is_finite: bool, is_usual: bool) -> Verdict:
         """From the look at a batch from the snapshot, which says whether the data or the weights are to blame."""
-        assert self._snapshot is not None
-        row = self._row
-        self._trade_places(self._snapshot)
+        row, step = self._row, self._trade_places()
         row.length += 1
         row.look_at = row.length + self.settings.patience
         skipped = f"step skipped ({row.length} in a row)"
         if is_usual:
             row.blamed_at = row.look_at
-            return Verdict(reason=f"guard: as usual from the snapshot of step {self._snapshot.step}; {skipped}")
+            return Verdict(reason=f"guard: as usual from the snapshot of step {step}; {skipped}")
         row.is_data = is_finite and row.length >= LOOKS * (self.settings.patience + 1)
         return Verdict(reason=f"guard: {trouble}, from the snapshot too: not the weights but the data; {skipped}")
 
-    def _go_back(self, snapshot: Snapshot, reason: str) -> Verdict:
-        self._restore(snapshot)
+    def _go_back(self, reason: str) -> Verdict:
+        step = self._restore()
         self._memory.forget_outlier(self._row.began)
         self._row = Row()
-        reason += f"; back to the snapshot of step {snapshot.step}"
+        reason += f"; back to the snapshot of step {step}"
         return Verdict(reason=reason, factor=SKIP_FACTOR, went_back=True)
 
     def _turn_back(self) -> Verdict:
         """To where the mean loss was lowest while lr rose; without a snapshot the run goes on from here."""
-        lowest, row, snapshot = self._turning.lowest, self._row, self._usable_snapshot()
+        lowest, row = self._turning.lowest, self._row
         assert lowest is not None
         self._turning, self._row = TurningPoint(), Row()
         reason = f"guard: the mean loss has turned up since lr was {lowest.lr:.3g}"
-        if snapshot is None:
+        if self._usable_snapshot() is None:
             return Verdict(reason=reason, skips=False, factor=1.0 / row.cut, turned_at=lowest.lr)
-        self._restore(snapshot)
-        reason += f"; back to the snapshot of step {snapshot.step}"
+        self.num_skipped += 1
+        reason += f"; back to the snapshot of step {self._restore()}"
         return Verdict(reason=reason, factor=1.0 / row.cut, turned_at=lowest.lr)
 
-    def _restore(self, snapshot: Snapshot) -> None:
-        """Go back for good. What the run was at is dropped, and the snapshot stays what it is."""
-        self._trade_places(snapshot)
-        self._is_away = False
-        self._snapshot = Snapshot(self.optimizer, self._modules or (), snapshot.step)
+    def _restore(self) -> int:
+        """Go back for good, and keep a snapshot of that: of the step that is returned."""
+        step = self._trade_places()
+        self._is_away, self._snapshot = False, None  # what the run was at, before there is another copy
+        self._snapshot = Snapshot(self.optimizer, self._modules or (), step)
         self.num_restored += 1
+        return step
 
-    def _trade_places(self, snapshot: Snapshot) -> None:
-        snapshot.trade_places()
+    def _trade_places(self) -> int:
+        """Have the weights and the snapshot change places; returns its step."""
+        assert self._snapshot is not None
+        self._snapshot.trade_places()
         self._is_away = not self._is_away
+        return self._snapshot.step
 
     def _usable_snapshot(self) -> Snapshot | None:
         """The snapshot, unless parameters have left the groups since it was taken."""

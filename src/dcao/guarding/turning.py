@@ -35,7 +35,9 @@ gain, and single ones by 21 %, but no two by 20 %."""
 
 LASTING = 3
 """Windows in a row that have to be up. Three runs of fine-tuning are caught by three and are lost with four to eight;
-alarms without need (a diffusion task, a deep MLP) lasted for one."""
+alarms without need (a diffusion task, a deep MLP) lasted for one. Of runs of 100 steps on nothing but noise around a
+loss that does not fall, 2.5 % give an alarm, and with eight windows 0.3 %; where it falls at all, none of 12000 did but
+one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,15 @@ def lets_pass(guard: StepGuard, loop: ProbeLoop, batch: Batch | None) -> bool:
 
 
 def _watched_lr(loop: ProbeLoop) -> float | None:
-    """The lr that has trained so far, if the policy wants the loss watched; None at an lr of 0, which trains nothing."""
-    policy, state = loop.controller.policy, loop.controller.policy_state
-    is_watched = state is not None and policy.watches_loss(loop.num_steps, state)
-    return (loop.controller.training_hyperparameters().lr or None) if is_watched else None
+    """The lr that has trained so far, if the policy wants the loss watched; None if it does not.
+
+    Nor is it watched at an lr of 0, which trains nothing, and where a group that was added later climbs.
+    """
+    controller, groups = loop.controller, loop.probe.optimizer.param_groups
+    state, climbs = controller.policy_state, any(group.get("maximize", False) for group in groups)
+    if state is None or climbs or not controller.policy.watches_loss(loop.num_steps, state):
+        return None
+    return controller.training_hyperparameters().lr or None
 
 
 def _answer(loop: ProbeLoop, verdict: Verdict, loss: float | None) -> None:

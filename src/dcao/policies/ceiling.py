@@ -35,11 +35,8 @@ REACH = 1e10
 Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
 of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
 
-WATCHED = 0.25
-"""Part of the run in which the loss is watched."""
-
 WATCHED_STEPS = 100
-"""The same in steps, where the length of the run is not known; the rise takes 30 to 40."""
+"""Steps in which the loss is watched where the length of the run is not known; the rise takes 30 to 40."""
 
 TURNED = 0.5
 """Largest lr, as a share of the one at the lowest mean loss, once the loss has turned up."""
@@ -91,6 +88,8 @@ class Ceiling(Policy):
         decay: Share of the run, at its end, over which lr goes to 0. Default None: 0.3 where successive batches'
             gradients agree (a median cosine of 0.25 or more, over 5 to 20 % of the run), up to 0.8 where they are
             nearly all noise (0.15 or less).
+        watched: Part of the run, from its beginning, in which the guard watches the loss. Default 0.25; 100 steps if
+            the length is not known. 0: it is not watched.
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
         min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
         max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
@@ -115,6 +114,7 @@ class Ceiling(Policy):
     gamma_down: float = 0.8
     gamma_arrival: float = 0.5
     decay: float | None = None
+    watched: float = 0.25
     window: int = 3
     min_lr: float | None = None
     max_lr: float | None = None
@@ -129,8 +129,9 @@ class Ceiling(Policy):
         if self.total_steps is not None:
             require_whole("total_steps", self.total_steps, "step")
         require_whole("window", self.window, "probe")
-        for name in ("max_relative_step", "first_relative_step", "growth", "gamma_down", "gamma_arrival", "decay"):
-            if name not in ("first_relative_step", "decay") or getattr(self, name) is not None:
+        may_be_none = ("first_relative_step", "decay")
+        for name in ("max_relative_step", "growth", "gamma_down", "gamma_arrival", "watched", *may_be_none):
+            if name not in may_be_none or getattr(self, name) is not None:
                 require_number(name, getattr(self, name))
         _require(self.max_relative_step > 0.0, "max_relative_step", self.max_relative_step, "positive")
         first = self.first_relative_step
@@ -140,6 +141,7 @@ class Ceiling(Policy):
             _require(0.0 < getattr(self, name) <= 1.0, name, getattr(self, name), "in (0, 1]")
         decay = self.decay
         _require(decay is None or 0.0 <= decay <= 1.0, "decay", decay, "a share between 0 and 1, or None")
+        _require(0.0 <= self.watched <= 1.0, "watched", self.watched, "a share between 0 and 1")
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
@@ -191,10 +193,10 @@ class Ceiling(Policy):
         return math.inf if state["ceiling"] is None else float(state["ceiling"])
 
     def watches_loss(self, step: int, state: State) -> bool:
-        """In the first quarter of the run, or its first 100 steps; once the loss has turned, no more."""
-        if state["step"] is None or state["turned"] is not None or not self.first_relative_step:
+        """In the first part of the run, if lr rises from a first step of this rule; once it has turned, no more."""
+        if state["step"] is None or state["turned"] is not None or not (self.first_relative_step and self.watched):
             return False
-        return step < (WATCHED_STEPS if self.total_steps is None else WATCHED * self.total_steps)
+        return step < (WATCHED_STEPS if self.total_steps is None else self.watched * self.total_steps)
 
     def watches_agreement(self, step: int, state: State) -> bool:
         """Where the share of the decay is made up."""

@@ -36,16 +36,16 @@ def test_a_loss_that_falls_and_rises_turns_where_the_window_was_lowest():
     assert watch.lowest.mean == 2.0
     assert watch.lowest.end == 34  # steps 26 to 33 have been seen
     assert watch.lowest.lr == pytest.approx(GROWTH**30)
-    # Windows that are up by 5 errors, the larger of which is sqrt((5.25 + 2) / 8) = 0.95, and by 10 % of 26.5 - 2:
-    # 2 + 4.76 < 7.5 is the mean of 34..41, the first one without a step of the lowest. Eight in a row end at 48.
-    assert step == 48
+    # Windows that are up by 5 errors, the larger of which is sqrt((5.25 + 2) / 8) = 0.95, and by 20 % of 26.5 - 2:
+    # 2 + 4.9 < 7.5 is the mean of 34..41, the first one without a step of the lowest. Three in a row end at 43.
+    assert step == 43
 
 
 def test_windows_that_overlap_do_not_count():
     # The loss is 0 for eight steps and 100 from then on: whatever its errors, a window with a step of the lowest says
-    # nothing, so that the first that counts is that of steps 16 to 23, and the eighth in a row ends at 30.
+    # nothing, so that the first that counts is that of steps 16 to 23, and the third in a row ends at 25.
     losses = [50.0] * 8 + [0.0] * 8 + [100.0] * 30
-    assert alarm(losses) == 8 + 2 * WINDOW + LASTING - 2
+    assert alarm(losses) == 25
 
 
 def test_a_loss_that_only_falls_never_turns():
@@ -54,7 +54,7 @@ def test_a_loss_that_only_falls_never_turns():
 
 
 def test_what_is_small_beside_the_gain_is_none():
-    # From 100 to 1, and then up by 9 % or by 11 % of the 99 gained, without noise.
+    # From 100 to 1, and then up by 18 % or by 22 % of the 99 gained, without noise.
     for share, has_turned in ((0.9 * SHARE_OF_GAIN, False), (1.1 * SHARE_OF_GAIN, True)):
         losses = [100.0] * WINDOW + [1.0] * WINDOW + [1.0 + 99.0 * share] * 40
         assert (alarm(losses) is not None) == has_turned
@@ -63,9 +63,9 @@ def test_what_is_small_beside_the_gain_is_none():
 def test_what_does_not_last_is_none():
     # From step 16 on the loss is 100 instead of 0, for some steps. A window with k of them has the mean 12.5 k, and is
     # up if that is over 5 errors, sqrt(1e4 k / 8 (1 - k / 8) / 8): 87.5 > 58 for k = 7, but 75 < 77 for k = 6. Those of
-    # L steps make L - 7 windows with k = 8 that begin at 16 or later, and one with 7: eight for L = 14.
-    assert (WINDOW, LASTING, ERRORS) == (8, 8, 5.0)
-    for length, has_turned in ((13, False), (14, True)):
+    # L steps make L - 7 windows with k = 8 that begin at 16 or later, and one with 7: three for L = 9.
+    assert (WINDOW, LASTING, ERRORS) == (8, 3, 5.0)
+    for length, has_turned in ((8, False), (9, True)):
         losses = [100.0] * 8 + [0.0] * 8 + [100.0] * length + [0.0] * 60
         assert (alarm(losses) is not None) == has_turned
 
@@ -83,12 +83,13 @@ COURSES = {
 
 @pytest.mark.parametrize("kind", ["normal", "skewed"])
 @pytest.mark.parametrize("course", COURSES)
-def test_noise_gives_no_alarm(kind, course):
-    # 2000 runs of 100 steps. If one in a hundred gave an alarm, 20 would be expected, and 10 or fewer be seen with a
-    # probability of 1 % (of a Poisson number); so fewer are taken back without need.
+def test_noise_gives_hardly_any_alarm(kind, course):
+    # 2000 runs of 100 steps. With a probability of 1 % a Poisson number is 10 or less where 20 are expected, and 60 or
+    # less where 80 are: so fewer than 1 in 100 are taken back without need, and 4 in 100 where the loss never falls.
+    most = 60 if course == "a plateau" else 10
     generator = random.Random(0)
     runs = ([COURSES[course](step) + noise(kind, generator) for step in range(100)] for _ in range(2000))
-    assert sum(alarm(losses) is not None for losses in runs) <= 10
+    assert sum(alarm(losses) is not None for losses in runs) <= most
 
 
 def test_noise_hides_no_rise_that_is_clear():
@@ -101,7 +102,7 @@ def test_noise_hides_no_rise_that_is_clear():
 
 
 def swinging(curvatures: list[float], lr: float) -> list[float]:
-    """Losses of heavy-ball descent with a momentum of 0.9 on a quadratic, while lr rises to half of where it diverges."""
+    """Losses of heavy-ball descent on a quadratic, with momentum 0.9, while lr rises to half of where it diverges."""
     weights, buffers, losses = [1.0] * len(curvatures), [0.0] * len(curvatures), []
     for _ in range(300):
         losses.append(sum(h * w * w for h, w in zip(curvatures, weights, strict=True)) / 2.0)
@@ -133,15 +134,15 @@ def test_losses_at_the_end_of_floating_point_do_no_harm():
 @pytest.mark.parametrize("unit", [1e-30, 1e30])
 def test_the_unit_of_the_loss_and_its_zero_do_not_matter(unit):
     losses = there_and_back(30, 80)
-    assert alarm(unit * loss for loss in losses) == alarm(loss - 1000.0 for loss in losses) == 48
+    assert alarm(unit * loss for loss in losses) == alarm(loss - 1000.0 for loss in losses) == 43
 
 
-@pytest.mark.parametrize("cut", [0, 3, 20, 40, 45])
+@pytest.mark.parametrize("cut", [0, 3, 20, 40, 42])
 def test_it_goes_on_from_its_state(cut):
     losses, watch, resumed = there_and_back(30, 80), TurningPoint(), TurningPoint()
     assert alarm(losses[:cut], watch) is None
     resumed.load_state_dict(json.loads(json.dumps(watch.state_dict())))
-    for step in range(cut, 49):
+    for step in range(cut, 44):
         assert not resumed.has_turned
         resumed.note(losses[step], GROWTH**step)
     assert resumed.has_turned

@@ -167,6 +167,7 @@ WRONG = [
     ({"gamma_down": 0.0}, r"gamma_down must be in \(0, 1\], got 0.0"),
     ({"gamma_arrival": 1.5}, r"gamma_arrival must be in \(0, 1\], got 1.5"),
     ({"decay": 1.5}, r"decay must be a share between 0 and 1, or None, got 1.5"),
+    ({"watched": -0.1}, r"watched must be a share between 0 and 1, got -0.1"),
     ({"window": 0}, r"window must be at least 1 probe, got 0"),
     ({"min_lr": 1.0, "max_lr": 0.1}, r"bounds of lr must satisfy"),
 ]

@@ -68,7 +68,9 @@ def course(agreement: float | None, *, decay: float | None = None) -> list[float
 
 
 @pytest.mark.parametrize(
-    ("agreement", "share"), [(0.9, 0.3), (None, 0.3), (0.2, 0.55), (0.05, 0.8)], ids=["agree", "unknown", "some", "noise"]
+    ("agreement", "share"),
+    [(0.9, 0.3), (None, 0.3), (0.2, 0.55), (0.05, 0.8)],
+    ids=["agree", "unknown", "some", "noise"],
 )
 def test_a_whole_run_by_hand(agreement, share):
     # l is lr / 8: it starts at 0.01 * 8, and the limit of 0.1 is reached at 0.1 * 8.
@@ -97,9 +99,10 @@ def test_the_loss_is_watched_in_the_first_part_of_the_run(settings, last):
     _, state = rule.propose(seen(0, None), before)
     assert [step for step in range(300) if rule.watches_loss(step, state)] == list(range(last + 1))
     assert not rule.watches_loss(1, rule.turned_back(0.1, state))
-    given = policies.Ceiling(first_relative_step=None, **settings)
-    _, state = given.propose(seen(0, None), given.init(Hyperparameters(lr=1.0)))
-    assert not given.watches_loss(1, state)
+    for without in ({"first_relative_step": None}, {"watched": 0.0}):
+        other = policies.Ceiling(**without, **settings)
+        _, state = other.propose(seen(0, None), other.init(Hyperparameters(lr=1.0)))
+        assert not other.watches_loss(1, state)
 
 
 def test_once_the_loss_has_turned_lr_stays_under_half_of_what_it_was():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -38,7 +39,8 @@ def test_it_is_the_cosine_of_the_angle_at_any_length(degrees, length):
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 10.0])
 def test_it_is_the_share_of_a_gradient_that_is_signal(ratio):
     # G with |G| = 1 and noise with E|n|^2 = 1 / ratio in 10000 dimensions: |G|^2 / E|g|^2 = ratio / (1 + ratio). The
-    # cosine of two batches errs by about 1 / sqrt(10000) = 0.01 at most, the mean of 16 pairs by 0.003; five times that.
+    # cosine of two batches errs by about 1 / sqrt(10000) = 0.01 at most, the mean of 16 pairs by 0.003; five times
+    # that.
     generator = torch.Generator().manual_seed(0)
     signal = torch.randn(10000, generator=generator)
     signal /= signal.norm()
@@ -133,7 +135,7 @@ def test_a_probe_compares_the_gradients_that_torch_has_computed(measure):
         gradients.append(flatten([p.grad for p in layer.parameters()], dtype=torch.float64))
         twin.param_groups[0]["lr"] = lr
         twin.step()
-    expected = [F.cosine_similarity(a, b, dim=0).item() for a, b in zip(gradients, gradients[1:], strict=False)]
+    expected = [F.cosine_similarity(a, b, dim=0).item() for a, b in pairwise(gradients)]
     found = [record.observation.agreement for record in recorder.records]
     assert found == [None, *(pytest.approx(each, abs=1e-5) for each in expected)]
     assert all(record.estimate.agreement == each for record, each in zip(recorder.records, found, strict=True))

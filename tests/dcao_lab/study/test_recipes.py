@@ -92,6 +92,9 @@ def test_the_ablation_leaves_out_each_idea_of_the_default_alone():
         {"max_relative_step": NO_LIMIT},
         {"first_relative_step": "given"},
         {"decay": 0.0},
+        {"decay": 0.3},  # whatever the gradients say
+        {"watched": 0.0},
+        {"first_relative_step": 0.003},
         {"window": 1},
         {"growth": 1.3},
         {"gamma_arrival": CEILING_DEFAULTS["gamma_down"]},  # no harder cut at the end of the rise

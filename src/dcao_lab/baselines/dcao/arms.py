@@ -46,7 +46,7 @@ def steered(base: Baseline) -> Baseline:
 
     def make(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
         settings = words_to_numbers(request.settings, problem)
-        known = {**own, **known_settings(settings)}
+        known = words_to_numbers({**own, **known_settings(settings)}, problem)
         rules = {name: settings.get(name, known[name]) for name in ("rule", "rules")}
         values = complete(f"{title} with rule={rules['rule']}, rules={rules['rules']}", settings, known)
         optimizer = base.make(problem, replace(request, settings=_only(values, own)))

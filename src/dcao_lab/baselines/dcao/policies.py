@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import dcao
-from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS, PROPOSAL, moved
+from dcao_lab.baselines.dcao.settings import AGREEMENT_NUMBER, BY_AGREEMENT, CEILING_DEFAULTS, PROPOSAL, moved
 from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
 from dcao_lab.baselines.settings import Values
 
@@ -33,8 +33,10 @@ def make_policy(values: Values, num_steps: int) -> dcao.Policy:
 
 def _ceiling(values: Values, num_steps: int) -> dcao.Policy:
     arguments = {name: values[name] for name in CEILING_DEFAULTS}
-    first = values["first_relative_step"] or None  # 0 stands for the lr that is given
-    return dcao.policies.Ceiling(total_steps=num_steps, **{**arguments, "first_relative_step": first})
+    arguments["first_relative_step"] = values["first_relative_step"] or None  # 0 stands for the lr that is given
+    if values["decay"] in (BY_AGREEMENT, AGREEMENT_NUMBER):
+        arguments["decay"] = None
+    return dcao.policies.Ceiling(total_steps=num_steps, **arguments)
 
 
 def _proposal(values: Values, num_steps: int) -> dcao.Policy:

@@ -17,6 +17,8 @@ PROPOSAL_EVERY = 10
 ONE_EPOCH = "epoch"  # ``every`` of a probe once a pass over the data
 NO_AVERAGE = 0.0
 GIVEN = "given"  # ``first_relative_step`` of an arm that starts from the lr it is given
+BY_AGREEMENT = "agreement"  # ``decay`` of an arm whose share follows how far successive batches agree
+AGREEMENT_NUMBER = -1.0  # and the number that stands for it
 
 
 def library_defaults(function: Callable[..., object], *names: str) -> Values:
@@ -30,17 +32,20 @@ def library_defaults(function: Callable[..., object], *names: str) -> Values:
     return {name: parameters[name].default for name in names}
 
 
-CEILING_DEFAULTS = library_defaults(
-    dcao.policies.Ceiling,
-    "target",
-    "max_relative_step",
-    "first_relative_step",
-    "growth",
-    "gamma_down",
-    "gamma_arrival",
-    "decay",
-    "window",
-)
+CEILING_DEFAULTS = {
+    **library_defaults(
+        dcao.policies.Ceiling,
+        "target",
+        "max_relative_step",
+        "first_relative_step",
+        "growth",
+        "gamma_down",
+        "gamma_arrival",
+        "watched",
+        "window",
+    ),
+    "decay": BY_AGREEMENT,  # the library's None
+}
 PROPOSAL_DEFAULTS: dict[str, Setting] = {
     **library_defaults(dcao.policies.LearningRate, "target", "gamma_down", "gamma_up"),
     **library_defaults(dcao.policies.Smoothed, "window"),
@@ -92,10 +97,12 @@ def moved(rules: Setting) -> tuple[str, ...]:
 
 
 def words_to_numbers(settings: Settings, problem: Problem) -> dict[str, Setting]:
-    """``settings`` without words for numbers: an epoch in steps, and 0 for a first step that is given."""
+    """``settings`` without words for numbers: an epoch in steps, 0 for a first step that is given, and so on."""
     numbers = dict(settings)
     if numbers.get("every") == ONE_EPOCH:
         numbers["every"] = max(1, round(problem.batches_per_epoch))
     if numbers.get("first_relative_step") == GIVEN:
         numbers["first_relative_step"] = 0.0
+    if numbers.get("decay") == BY_AGREEMENT:
+        numbers["decay"] = AGREEMENT_NUMBER
     return numbers

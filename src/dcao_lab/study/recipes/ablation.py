@@ -27,11 +27,12 @@ GAINS: dict[str, tuple[Setting, ...]] = {"alpha_beta": (0.01, 0.2), "alpha_wd": 
 ONE_AT_A_TIME: dict[str, tuple[Setting, ...]] = {
     "target": (2.0, 4.0, 16.0, NO_LIMIT),
     "max_relative_step": (0.03, 0.3, NO_LIMIT),
-    "first_relative_step": (1e-3, 1e-2),
+    "first_relative_step": (3e-3,),
     "growth": (1.05, 1.3),
     "gamma_down": (0.5, 0.95),
     "gamma_arrival": (0.8,),
-    "decay": (0.0, 0.1, 0.5),
+    "decay": (0.0, 0.3, 0.8),
+    "watched": (0.0,),  # no range test
     "window": (1, 7),
     "measure": ("batch", "preconditioned", "hessian"),
 }
