@@ -124,7 +124,7 @@ def list_command() -> None:
         optimizers.add_row(name, baseline.title)
     studies = Table("study", "what it asks", box=None, pad_edge=False)
     for name, recipe in RECIPES.items():
-        studies.add_row(name, recipe("embedded").question)
+        studies.add_row(name, recipe("small").question)
     console.print(workloads, "", optimizers, "", studies)
 
 
