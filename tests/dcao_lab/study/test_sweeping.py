@@ -4,12 +4,14 @@ import json
 import math
 from collections import Counter
 
+import optuna
 import pytest
 
 from dcao_lab.errors import LabError
 from dcao_lab.study import Arm, StudyConfig, Sweep, Task, Tuning, Variation
 from dcao_lab.study.conduct import Selection, conduct, load_study
 from dcao_lab.study.estimate import planned_runs
+from dcao_lab.study.export import export_trials
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import finals
 from dcao_lab.study.sweeping import sweep_choices, swept
@@ -115,6 +117,10 @@ def test_a_study_does_its_sweeps_and_reads_back_what_it_did(tmp_path):
     (chosen,) = {run.config.lr for run, _ in result.runs if run.phase == "final" and run.arm == SWEPT}
     assert min(tried) < chosen < max(tried)
     assert load_study(folder) == result
+    storage = optuna.storages.InMemoryStorage()
+    assert export_trials(result, storage) == sum(run.phase == "trial" for run, _ in result.runs)
+    (exported,) = [optuna.load_study(study_name=s.study_name, storage=storage) for s in storage.get_all_studies()]
+    assert {trial.params["lr"] for trial in exported.trials} == tried
     again = HereExecutor()
     conduct(study, folder, again, silent())
     assert again.done == []
