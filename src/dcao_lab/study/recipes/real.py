@@ -11,7 +11,7 @@ SIZES = {
             "cifar10_resnet20": 500,
             "cifar10_efficientnet_ft": 200,
             "wikitext2_small_transformer": 500,
-            "wikitext2_small_lstm": 500,
+            "wikitext2_small_lstm": 1000,
         },
         num_seeds=3,
         num_evaluations=2,  # each takes as long as ten to eighty steps

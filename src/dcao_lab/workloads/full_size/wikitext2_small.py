@@ -56,13 +56,13 @@ WORKLOADS = (
         "Transformer of 2 layers, width 200",
         TransformerModel,
         is_recurrent=False,
-        step_cost=340.0,
+        step_cost=250.0,
     ),
     _workload(
         "LSTM",
         f"LSTM of 2 layers, width {WIDTH}",
         lambda num_words: AWDLSTM(num_words, LSTM_SHAPE),
         is_recurrent=True,
-        step_cost=220.0,
+        step_cost=140.0,
     ),
 )
