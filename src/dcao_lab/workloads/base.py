@@ -14,6 +14,8 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload adds t
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 M = TypeVar("M", bound=nn.Module)
+Splits = dict[SplitName, Batch]  # the examples of each split
+Draw = Callable[[Tensor, Tensor, int, torch.Generator], Iterator[Batch]]  # of inputs, targets, batch size and order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,10 @@ class StartRequest:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)  # enough on the CPU; torch.manual_seed would seed GPUs too
             return build().to(self.device)
+
+    def moved(self, splits: Splits) -> Splits:
+        """The splits on the device."""
+        return {name: (inputs.to(self.device), targets.to(self.device)) for name, (inputs, targets) in splits.items()}
 
     def batch_size_within(self, info: WorkloadInfo, num_examples: int) -> int:
         """The batch size that is asked for, or the workload's own.
@@ -160,3 +166,10 @@ def shuffled_batches(inputs: Tensor, targets: Tensor, batch_size: int, order: to
         for start in range(0, len(inputs) - batch_size + 1, batch_size):
             chosen = permutation[start : start + batch_size]
             yield inputs[chosen], targets[chosen]
+
+
+def with_replacement(inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
+    """An endless stream of batches whose examples are drawn one by one, whatever was drawn before."""
+    while True:
+        chosen = torch.randint(len(inputs), (batch_size,), generator=order)
+        yield inputs[chosen], targets[chosen]
