@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import Setting, sorted_settings
 from dcao_lab.errors import look_up
-from dcao_lab.study.config import Arm, Task, Variation, VariedSetting
+from dcao_lab.study.config import Arm, Sweep, Task, Variation, VariedSetting
 from dcao_lab.workloads import get_workload
 
 EVALUATIONS = 20  # of a run, beside the one before the first step
@@ -81,6 +81,7 @@ def arm(
     schedule: str = "constant",
     reference: str | None = None,
     group: str = "",
+    sweep: Sweep | None = None,
 ) -> Arm:
     """An arm that is named after what it is.
 
@@ -101,6 +102,7 @@ def arm(
         schedule=schedule,
         reference=reference,
         group=group,
+        sweep=sweep,
     )
 
 
