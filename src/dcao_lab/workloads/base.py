@@ -129,7 +129,8 @@ class Problem:
         batches: An endless stream of training batches, in an order that the seed decides.
         loss: Returns the mean training loss of the model on a batch, with its graph.
         evaluate: Returns ``loss`` and the workload's own metric on a split, or on a fixed part of a large training
-            split. It is called in eval mode and without a graph.
+            split; where a pretrained network is trained, with the test split also ``old_domain_loss``, the loss on what
+            it knew before. It is called in eval mode and without a graph.
         criterion: The loss as a module of the model's output, for optimizers that need its form (K-FAC); None if it is
             neither ``CrossEntropyLoss`` nor ``MSELoss`` of the output itself.
         batches_per_epoch: Number of training batches in one pass over the data.

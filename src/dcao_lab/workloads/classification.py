@@ -24,7 +24,7 @@ class ClassificationWorkload:
         is_full_batch: Whether every step is on the same batch, the first examples.
         num_classes: Number of classes, for label noise.
         draw: Returns the training batches.
-        other_metrics: Further metrics of the network, the same for every split.
+        other_metrics: Further metrics of the network, told with those of the test split.
     """
 
     info: WorkloadInfo
@@ -52,7 +52,7 @@ class ClassificationWorkload:
             loss=lambda batch: self.loss(model(batch[0]), batch[1]),
             evaluate=lambda split: {
                 **classification_metrics(model, splits[split], self.loss),
-                **self.other_metrics(model),
+                **(self.other_metrics(model) if split == "test" else {}),
             },
             criterion=nn.CrossEntropyLoss() if self.loss is F.cross_entropy else None,
             batches_per_epoch=1 if self.is_full_batch else len(inputs) // batch_size,

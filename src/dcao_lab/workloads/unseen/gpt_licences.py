@@ -5,7 +5,7 @@ not every machine has. Losses differ (there 1.59 at the best constant lr, here 1
 """
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.fine_tuning import BATCH_SIZE, FineTuningWorkload
+from dcao_lab.workloads.unseen.fine_tuning import BATCH_SIZE, FineTuningWorkload
 from dcao_lab.workloads.unseen.texts import licences
 
 INFO = WorkloadInfo(

@@ -1,7 +1,7 @@
 """A GPT that knows Python's documentation learns 20 kB of new text, which ten passes could learn by heart."""
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.fine_tuning import BATCH_SIZE, FineTuningWorkload
+from dcao_lab.workloads.unseen.fine_tuning import BATCH_SIZE, FineTuningWorkload
 from dcao_lab.workloads.unseen.texts import dataset_descriptions
 
 SIZE = 22_200  # characters, of which nine tenths are for training

@@ -3,9 +3,9 @@
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.fine_tuning import BATCH_SIZE, FineTuningWorkload
 from dcao_lab.workloads.networks.character_gpt import CharacterGPT
 from dcao_lab.workloads.networks.lora import adapted
+from dcao_lab.workloads.unseen.fine_tuning import BATCH_SIZE, FineTuningWorkload
 from dcao_lab.workloads.unseen.texts import licences
 
 RANK = 4

@@ -1,7 +1,7 @@
 """A GPT that knows Python's documentation learns to read code: 700 kB of the standard library, in one pass."""
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.fine_tuning import BATCH_SIZE, FineTuningWorkload
+from dcao_lab.workloads.unseen.fine_tuning import BATCH_SIZE, FineTuningWorkload
 from dcao_lab.workloads.unseen.texts import library_source
 
 SIZE = 778_000  # characters, of which nine tenths are for training

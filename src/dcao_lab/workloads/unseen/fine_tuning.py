@@ -49,7 +49,7 @@ class FineTuningWorkload:
             loss=lambda batch: token_loss(model, batch),
             evaluate=lambda split: {
                 "loss": token_loss(model, windows[split]).item(),
-                "old_domain_loss": token_loss(model, old).item(),
+                **({"old_domain_loss": token_loss(model, old).item()} if split == "test" else {}),
             },
             criterion=nn.CrossEntropyLoss(),
             batches_per_epoch=len(train) / (batch_size * CONTEXT),
