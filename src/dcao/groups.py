@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -36,7 +37,7 @@ class Roster:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.given = [float(group["lr"]) for group in optimizer.param_groups]
+        self.given = lrs_of(optimizer)
         self._known = list(optimizer.param_groups)
 
     def update(self) -> list[int | None] | None:
@@ -48,7 +49,7 @@ class Roster:
         origins = [position.get(id(group)) for group in groups]
         if all(origin is None for origin in origins):
             origins = [index if index < len(known) else None for index in range(len(groups))]
-        self.given = carry(self.given, origins, [float(group["lr"]) for group in groups])
+        self.given = carry(self.given, origins, lrs_of(self.optimizer))
         self._known = list(groups)
         return origins
 
@@ -115,6 +116,42 @@ def write_own_lr(group: dict[str, Any], lr: float) -> None:
 def as_stored(holder: float | Tensor, lr: float) -> float:
     """``lr`` as it reads from the group: a tensor lr (capturable) rounds to its dtype, here without waiting for it."""
     return float(torch.tensor(lr, dtype=holder.dtype)) if isinstance(holder, Tensor) else lr
+
+
+def lrs_of(optimizer: Optimizer) -> list[float]:
+    """The lr that each group holds."""
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+class GroupLrs:
+    """The lrs that somebody has left in the groups, also while the groups hold others for a moment.
+
+    Args:
+        optimizer: The base optimizer, live.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._aside: list[float] | None = None
+
+    def read(self) -> list[float]:
+        """One lr for each group; a hook of the step may ask for them too."""
+        return lrs_of(self.optimizer) if self._aside is None else list(self._aside)
+
+    @contextmanager
+    def replaced(self, lrs: Sequence[float] | None) -> Iterator[None]:
+        """Context in which the groups hold these lrs; nothing is written for None, or if they do already."""
+        before = None if lrs is None else lrs_of(self.optimizer)  # a tensor lr is read from its device
+        if lrs is None or before is None or list(lrs) == before:
+            yield
+            return
+        outer, self._aside = self._aside, before if self._aside is None else self._aside
+        set_lrs(self.optimizer, lrs)
+        try:
+            yield
+        finally:
+            set_lrs(self.optimizer, before)
+            self._aside = outer
 
 
 def set_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:

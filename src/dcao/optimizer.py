@@ -42,7 +42,7 @@ class DCAO(WrappingOptimizer):
     - ``optimizer.probe_if_due(loss_fn)``, and then ``optimizer.step()`` as always: for loops that call backward.
 
     Without a learning-rate scheduler ``param_groups[i]["lr"]`` is the lr that trains. With one it stays the scheduler's
-    nominal lr, DCAO is a governor that trains at most at that, and :attr:`effective_lrs` says what trains. A probe
+    nominal lr, which gives the shape, and DCAO the scale: :attr:`effective_lrs` says what trains. A probe
     leaves no trace on the model, and what goes wrong in one is a reason in the log, never an exception; what goes wrong
     for long is a warning, once (``docs/warnings.md``).
 
@@ -50,7 +50,7 @@ class DCAO(WrappingOptimizer):
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
             :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
-            30 % of them, which is worth as much as a schedule. If not, see :func:`dcao.polynomial_average`.
+            30 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
             given and leaves momentum and weight decay alone. ``policies.Fixed()`` changes nothing.
         measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the

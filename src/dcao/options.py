@@ -36,10 +36,10 @@ def check_base(base: Optimizer, wrapper: type[Optimizer]) -> None:
         raise ValueError(
             f"base must have an lr in each param group, and {type(base).__name__} does not; DCAO scales it"
         )
-    if not any(float(group["lr"]) > 0.0 for group in base.param_groups):
+    if not any(float(group["lr"]) > 0.0 or float(group.get("initial_lr", 0.0)) > 0.0 for group in base.param_groups):
         raise ValueError(
             "lr must be positive in at least one param group, got 0 in all: DCAO scales the lr that it is given; "
-            "if a scheduler has set it to 0, wrap the optimizer first and build the scheduler on the wrapper"
+            "build the optimizer with any lr above 0, such as 1e-3"
         )
 
 

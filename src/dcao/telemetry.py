@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcao.policies.base import Decision, Hyperparameters, Observation
+from dcao.policies.base import NO_SHAPE, Decision, Hyperparameters, LrShape, Observation
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.spectra.lanczos import LanczosStatus
 from dcao.telling.notices import Notices
@@ -28,8 +28,9 @@ class StepRecord:
         observation: What the policy saw; None where it was not asked: for a guard record, and for a spectrum between
             probes.
         decision: What it answered, with its reason in words.
-        before: Hyperparameters before the decision.
-        after: Hyperparameters that train from here on; a governor or a bound may have kept them from the decision's.
+        before: Hyperparameters that would have trained without the decision.
+        after: Hyperparameters that train from here on; a bound may have kept them from the decision's, and under a
+            scheduler lr is a part of it: observation and decision are at the top of the scheduler's shape.
         cost: Gradient evaluations that this probe spent beyond the training step.
         total_cost: Gradient evaluations that all probes so far have spent.
         seconds: Wall-clock time that this probe took.
@@ -47,7 +48,10 @@ class StepRecord:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-plain form; numbers that are not finite become the strings "nan", "inf", "-inf"."""
+        """JSON-plain form; numbers that are not finite become the strings "nan", "inf", "-inf".
+
+        The shape that a scheduler gives to lr is left out where there is none.
+        """
         plain = _to_json(dataclasses.asdict(self))
         assert isinstance(plain, dict)
         return plain
@@ -63,8 +67,8 @@ class StepRecord:
             estimate=None if estimate is None else _estimate(estimate),
             observation=None if observation is None else _observation(observation),
             decision=_decision(fields.pop("decision")),
-            before=Hyperparameters(**fields.pop("before")),
-            after=Hyperparameters(**fields.pop("after")),
+            before=_hyperparameters(fields.pop("before")),
+            after=_hyperparameters(fields.pop("after")),
             **fields,
         )
 
@@ -212,12 +216,13 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, LanczosStatus):
         return value.name
     if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {key: _to_json(item) for key, item in value.items() if not (key == "shape" and item == _NO_SHAPE)}
     if isinstance(value, (list, tuple)):
         return [_to_json(item) for item in value]
     return value
 
 
+_NO_SHAPE = dataclasses.asdict(NO_SHAPE)
 _WORDS = ("reason", "measure", "hvp", "status")  # a reason may read "nan" and stays a word
 
 
@@ -238,8 +243,13 @@ def _estimate(fields: dict[str, Any]) -> CurvatureEstimate:
 
 
 def _observation(fields: dict[str, Any]) -> Observation:
-    return Observation(hyperparameters=Hyperparameters(**fields.pop("hyperparameters")), **fields)
+    return Observation(hyperparameters=_hyperparameters(fields.pop("hyperparameters")), **fields)
 
 
 def _decision(fields: dict[str, Any]) -> Decision:
-    return Decision(hyperparameters=Hyperparameters(**fields.pop("hyperparameters")), **fields)
+    return Decision(hyperparameters=_hyperparameters(fields.pop("hyperparameters")), **fields)
+
+
+def _hyperparameters(fields: dict[str, Any]) -> Hyperparameters:
+    shape = fields.pop("shape", None)
+    return Hyperparameters(shape=NO_SHAPE if shape is None else LrShape(**shape), **fields)

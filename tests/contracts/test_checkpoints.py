@@ -142,9 +142,10 @@ def test_a_scheduled_run_resumes_in_either_order(make, optimizer_first):
 
 
 def test_an_lr_written_just_before_the_checkpoint_is_still_the_writers_after_it():
-    straight = dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False)).advance(4)
+    settings = {"target": 1e6, "settle": False, "never_above_schedule": True}
+    straight = dcao_run(named("adamw-wd"), **adapting(**settings)).advance(4)
     straight.optimizer.param_groups[0]["lr"] = 1e-4
-    stopped = reload(straight, dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False))).advance(6)
+    stopped = reload(straight, dcao_run(named("adamw-wd"), **adapting(**settings))).advance(6)
     assert stopped.optimizer.effective_lrs == [1e-4]
     assert straight.advance(6).optimizer.effective_lrs == [1e-4]
 

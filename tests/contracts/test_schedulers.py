@@ -1,4 +1,4 @@
-"""A learning-rate scheduler keeps its meaning: it owns the nominal lr, and what trains is nominal * scale."""
+"""A learning-rate scheduler keeps its meaning: it owns the nominal lr, and what trains is a multiple of that."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Course:
         group = base.param_groups[0]
         self.trained.append(float(group["lr"]))
         self.momenta.append(group["betas"][0] if "betas" in group else group.get("momentum"))
-        if isinstance(self.run.optimizer, DCAO):
-            self.scales.append(self.run.optimizer.controller.scale)
+        if isinstance(self.run.optimizer, DCAO) and (shape := self.run.optimizer.controller.shape) is not None:
+            self.scales.append(shape.levels[0] / shape.tops[0])
 
     def _schedule(self) -> None:
         # A metric that does not depend on the run: better for 6 steps, then a plateau.
@@ -97,29 +97,40 @@ def course(case: SchedulerCase, run: Run, *, on_base: bool = False) -> Course:
     return Course(case, run, on_base=on_base).advance(NUM_STEPS)
 
 
-def assert_governed(governed: Course, bare: Course) -> None:
-    assert governed.nominal == bare.nominal
-    assert governed.shown == bare.shown
-    assert governed.momenta == bare.momenta  # OneCycleLR's, which nobody else touches
-    for trained, nominal, scale in zip(governed.trained, bare.trained, governed.scales, strict=True):
+BELOW = {"never_above_schedule": True}
+
+
+def assert_scaled(scaled: Course, bare: Course) -> None:
+    assert scaled.nominal == bare.nominal
+    assert scaled.shown == bare.shown
+    assert scaled.momenta == bare.momenta  # OneCycleLR's, which nobody else touches
+    for trained, nominal, scale in zip(scaled.trained, bare.trained, scaled.scales, strict=True):
         assert trained == pytest.approx(nominal * scale, rel=1e-6)
-    assert max(governed.scales) <= 1.0
-    assert min(governed.scales) < 0.95  # it did step in
+    assert min(scaled.scales) < 0.95  # it did step in
 
 
 @pytest.mark.parametrize("on_base", [False, True], ids=["on-wrapper", "on-base"])
 @pytest.mark.parametrize("scheduler", SCHEDULER_CASES, ids=case_name)
 @pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
-def test_the_scheduler_follows_its_course_and_dcao_only_governs(case, scheduler, on_base):
-    governed = course(scheduler, dcao_run(case, **adapting(target=0.01)), on_base=on_base)
-    assert_governed(governed, course(scheduler, bare_run(case)))
+def test_the_scheduler_follows_its_course_and_dcao_scales_it(case, scheduler, on_base):
+    scaled = course(scheduler, dcao_run(case, **adapting(target=0.002)), on_base=on_base)
+    assert_scaled(scaled, course(scheduler, bare_run(case)))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULER_CASES, ids=case_name)
+@pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
+def test_told_so_dcao_never_trains_above_the_scheduled_lr(case, scheduler):
+    below = course(scheduler, dcao_run(case, **adapting(target=0.01, **BELOW)))
+    assert_scaled(below, course(scheduler, bare_run(case)))
+    assert max(below.scales) <= 1.0
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULER_CASES[3:5], ids=case_name)
 @pytest.mark.parametrize("case", NAMED_CASES, ids=case_name)
-def test_every_optimizer_is_governed_under_a_cycle_and_on_a_plateau(case, scheduler):
-    governed = course(scheduler, dcao_run(case, **adapting(target=0.002)))
-    assert_governed(governed, course(scheduler, bare_run(case)))
+def test_every_optimizer_is_scaled_under_a_cycle_and_on_a_plateau(case, scheduler):
+    scaled = course(scheduler, dcao_run(case, **adapting(target=0.002, **BELOW)))
+    assert_scaled(scaled, course(scheduler, bare_run(case)))
+    assert max(scaled.scales) <= 1.0
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULER_CASES, ids=case_name)
@@ -132,17 +143,17 @@ def test_under_fixed_a_scheduled_run_is_the_bare_one(case, scheduler):
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULER_CASES, ids=case_name)
-def test_a_target_far_above_trains_at_the_scheduled_lr_and_never_over_it(scheduler):
+def test_a_target_far_above_trains_at_the_scheduled_lr_and_never_over_it_if_told_so(scheduler):
     case = named("adamw-wd")
     bare = course(scheduler, bare_run(case))
-    governed = course(scheduler, dcao_run(case, **adapting(target=1e6)))
-    assert governed.trained == bare.trained
+    below = course(scheduler, dcao_run(case, **adapting(target=1e6, **BELOW)))
+    assert below.trained == bare.trained
 
 
-def test_without_the_governor_the_scale_may_exceed_1():
-    governed = course(SCHEDULER_CASES[0], dcao_run(named("adamw-wd"), **adapting(target=1e6, governor=False)))
-    assert governed.run.optimizer.controller.scale > 2.0
-    assert governed.nominal == course(SCHEDULER_CASES[0], bare_run(named("adamw-wd"))).nominal
+def test_a_target_far_above_leads_above_the_scheduled_lr():
+    scaled = course(SCHEDULER_CASES[0], dcao_run(named("adamw-wd"), **adapting(target=1e6)))
+    assert scaled.scales[-1] > 2.0
+    assert scaled.nominal == course(SCHEDULER_CASES[0], bare_run(named("adamw-wd"))).nominal
 
 
 LEAVING_A_MARK = [case for case in SCHEDULER_CASES if case.name != "plateau"]
@@ -152,7 +163,7 @@ LEAVING_A_MARK = [case for case in SCHEDULER_CASES if case.name != "plateau"]
 @pytest.mark.parametrize("on_base", [False, True], ids=["on-wrapper", "on-base"])
 def test_a_scheduler_built_mid_run_starts_from_the_lr_that_trains_then(scheduler, on_base):
     case = named("adamw-wd")
-    run = dcao_run(case, **adapting(target=1e6, settle=False)).advance(5)
+    run = dcao_run(case, **adapting(target=1e6, settle=False, **BELOW)).advance(5)
     lr = float(run.optimizer.param_groups[0]["lr"])
     assert lr > 1.2 * case.lr
     late = Course(scheduler, run, on_base=on_base).advance(NUM_STEPS - 5)
@@ -164,26 +175,25 @@ def test_a_scheduler_built_mid_run_starts_from_the_lr_that_trains_then(scheduler
 
 
 def test_a_plateau_scheduler_built_mid_run_is_seen_at_its_first_cut_which_is_of_the_lr_that_trains():
-    run = dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False)).advance(5)
+    run = dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False, **BELOW)).advance(5)
     late = Course(SCHEDULER_CASES[4], run).advance(NUM_STEPS - 5)
     cut = next(i for i in range(1, len(late.nominal)) if late.nominal[i] < late.nominal[i - 1])
     assert late.nominal[cut] == pytest.approx(0.5 * late.trained[cut])
     assert late.trained[cut + 1 :] == late.nominal[cut:-1]  # the scale is 1 from there on: nominal is what trains
-    assert run.optimizer.controller.governed
 
 
-def test_a_warmup_from_0_is_never_overtaken():
+def test_a_warmup_from_0_takes_no_step_first_and_keeps_its_nominal_course():
     warmup = SCHEDULER_CASES[1]
-    governed = course(warmup, dcao_run(named("sgd-momentum"), **adapting()))
-    assert governed.trained[0] == 0.0
-    assert governed.nominal[:6] == pytest.approx([0.05 * step / 6 for step in range(1, 7)])
+    scaled = course(warmup, dcao_run(named("sgd-momentum"), **adapting()))
+    assert scaled.trained[0] == 0.0
+    assert scaled.nominal[:6] == pytest.approx([0.05 * step / 6 for step in range(1, 7)])
 
 
-def test_dcao_wrapped_around_a_scheduled_optimizer_governs_from_the_first_step():
+def test_dcao_wrapped_around_a_scheduled_optimizer_follows_from_the_first_step():
     case = named("adamw-wd")
     run = bare_run(case)
     scheduler = lr_scheduler.CosineAnnealingLR(run.optimizer, T_max=10)
-    run.optimizer, run.way = DCAO(run.optimizer, **options(**adapting(target=1e6))), "minimize"
+    run.optimizer, run.way = DCAO(run.optimizer, **options(**adapting(target=1e6, **BELOW))), "minimize"
     run.advance(5, after=scheduler.step)
     alone = bare_run(case)
     expected = lr_scheduler.CosineAnnealingLR(alone.optimizer, T_max=10)
@@ -192,17 +202,17 @@ def test_dcao_wrapped_around_a_scheduled_optimizer_governs_from_the_first_step()
     assert run.optimizer.effective_lrs == expected.get_last_lr()
 
 
-def test_an_lr_written_by_hand_becomes_the_nominal_lr():
-    run = dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False)).advance(4)
+def test_an_lr_written_by_hand_is_the_nominal_lr_from_then_on():
+    run = dcao_run(named("adamw-wd"), **adapting(target=1e6, settle=False, **BELOW)).advance(4)
     for group in run.optimizer.param_groups:
         group["lr"] = 5e-4
-    assert run.advance(4).optimizer.effective_lrs == [5e-4]  # and DCAO is its governor from here on
+    assert run.advance(4).optimizer.effective_lrs == [5e-4]
 
 
 @pytest.mark.parametrize("case", NAMED_CASES, ids=case_name)
 def test_an_lr_of_dcaos_own_is_not_taken_for_a_schedulers(case):
     run = dcao_run(case, **adapting()).advance(6)
-    assert not run.optimizer.controller.governed  # a tensor lr is rounded to its dtype when written
+    assert run.optimizer.controller.shape is None  # a tensor lr is rounded to its dtype when written
     assert run.optimizer.effective_lrs == [float(group["lr"]) for group in run.optimizer.param_groups]
     assert run.optimizer.effective_lrs != pytest.approx([case.lr])
 

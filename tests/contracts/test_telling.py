@@ -269,13 +269,14 @@ def test_an_lr_of_zero_for_long_is_told_and_for_a_while_it_is_not(num_steps):
 
 @dataclass(frozen=True)
 class Limit:
-    """Who holds lr at a thousandth or less of what the probes allow."""
+    """Who holds lr far below what the probes allow."""
 
     name: str
     words: tuple[str, ...]
     schedule: Callable[[DCAO], Any] = lambda optimizer: None
     lr: float = 1e-6
     by_hand: bool = False
+    most: float = 1.001e-6  # that trains
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -284,14 +285,27 @@ def warmup_and_cosine(optimizer: DCAO) -> Any:
     return schedulers.SequentialLR(optimizer, [warmup, schedulers.CosineAnnealingLR(optimizer, 300)], milestones=[30])
 
 
+BELOW = {"policy": policies.Ceiling(never_above_schedule=True)}
+BELOW_WORDS = ("so far is 1e-06, and which is never exceeded", "drop never_above_schedule=True")
+
 LIMITS = [
-    Limit("cosine", ("CosineAnnealingLR", "so far is 1e-06"), lambda o: schedulers.CosineAnnealingLR(o, 300)),
-    Limit("warmup and cosine", ("CosineAnnealingLR", "drop the scheduler"), warmup_and_cosine),
-    Limit("one cycle", ("OneCycleLR",), lambda o: schedulers.OneCycleLR(o, 1e-6, total_steps=300)),
-    Limit("a step every epoch", ("StepLR",), lambda o: schedulers.StepLR(o, 1000)),
-    Limit("plateau", ("ReduceLROnPlateau",), lambda o: Plateau(o)),
-    Limit("a factor on an lr of 1", ("LambdaLR",), lambda o: schedulers.LambdaLR(o, lambda step: 1e-6), lr=1.0),
-    Limit("by hand", ('whoever writes group["lr"] besides DCAO', 'leave group["lr"] alone'), by_hand=True),
+    Limit("cosine", BELOW_WORDS, lambda o: schedulers.CosineAnnealingLR(o, 300), settings=BELOW),
+    Limit("warmup and cosine", ("CosineAnnealingLR", *BELOW_WORDS), warmup_and_cosine, settings=BELOW),
+    Limit("one cycle", ("OneCycleLR",), lambda o: schedulers.OneCycleLR(o, 1e-6, total_steps=300), settings=BELOW),
+    Limit("a step every epoch", ("StepLR",), lambda o: schedulers.StepLR(o, 1000), settings=BELOW),
+    Limit("plateau", ("ReduceLROnPlateau",), lambda o: Plateau(o), settings=BELOW),
+    Limit(
+        "a factor on an lr of 1",
+        ("LambdaLR", "no more than 1e-05 of its top", "the one that the optimizer is built with, which may be any"),
+        lambda o: schedulers.LambdaLR(o, lambda step: 1e-5),
+        lr=1.0,
+    ),
+    Limit(
+        "by hand",
+        ('whoever writes group["lr"], which is at', 'leave group["lr"] alone'),
+        by_hand=True,
+        most=1e-4,  # a thousandth or so of what DCAO had set after the first step, in parts of what it would set later
+    ),
     Limit("max_lr", ("the policy's max_lr", "widen max_lr"), settings={"policy": policies.Ceiling(max_lr=1e-6)}),
     Limit(
         "max_lr of a part",
@@ -329,7 +343,7 @@ def run_limited(limit: Limit, num_steps: int) -> tuple[DCAO, list[str]]:
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
 def test_a_limit_far_below_what_probes_allow_is_told_once_with_its_name_and_fix(limit):
     optimizer, messages = run_limited(limit, 250)
-    assert max(optimizer.effective_lrs) <= 1.001e-6
+    assert max(optimizer.effective_lrs) <= limit.most
     assert is_one(messages, "for 100 steps", *limit.words, "10 times or more under the", "that probes allow", "Fix:")
 
 
@@ -338,16 +352,34 @@ def test_it_takes_a_hundred_steps(limit):
     assert run_limited(limit, 95)[1] == []
 
 
-def test_an_initial_lr_that_a_scheduler_has_left_behind_is_named():
+def test_an_initial_lr_that_a_scheduler_has_left_behind_holds_nothing():
     problem = Problem()
     base = optim.AdamW(problem.model.parameters(), lr=1e-6)
     base.param_groups[0]["initial_lr"] = 1e-6  # what loading the checkpoint of a scheduled run brings
-    messages = told(lambda: train(DCAO(base), problem.loss, 150))
-    assert is_one(messages, "initial_lr in param_groups, which a scheduler has left there", "delete it")
+    optimizer = DCAO(base)
+    assert told(lambda: train(optimizer, problem.loss, 150)) == []
+    assert optimizer.effective_lrs[0] > 1e-3
+
+
+@pytest.mark.parametrize("limit", [limit for limit in LIMITS if limit.settings is BELOW], ids=lambda limit: limit.name)
+def test_a_small_lr_under_a_scheduler_is_no_limit(limit):
+    problem = Problem()
+    optimizer = problem.adamw(lr=limit.lr)
+    schedule = limit.schedule(optimizer)
+    trained = []
+
+    def after() -> None:
+        schedule.step()
+        trained.extend(optimizer.effective_lrs)
+
+    assert told(lambda: train(optimizer, problem.loss, 250, after)) == []
+    assert max(trained) > 1e-3
 
 
 def test_a_policy_of_ones_own_that_wants_far_more_than_it_gets_is_heard():
     class Wants(policies.Policy):
+        never_above_schedule = True
+
         def propose(self, observation, state):
             here = observation.hyperparameters
             return policies.Decision(hyperparameters=policies.Hyperparameters(lr=1e-2), reason=f"from {here.lr}"), state
@@ -360,6 +392,8 @@ def test_a_policy_of_ones_own_that_wants_far_more_than_it_gets_is_heard():
 
 def test_a_valley_that_flattens_late_says_nothing_against_the_lr_that_has_led_there():
     class Flattens(policies.Policy):
+        never_above_schedule = True
+
         def propose(self, observation, state):
             allowed = 0.08 if observation.step < 100 else 1e3
             return policies.Decision(hyperparameters=policies.Hyperparameters(lr=allowed), reason="as it is"), state
@@ -412,10 +446,11 @@ def test_a_schedule_whose_peak_is_right_may_start_and_end_as_low_as_it_likes(nam
     assert told(lambda: train(optimizer, problem.loss, 390, schedule.step)) == []
 
 
-def test_the_end_of_a_decay_after_a_checkpoint_is_not_taken_for_all_of_it():
+@pytest.mark.parametrize(("settings", "last"), [(BELOW, 1e-6), ({}, 1e-4)], ids=["below", "scaled"])
+def test_the_end_of_a_decay_after_a_checkpoint_is_not_taken_for_all_of_it(settings, last):
     def make() -> tuple[Problem, DCAO, Any]:
         problem = Problem()
-        optimizer = problem.adamw(lr=1e-2)
+        optimizer = problem.adamw(lr=1e-2, **settings)
         return problem, optimizer, schedulers.CosineAnnealingLR(optimizer, 500)
 
     problem, optimizer, schedule = make()
@@ -425,7 +460,7 @@ def test_the_end_of_a_decay_after_a_checkpoint_is_not_taken_for_all_of_it():
     resumed.load_state_dict(optimizer.state_dict())
     resumed_schedule.load_state_dict(schedule.state_dict())
     assert told(lambda: train(resumed, resumed_problem.loss, 119, resumed_schedule.step)) == []
-    assert max(resumed.effective_lrs) < 1e-6
+    assert max(resumed.effective_lrs) < last
 
 
 def test_a_scheduler_that_is_resumed_alone_in_its_decay_is_believed_what_it_began_with():

@@ -195,5 +195,5 @@ def test_numbers_of_numpy_are_loaded_and_can_be_saved_again(kind):
     run = dcao_run(named("adamw-wd"), **adapting())
     run.optimizer.load_state_dict({**saved, "dcao": converted(saved["dcao"])})
     again = run.optimizer.state_dict()
-    assert again["dcao"]["controller"]["scale"] == pytest.approx(saved["dcao"]["controller"]["scale"], rel=1e-6)
+    assert again["dcao"]["loop"]["cost"] == pytest.approx(saved["dcao"]["loop"]["cost"], rel=1e-6)
     assert run.advance(3).optimizer.num_steps == 9

@@ -221,7 +221,7 @@ def watching(**settings: Any) -> dict[str, Any]:
 def adapting(**settings: Any) -> dict[str, Any]:
     """Settings under which the lr really moves: by the proposal's rule, if a target for it is named."""
     if "target" in settings:
-        rule = {name: settings.pop(name) for name in ("target", "settle", "governor") if name in settings}
+        rule = {name: settings.pop(name) for name in ("target", "settle", "never_above_schedule") if name in settings}
         settings["policy"] = policies.Smoothed(policies.LearningRate(**rule))
     return {"every": 2, "k": 1, "num_lanczos_steps": 4, **settings}
 

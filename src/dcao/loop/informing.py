@@ -36,6 +36,6 @@ def inform(loop: ProbeLoop, batch: Batch | None) -> None:
     loop.spectrum_turns.take(loop.num_steps)
     loop.cost += estimate.cost
     loop.last_estimate = estimate
-    now = loop.controller.hyperparameters()
+    now = loop.controller.training_hyperparameters()
     decision = Decision(hyperparameters=now, reason=REASON)
     loop.record(decision, now, loss, started, estimate=estimate)

@@ -34,7 +34,7 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     length = 0.0 if probed is None else joint_norm([probed])
     before = memory.scaling.of(length)
     memory.scaling.learn(taken, probed)
-    now, estimate = memory.scaling.of(length), loop.last_estimate
+    now, estimate = memory.scaling.of(length), loop.at_top
     step = UpcomingStep(loop.probe.optimizer, loop.probe.record, params)
     if probed is None or estimate is None or not estimate.trust or not step.has_record or step.is_preconditioned:
         return

@@ -41,7 +41,8 @@ class ProbeLoop:
     Attributes:
         num_steps: Optimizer steps taken.
         cost: Gradient evaluations that probes have cost.
-        last_estimate: What the last probe measured, be it one that decides or a spectrum.
+        at_top: What the last probe that decides has measured, under a scheduler at the lr at its top.
+        last_estimate: What the last probe measured, be it one that decides or a spectrum, at the lr that trains.
         last_spectrum: The last estimate that has a spectrum.
         last_decision: What the policy has answered last.
         hooks_write: Whether pre-hooks of the base have been seen to write to the gradients.
@@ -72,6 +73,7 @@ class ProbeLoop:
         self.spectrum_turns.start_afresh()
         self.watch.start_afresh()
         self.failure: Failure | None = None  # of the probe that is being answered
+        self.at_top: CurvatureEstimate | None = None
         self.last_estimate: CurvatureEstimate | None = None
         self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
@@ -82,6 +84,10 @@ class ProbeLoop:
         """Whether a probe or a spectrum is due before the coming step."""
         return self.decides() or self.spectrum_turns.is_due(self.num_steps)
 
+    def decides(self) -> bool:
+        """Whether a probe on which the policy decides is due before the coming step."""
+        return self.turns.is_due(self.num_steps)
+
     def start_of(self, loss_fn: object) -> RngState | None:
         """What a probe of the coming training pass will start from, if one is due."""
         return self.probe.start(loss_fn) if self.is_due() and self.source.is_training_batch else None
@@ -89,19 +95,20 @@ class ProbeLoop:
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.
 
-        Without a gradient, or along one that is zero, there is nothing to probe: what is due waits for the next step
-        that has one.
+        Without a gradient, along one that is zero, or at an lr of 0, with which many warmups start, there is nothing to
+        probe: what is due waits for the next step that moves.
         """
         is_due = self.decides()
-        if has_gradient and is_due and not self._has_no_direction(batch):
+        moves = has_gradient and not self.controller.trains_nothing
+        if moves and is_due and not self._has_no_direction(batch):
             self._probe(batch)
-        elif has_gradient and self._is_unlike_others and batch is not None:
+        elif moves and self._is_unlike_others and batch is not None:
             self._probe(batch.anew(self.probe.start))
         else:
             self.turns.is_owed = is_due
             self.controller.move_on(self.num_steps)
             if has_gradient and self.turns.is_owed:
-                self.watch.note_flat(self.num_steps, self.turns.taken_at, batch)
+                self.watch.note_flat(self.num_steps, self.turns.taken_at, batch, has_lr=moves)
             if has_gradient and self.spectrum_turns.is_due(self.num_steps):
                 inform(self, batch)
         if has_gradient:
@@ -181,16 +188,16 @@ class ProbeLoop:
                 raise self.probe.spectrum_error
             if not self._act(estimate, estimate.loss, started, self.probe.spectrum_cost):
                 break
-        return estimate
+        return estimate if self.last_estimate is None else self.last_estimate
 
     def answer(self, verdict: Verdict, loss: float | None) -> None:
         """Scale lr as the guard says, record what it has found, and tell the policy if the run blew up."""
-        before, now = self.controller.hyperparameters(), time.perf_counter()
+        before, now = self.controller.training_hyperparameters(), time.perf_counter()
         if verdict.skips:
             self.watch.note_skip(self.num_steps, verdict.reason)
         if self.controller.policy.adapts:
             self.controller.scale_lr(verdict.factor)
-        decision = Decision(hyperparameters=self.controller.hyperparameters(), reason=verdict.reason)
+        decision = Decision(hyperparameters=self.controller.training_hyperparameters(), reason=verdict.reason)
         self.record(decision, before, loss, now)
         self._is_unlike_others = verdict.is_data and self.turns.grants_more and self.source.is_training_batch
         if verdict.went_back and self.controller.policy.adapts:
@@ -222,13 +229,7 @@ class ProbeLoop:
             self.probe.informing.load_state_dict(state["informing"])
         self.source.load_state_dict(state["loader"])
 
-    # --- when -------------------------------------------------------------------------------------------------
-
-    def decides(self) -> bool:
-        """Whether a probe on which the policy decides is due before the coming step."""
-        return self.turns.is_due(self.num_steps)
-
-    # --- what -------------------------------------------------------------------------------------------------
+    # --- measuring and acting -----------------------------------------------------------------------------------
 
     def _try_to_measure(self, batches: list[Batch]) -> CurvatureEstimate:
         try:
@@ -253,18 +254,17 @@ class ProbeLoop:
         return CurvatureEstimate(step=self.num_steps, measure=measure, cost=cost, reason=reason)
 
     def _measure(self, batches: list[Batch], *, spectrum: bool) -> CurvatureEstimate:
-        with self.controller.training_lrs():
+        with self.controller.probed_lrs():
             estimate = self.probe.measure(batches, step=self.num_steps, spectrum=spectrum)
         if spectrum:
             self.spectrum_turns.take(self.num_steps)
-            self.last_spectrum = estimate if self.probe.spectrum_error is None else self.last_spectrum
+            if self.probe.spectrum_error is None:
+                self.last_spectrum = estimate.at_share(self.controller.hyperparameters().shape.share)
         return estimate
-
-    # --- what follows -----------------------------------------------------------------------------------------
 
     def _act(self, estimate: CurvatureEstimate, loss: float | None, started: float, spectrum_cost: float = 0.0) -> bool:
         """Ask the policy, carry out its answer, record both; returns whether it cut lr and wants another probe."""
-        before = self.controller.hyperparameters()
+        before, trained = self.controller.hyperparameters(), self.controller.training_hyperparameters()
         observation = Observation(
             step=self.num_steps,
             s=None if estimate.s is None or math.isnan(estimate.s) else estimate.s,
@@ -275,16 +275,16 @@ class ProbeLoop:
         decision = self.controller.decide(observation)
         failure, self.failure = self.failure, None
         carried_out = self.controller.apply(decision)
-        after = self.controller.hyperparameters()
         self.cost += estimate.cost
         checks, self.probe.num_checks = self.probe.num_checks, 0
         # Schedules see neither a spectrum that came along nor the first probe's check.
         self.turns.take(self.num_steps, spent=estimate.cost - spectrum_cost - checks)
-        wanted = decision.hyperparameters.lr
-        is_held = wanted != before.lr == after.lr  # by a scheduler: probing faster would gain nothing
+        wanted, after = decision.hyperparameters.lr, self.controller.hyperparameters().lr
+        is_held = wanted != before.lr == after  # by a scheduler: probing faster would gain nothing
         again = self.turns.ask_for_more(decision.probe_again and not is_held)
-        self.last_estimate, self.last_decision = estimate, carried_out
-        self.record(carried_out, before, loss, started, estimate=estimate, observation=observation)
+        self.at_top, self.last_decision = estimate, carried_out
+        self.last_estimate = estimate = estimate.at_share(before.shape.share)
+        self.record(carried_out, trained, loss, started, estimate=estimate, observation=observation)
         if not self.probe.is_held:  # of which the caller has been told
             self.watch.note_probe(estimate, observation, decision, failure)
         return again and wanted < before.lr
@@ -295,6 +295,6 @@ class ProbeLoop:
         """Write down what has happened before the coming step."""
         if loss is None and seen:
             loss = seen["estimate"].loss
-        seen |= {"step": self.num_steps, "total_cost": self.cost, "after": self.controller.hyperparameters()}
-        seconds = time.perf_counter() - started
-        self.recording.record(decision=decision, before=before, loss=loss, seconds=seconds, **seen)
+        seen |= {"step": self.num_steps, "total_cost": self.cost, "seconds": time.perf_counter() - started}
+        after = self.controller.training_hyperparameters()
+        self.recording.record(decision=decision, before=before, after=after, loss=loss, **seen)

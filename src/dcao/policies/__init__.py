@@ -1,6 +1,6 @@
 """Policies: pure decisions from an observed stability number to hyperparameters."""
 
-from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, State
+from dcao.policies.base import Decision, Hyperparameters, LrShape, Observation, Policy, State
 from dcao.policies.ceiling import Ceiling
 from dcao.policies.compose import Compose, Smoothed
 from dcao.policies.fixed import Fixed
@@ -13,6 +13,7 @@ __all__ = [
     "Fixed",
     "Hyperparameters",
     "LearningRate",
+    "LrShape",
     "Momentum",
     "Observation",
     "Policy",

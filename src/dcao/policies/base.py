@@ -17,27 +17,52 @@ MIN_TRUST = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
+class LrShape:
+    """The shape that a learning-rate scheduler, or whoever else writes lr, gives to it.
+
+    The scheduler gives the shape and the policy the scale: what trains is the policy's lr times ``share``.
+
+    Attributes:
+        share: The scheduled lr of the coming step as a part of the scheduler's top, from 0 to 1.
+        rise: What trains at the present lr over the largest lr that has trained so far: above 1 where the shape rises.
+        is_warmup: Whether the shape is below its top and has never fallen.
+        decays: Whether it has begun to fall by a plan, which a rule's own decay has to leave alone.
+    """
+
+    share: float = 1.0
+    rise: float = 1.0
+    is_warmup: bool = False
+    decays: bool = False
+
+
+NO_SHAPE = LrShape()
+"""What a policy is told where nobody else writes lr."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """The hyperparameters in use. With several param groups: those of the reference group, which has the largest lr.
 
     Attributes:
-        lr: Learning rate of the coming step.
+        lr: Learning rate of the coming step; under a scheduler that at the top of its shape.
         momentum: SGD's and RMSprop's ``momentum``, the Adam family's ``betas[0]``; None if the optimizer has none.
         weight_decay: Largest of any group (groups exempt from decay stay exempt); None if the optimizer has none.
+        shape: What a scheduler makes of lr. It is not a policy's to change.
     """
 
     lr: float
     momentum: float | None = None
     weight_decay: float | None = None
+    shape: LrShape = NO_SHAPE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a policy sees at a probe.
+    """What a policy sees at a probe. Under a scheduler everything is as it would be at the top of its shape.
 
     Attributes:
         step: Optimizer step that comes next; 0 is the first.
-        s: Stability number at the present hyperparameters; the edge is at 2. None: it could not be measured.
+        s: Stability number at these hyperparameters; the edge is at 2. None: it could not be measured.
         trust: How far to trust ``s``: 0 (not at all) to 1.
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
@@ -74,8 +99,8 @@ class Decision:
 class Policy(ABC):
     """A rule that decides on hyperparameters. Pure: the same observation and state give the same decision.
 
-    A subclass has to write :meth:`propose`. Everything else has a default; ``governor`` and ``compensate`` are changed
-    by an attribute of the class, such as ``governor = False``.
+    A subclass has to write :meth:`propose`. Everything else has a default; ``never_above_schedule`` and ``compensate``
+    are changed by an attribute of the class, such as ``compensate = False``.
 
     Example:
         >>> class Halve(Policy):
@@ -94,12 +119,12 @@ class Policy(ABC):
         return True
 
     @property
-    def governor(self) -> bool:
-        """Whether lr stays at or below a learning-rate scheduler's. Default: True.
+    def never_above_schedule(self) -> bool:
+        """Whether what trains stays at or below the lr that a scheduler has set. Default: False.
 
-        A rule that chases a target would otherwise undo the scheduler's decay.
+        By default the scheduler gives the shape of lr and the policy its scale.
         """
-        return True
+        return False
 
     @property
     def compensate(self) -> bool:

@@ -11,6 +11,7 @@ from dcao.policies.base import (
     MIN_TRUST,
     Decision,
     Hyperparameters,
+    LrShape,
     Observation,
     Policy,
     State,
@@ -59,6 +60,10 @@ class Ceiling(Policy):
        valley that flattens it allows any.
     4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0.
 
+    Under a scheduler lr is that at the top of the scheduler's shape, and what trains is its present share of that.
+    A warmup and the rise hold each other back: what trains grows no faster than ``growth``, up to the share of the
+    ceiling. Where the shape falls, a probe objects only to what trains, and there is no decay of the rule's own.
+
     Args:
         target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
             shrink lr without end.
@@ -75,7 +80,7 @@ class Ceiling(Policy):
         min_lr: Bound on lr. Default None: ten decades (:data:`REACH`) under the lr that the first probe sets.
         max_lr: Bound on lr. Default None: ten decades above the lr that the first probe sets.
         min_trust: Where s is trusted less, only the relative step is acted on, which needs no trust.
-        governor: Under a scheduler, never exceed its lr.
+        never_above_schedule: Under a scheduler, never exceed its lr.
 
     Example:
         >>> rule = Ceiling()
@@ -99,7 +104,7 @@ class Ceiling(Policy):
     min_lr: float | None = None
     max_lr: float | None = None
     min_trust: float = MIN_TRUST
-    governor: bool = True
+    never_above_schedule: bool = False
 
     def __post_init__(self) -> None:
         require_target(self.target)
@@ -133,21 +138,22 @@ class Ceiling(Policy):
             planned = self.between(step, now, state)
             return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
-        level = self._first_level(observation) if first else self._level(step, now.lr, state)
+        level = self._first_level(observation) if first else self._level(step, now, state)
         state = self._seen(observation, state, trusts_s=held is None)
         longest = self._longest(now.momentum or 0.0)
         latest = state["curvatures"][-1:] if held is None else []
         allowed = self._allowed(latest, state["lengths"][-1:], longest)
         highest = self._allowed(state["curvatures"], state["lengths"], longest)
-        arrives = not state["arrived"] and level > min(allowed, highest)
+        exploring, lasting = _shares(now.shape)
+        arrives = not state["arrived"] and level * exploring > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
             level = allowed
         elif arrives:
-            level = max(min(level, allowed, highest), self.gamma_arrival * level)
-        elif level > highest:
-            level = max(highest, self.gamma_down * level)
+            level = max(min(level, allowed / lasting, highest / lasting), self.gamma_arrival * level)
+        elif level * lasting > highest:
+            level = max(highest / lasting, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
-        lr = self._inside(level * self._decayed(step), state)
+        lr = self._inside(level * self._decayed(step, now.shape), state)
         if first:
             state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
@@ -166,8 +172,8 @@ class Ceiling(Policy):
         is_done = step in (state["step"], state["held_at"])  # by a probe of this very step
         if is_done or state["step"] is None or not hyperparameters.lr > 0.0:
             return hyperparameters
-        level = self._level(step, hyperparameters.lr, state)
-        return replace(hyperparameters, lr=self._inside(level * self._decayed(step), state))
+        level = self._level(step, hyperparameters, state) * self._decayed(step, hyperparameters.shape)
+        return replace(hyperparameters, lr=self._inside(level, state))
 
     def _inside(self, lr: float, state: State) -> float:
         """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
@@ -177,15 +183,18 @@ class Ceiling(Policy):
         return min(max(lr, lowest), highest if self.max_lr is None else self.max_lr)
 
     def _first_level(self, observation: Observation) -> float:
-        lr, length = observation.hyperparameters.lr, observation.relative_step
-        return self.first_relative_step / rounded(length / lr) if length and self.first_relative_step else lr
+        lr, length, shape = observation.hyperparameters.lr, observation.relative_step, observation.hyperparameters.shape
+        if not (length and self.first_relative_step):
+            return lr
+        return self.first_relative_step / rounded(length / lr) / (shape.share or 1.0)
 
-    def _level(self, step: int, lr: float, state: State) -> float:
+    def _level(self, step: int, now: Hyperparameters, state: State) -> float:
         """Lr at this step without the decay at the end: that of the step before, raised once."""
         if state["step"] == step:  # probed again
-            return lr / self._decayed(step)
-        level = lr / self._decayed(step - 1)
+            return now.lr / self._decayed(step, now.shape)
+        level = now.lr / self._decayed(step - 1, now.shape)
         rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
+        rise /= max(now.shape.rise, 1.0)  # by which a warmup, or a restart, raises what trains already
         if state["arrived"]:
             rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
@@ -216,12 +225,22 @@ class Ceiling(Policy):
         length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
         return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
-    def _decayed(self, step: int) -> float:
-        """1, and in the last part of the run the share of that part which is left."""
-        if self.total_steps is None or self.decay == 0.0:
+    def _decayed(self, step: int, shape: LrShape) -> float:
+        """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""
+        if self.total_steps is None or self.decay == 0.0 or shape.decays:
             return 1.0
         left = max(self.total_steps - step, 1)
         return min(1.0, left / max(self.decay * self.total_steps, 1.0))
+
+
+def _shares(shape: LrShape) -> tuple[float, float]:
+    """The parts of lr that a probe has to object to for the rise to end, and for lr to be cut.
+
+    A warmup leads to its top, so that it is the top that must not stay too high, and only what trains that tells of an
+    end of the rise. Where the shape has fallen it is the other way round: at the edge of stability curvature grows as
+    what trains falls, and would say of the top that it is too high.
+    """
+    return (shape.share, 1.0) if shape.is_warmup else (1.0, shape.share or 1.0)
 
 
 def _num_averaged(momentum: float) -> float:

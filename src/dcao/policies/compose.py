@@ -16,7 +16,8 @@ class Compose(Policy):
     """Several rules in turn: all see the same s, and each sees what those before it have decided.
 
     Args:
-        rules: The rules. They are a governor, and keep the length of the step, unless one of them says otherwise.
+        rules: The rules. They keep the length of the step unless one of them says otherwise, and exceed a scheduler's
+            lr unless one of them never does.
         policies: More of them, for ``dataclasses.replace``.
 
     Example:
@@ -42,9 +43,9 @@ class Compose(Policy):
         return f"Compose({', '.join(map(repr, self.policies))})"
 
     @property
-    def governor(self) -> bool:
-        """False if one of them may exceed a scheduler's lr."""
-        return all(policy.governor for policy in self.policies)
+    def never_above_schedule(self) -> bool:
+        """True if one of them never exceeds a scheduler's lr."""
+        return any(policy.never_above_schedule for policy in self.policies)
 
     @property
     def compensate(self) -> bool:
@@ -113,9 +114,9 @@ class Smoothed(Policy):
         require_whole("window", self.window, "probe")
 
     @property
-    def governor(self) -> bool:
+    def never_above_schedule(self) -> bool:
         """That of the inner policy."""
-        return self.policy.governor
+        return self.policy.never_above_schedule
 
     @property
     def compensate(self) -> bool:

@@ -2,14 +2,15 @@
 
 The rules for momentum and weight decay, ``x <- x * (1 + gain * (s - target))``, have no fixed point unless s equals the
 target: while s is held off it they drift to their bounds. ``anchor`` pulls them back to their first value (in log x, by
-that share of the distance at each decision); 0 is the proposal's form. The lr rule alone acts on an infinite s.
+that share of the distance at each decision); 0 is the proposal's form. The lr rule alone acts on an infinite s. Under a
+scheduler these two rules act on the s of what trains, and the lr rule on that at the top of the scheduler's shape.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dcao.checks import require_number
 from dcao.policies.base import (
@@ -54,7 +55,8 @@ class LearningRate(Policy):
         min_trust: An estimate trusted less is not acted on.
         settle: Ask for probes before their time: before the first update until lr is no longer cut, in the first 200
             steps at every one while the rule is at its clip, and after an s above 10 at the next.
-        governor: Under a scheduler, never exceed its lr.
+        never_above_schedule: Under a scheduler, never exceed its lr. By default it gives the shape, and the rule the lr
+            at the shape's top, where s is at the target.
 
     Example:
         >>> rule = LearningRate(1.5)
@@ -72,7 +74,7 @@ class LearningRate(Policy):
     max_lr: float = 1e3
     min_trust: float = MIN_TRUST
     settle: bool = True
-    governor: bool = True
+    never_above_schedule: bool = False
 
     def __post_init__(self) -> None:
         require_target(self.target)
@@ -178,11 +180,12 @@ class _AnchoredRule(Policy):
         if held is not None:
             return Decision(hyperparameters=now, reason=f"{self.name} {held}"), state
         assert observation.s is not None
-        value: float = getattr(now, self.name)
-        moved = self._clamp(value * self._factor(observation.s))
+        s, value = observation.s * now.shape.share, float(getattr(now, self.name))
+        moved = self._clamp(value * self._factor(s))
         anchored = self._clamp(moved ** (1.0 - self.anchor) * state["anchor"] ** self.anchor)
-        reason = f"s {observation.s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}"
-        return Decision(hyperparameters=replace(now, **{self.name: anchored}), reason=reason), state
+        reason = f"s {s:.3g} against target {self.target:g}: {self.name} {value:.4g} -> {anchored:.4g}"
+        changed: dict[str, Any] = {self.name: anchored}
+        return Decision(hyperparameters=replace(now, **changed), reason=reason), state
 
     @property
     def _bounds(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus
@@ -77,6 +77,23 @@ class CurvatureEstimate:
     def effective_rank(self) -> float | None:
         """Effective rank of the measured top of the spectrum (:func:`effective_rank`)."""
         return effective_rank(self.ritz_values) if self.ritz_values else None
+
+    def at_share(self, share: float) -> CurvatureEstimate:
+        """The same at this share of the lr that it was measured at.
+
+        Example:
+            >>> CurvatureEstimate(step=0, measure="load", s=2.0, relative_step=0.1).at_share(0.5).s
+            1.0
+        """
+        if share == 1.0:
+            return self
+
+        def part(value: float) -> float:
+            return value * share if share > 0.0 else 0.0  # of infinity too
+
+        names = ("s", "load_signal", "load_noise", "relative_step")
+        parts: dict[str, Any] = {name: part(value) for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **parts, stability={name: part(s) for name, s in self.stability.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

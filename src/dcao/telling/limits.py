@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
 from dcao.controller import Controller
-from dcao.lr_schedulers import has_scheduler, schedulers_of
+from dcao.lr_schedulers import schedulers_of
 from dcao.policies.base import Policy
 from dcao.policies.compose import rules_of
 from dcao.telling.notices import LONG, Notices
@@ -21,9 +21,9 @@ FAR = 10.0
 class LimitWatch:
     """Counts the steps at which a limit holds lr far below what probes allow.
 
-    A schedule is judged by its peak, which is what the caller chose: that it falls far below that in the end, or starts
-    there, is what schedules are for. So nothing is counted while lr rises, and as long as a schedule promises a higher
-    lr (``initial_lr`` of a warmup, ``max_lr`` of OneCycleLR) and has not begun to fall, this one counts.
+    A scheduler gives the shape of lr, and that starts and ends as low as it likes. It is a limit only if it stays far
+    below its top, or if the policy never exceeds the scheduled lr. Nothing is counted while lr rises, and as long as a
+    schedule promises a higher lr and has not begun to fall, this one counts.
 
     What probes allow is the least that any probe of the run has allowed: where a loss is fitted to the end its valley
     flattens and allows any lr, which says nothing against the lr that has brought it there.
@@ -40,18 +40,17 @@ class LimitWatch:
 
     def start_afresh(self) -> None:
         """Forget all steps."""
-        self._allowed = math.inf
-        self._peak, self._has_risen = 0.0, False
+        self._allowed, self._peak, self._highest_share = math.inf, 0.0, 0.0
         self._num_steps = self._num_held = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What was allowed, and the peak so far, without which the end of a decay would be taken for all of it."""
-        return {"allowed": self._allowed, "peak": self._peak, "has_risen": self._has_risen}
+        return {"allowed": self._allowed, "peak": self._peak}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.start_afresh()
-        self._allowed, self._peak, self._has_risen = state["allowed"], state["peak"], state["has_risen"]
+        self._allowed, self._peak = state["allowed"], state["peak"]
 
     def note(self, allowed: float) -> None:
         """What a probe allows."""
@@ -61,33 +60,35 @@ class LimitWatch:
     def begin_step(self) -> None:
         """Judge the lr of the coming step."""
         self._num_steps += 1
-        is_held = self._governed_far_below() if self._is_governed() else self._bounded_far_below()
-        self._num_held = self._num_held + 1 if is_held and self._allowed < math.inf else 0
+        if self.controller.shape is None and self._max_lr == math.inf:
+            return  # there is no limit; a tensor lr is not read from its device
+        self._peak = max(self.controller.training_hyperparameters().lr, self._peak)
+        shape, highest = self.controller.shape, self._highest_share
+        self._highest_share = 0.0 if shape is None else shape.peak
+        is_rising = self._highest_share > highest
+        is_limited = self._is_bounded() or (not is_rising and (self._is_low_in_shape() or self._is_below_schedule()))
+        self._num_held = self._num_held + 1 if is_limited and FAR * self._peak < self._allowed < math.inf else 0
         if self._num_held == LONG and not self._tell():
             self._num_held = 0
 
-    def _is_governed(self) -> bool:
-        return self.controller.governed and self.controller.policy.governor
-
-    def _governed_far_below(self) -> bool:
-        before, self._peak = self._peak, max(*self._nominal(), self._peak)
-        is_rising = self._peak > before > 0.0
-        self._has_risen = self._has_risen or is_rising
-        return not is_rising and self.controller.scale >= 1.0 and FAR * self._peak < self._allowed
-
-    def _bounded_far_below(self) -> bool:
-        if FAR * self._max_lr >= self._allowed:
-            return False
+    def _is_bounded(self) -> bool:
         return self.controller.hyperparameters().lr >= (1.0 - 1e-6) * self._max_lr
+
+    def _is_low_in_shape(self) -> bool:
+        return self.controller.shape is not None and FAR * self.controller.shape.peak < 1.0
+
+    def _is_below_schedule(self) -> bool:
+        shape = self.controller.shape
+        return shape is not None and self.controller.policy.never_above_schedule and shape.is_at_schedule
 
     def _tell(self) -> bool:
         """Whether the caller has been told; not if the schedule promises more and may only be slow."""
-        lr = self.controller.hyperparameters().lr
-        if not self._is_governed():
+        lr = self.controller.training_hyperparameters().lr
+        if self._is_bounded():
             limit, fix = "the policy's max_lr", "widen max_lr"
         else:
             schedulers = schedulers_of(self.controller.optimizer)
-            if FAR * max(self._promised()) >= self._allowed and not self._is_past_peak(schedulers):
+            if FAR * self._promised() >= self._allowed and not self._is_past_peak(schedulers):
                 return False
             limit, fix = self._name_and_fix([type(each).__name__ for each in schedulers])
         self.notices.tell(
@@ -97,36 +98,34 @@ class LimitWatch:
         )
         return True
 
+    def _promised(self) -> float:
+        """The lr that is to be expected at the top of the shape."""
+        shape = self.controller.shape
+        if shape is None or shape.kind == "hand":
+            return 0.0
+        return max(shape.tops) if self._is_below_schedule() else max(shape.levels)
+
     def _is_past_peak(self, schedulers: Sequence[LRScheduler]) -> bool:
         """Whether a higher lr that the schedule promises is not to be expected any more."""
-        if self._has_risen and max(self._nominal()) < self._peak:
+        shape = self.controller.shape
+        if shape is not None and shape.has_risen and shape.num_falls:
             return True
         # One that moves at every step, and began with this watch, would have begun to rise by now.
         return any(LONG // 2 <= each.last_epoch <= self._num_steps + 1 for each in schedulers)
 
     def _name_and_fix(self, schedulers: list[str]) -> tuple[str, str]:
-        exceed = "policy=policies.Ceiling(governor=False) lets DCAO exceed it"
-        if schedulers:
-            return (
-                f"the scheduler ({', '.join(schedulers)}), whose largest lr so far is {self._peak:.3g},",
-                f"drop the scheduler, or build the optimizer with a larger lr; {exceed}",
-            )
-        if has_scheduler(self.controller.optimizer):
-            return (
-                "the initial_lr in param_groups, which a scheduler has left there,",
-                f"delete it if the scheduler is gone; {exceed}",
-            )
-        return (
-            'whoever writes group["lr"] besides DCAO',
-            f'leave group["lr"] alone, so that DCAO sets it, or set it before DCAO is built; {exceed}',
-        )
-
-    def _nominal(self) -> list[float]:
-        return [float(group["lr"]) for group in self.controller.optimizer.param_groups]
-
-    def _promised(self) -> Iterator[float]:
-        for group in self.controller.optimizer.param_groups:
-            yield max(float(group.get("initial_lr", 0.0)), float(group.get("max_lr", 0.0)))
+        shape = self.controller.shape
+        assert shape is not None
+        who = f"the scheduler ({', '.join(schedulers)})" if schedulers else "the scheduler"
+        if self._is_below_schedule():
+            fix = "drop never_above_schedule=True, or build the optimizer with a larger lr"
+            largest = max(shape.tops) * shape.peak
+            return f"{who}, whose largest lr so far is {largest:.3g}, and which is never exceeded,", fix
+        if shape.kind == "hand":
+            fix = 'leave group["lr"] alone: DCAO finds the lr, and takes what others write for a part of its own'
+            return f'whoever writes group["lr"], which is at {shape.peak:.3g} of what it was,', fix
+        fix = "let the largest lr of the scheduler be the one that the optimizer is built with, which may be any"
+        return f"{who}, which has come to no more than {shape.peak:.3g} of its top,", fix
 
 
 def max_lr_of(policy: Policy) -> float:

@@ -71,8 +71,8 @@ class Watch:
         else:
             self._note_held(estimate, observation, reason)
 
-    def note_flat(self, step: int, probed_at: int, batch: Batch | None) -> None:
-        """A probe was due at this step, and the gradient that it would follow is zero.
+    def note_flat(self, step: int, probed_at: int, batch: Batch | None, *, has_lr: bool) -> None:
+        """A probe was due at this step, and the gradient that it would follow is zero, or lr is.
 
         A loss of 0 that could be probed before, as a margin loss, is learnt to the end: nothing is wrong with it.
         """
@@ -81,7 +81,7 @@ class Watch:
             return
         is_learnt = probed_at >= 0 and batch is not None and batch.loss_value() == 0.0
         if not is_learnt:
-            self._tell_held(since, NO_STEP, _help_for_held(NO_STEP))
+            self._tell_held(since, NO_STEP, _help_for_held(NO_STEP) if has_lr else NO_LR)
 
     def note_missed(self, step: int, probed_at: int) -> None:
         """A probe was due at this step, and step() alone has nothing to probe."""
@@ -131,7 +131,7 @@ class Watch:
         )
 
     def _meanwhile(self, *, capital: bool = False) -> str:
-        lr = self.controller.hyperparameters().lr
+        lr = self.controller.training_hyperparameters().lr
         if not self.controller.policy.adapts:
             text = f"training goes on as without DCAO, at lr {lr:.3g}, and its curvature is not known"
         elif self._has_measured:
@@ -166,7 +166,9 @@ class Watch:
             )
 
     def _tell_end(self, step: int, total_steps: int) -> None:
-        lr = self.controller.hyperparameters().lr
+        if self.controller.hyperparameters().shape.decays:
+            return  # the scheduler's decay has taken the place of the rule's own
+        lr = self.controller.training_hyperparameters().lr
         self.notices.tell(
             "past the end",
             f"step {step} is past the end of the run, for total_steps={total_steps} was given (the first step is 0): "

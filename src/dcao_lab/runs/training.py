@@ -142,7 +142,7 @@ def probe_cost(optimizer: torch.optim.Optimizer) -> float:
 
 
 def training_lr(optimizer: torch.optim.Optimizer) -> float:
-    """The learning rate that trains the first param group; under a schedule DCAO may hold it below what is there."""
+    """The learning rate that trains the first param group: under a schedule DCAO's is a multiple of what is there."""
     effective = getattr(optimizer, "effective_lrs", None)
     return float(effective[0] if effective else optimizer.param_groups[0]["lr"])
 
@@ -231,7 +231,7 @@ def _lr_setter(optimizer: torch.optim.Optimizer, plan: TrainingPlan, progress: _
     if plan.schedule is constant:
         return lambda: None
     for group in optimizer.param_groups:
-        # As torch's schedulers do it: DCAO sees by it that the lr is somebody else's, before the first step.
+        # As torch's schedulers do it: DCAO sees by it, before the first step, that the schedule is somebody else's.
         group.setdefault("initial_lr", group["lr"])
     initial_lrs = [group["lr"] for group in optimizer.param_groups]
 

@@ -230,9 +230,11 @@ def test_every_step_is_probed_while_the_rule_is_at_its_clip_and_every_tenth_afte
 
 
 def test_an_lr_that_cannot_move_is_settled():
-    # s is 0.02 and the rule wants more: a scheduler, or the rule's own bound, says no; probing faster gains nothing.
+    # s is 0.02 and the rule wants more: a scheduler that is never exceeded, or the rule's own bound, says no; probing
+    # faster gains nothing.
     weight, recorder = nn.Parameter(torch.ones(1, dtype=torch.float64)), MemoryRecorder()
-    optimizer = DCAO(optim.SGD([weight], lr=1e-2), policy=PROPOSAL, every=10, recorder=recorder, measure=EXACT)
+    rule = policies.Smoothed(policies.LearningRate(TARGET, never_above_schedule=True))
+    optimizer = DCAO(optim.SGD([weight], lr=1e-2), policy=rule, every=10, recorder=recorder, measure=EXACT)
     optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     for _ in range(30):
         optimizer.minimize(lambda: 0.5 * CURVATURE * weight.square().sum())

@@ -255,20 +255,26 @@ def is_over(plan, step, losses, costs):
     return step >= plan.num_steps or ten_lost or step + sum(costs) >= (plan.budget or math.inf)
 
 
-def test_dcao_under_a_schedule_never_trains_above_it_and_ends_with_it():
-    problem, log = workload_problem(), TrainingLog()
-    optimizer = get_baseline("dcao:adamw").build(problem, BuildRequest(lr=1e-3, num_steps=60))
-    list(train(problem, optimizer, TrainingPlan(num_steps=60, eval_every=60, schedule=warmup_cosine), log))
-    scheduled = [1e-3 * warmup_cosine((step + 1) / 60) for step in range(60)]
-    assert all(lr <= most * (1 + 1e-12) for lr, most in zip(log.lr, scheduled, strict=True))
-    assert log.lr[-1] < 1e-6
+@pytest.mark.parametrize("lr", [1e-3, 10.0])
+def test_dcao_takes_the_shape_of_a_schedule_and_finds_the_scale_itself(lr):
+    def trained(given: float) -> list[float]:
+        problem, log = workload_problem(), TrainingLog()
+        optimizer = get_baseline("dcao:adamw").build(problem, BuildRequest(lr=given, num_steps=60))
+        list(train(problem, optimizer, TrainingPlan(num_steps=60, eval_every=60, schedule=warmup_cosine), log))
+        return log.lr.tolist()
+
+    lrs = trained(lr)
+    assert lrs == pytest.approx(trained(1e-6), rel=1e-6)
+    assert max(lrs) > 5e-4
+    assert lrs[-1] < 1e-3 * max(lrs)  # the schedule ends at 0
 
 
 def test_dcao_knows_of_a_schedule_that_begins_at_its_own_lr():
     problem, log = workload_problem(), TrainingLog()
     optimizer = get_baseline("dcao:sgd").build(problem, BuildRequest(lr=1e-4, num_steps=5))
     list(train(problem, optimizer, TrainingPlan(num_steps=5, eval_every=5, schedule=lambda share: 1.0), log))
-    assert max(log.lr) <= 1e-4  # by itself it would raise this lr at once
+    assert optimizer.param_groups[0]["lr"] == 1e-4  # the schedule's; by itself DCAO would have raised it at once
+    assert log.lr[0] > 1e-4
 
 
 def workload_problem():
