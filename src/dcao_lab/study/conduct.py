@@ -1,7 +1,7 @@
 """Do a study: tune, train what counts, say what is missing. Kill it anywhere and start it again."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -85,7 +85,7 @@ def conduct(
     sweeping = _sweep(study, selection, site)
     chosen = {
         **choices(tuning, _results(tuning, site.store)),
-        **sweep_choices(study, _look(site.store, site.absences)),
+        **sweep_choices(study, _look(site.store)),
     }
     folder.keep_choices({**folder.choices(), **chosen})
     counting = selection.of(_counting(study, chosen))
@@ -101,8 +101,7 @@ def conduct(
 def load_study(folder: StudyFolder) -> StudyResult:
     """What there is of a study, from its folder and the runs beside it alone."""
     study, store = folder.study(), folder.store()
-    sweeping = swept(study, _look(store, folder.absences()))
-    planned = [*trials(study), *sweeping, *_counting(study, folder.choices())]
+    planned = [*trials(study), *swept(study, _look(store)), *_counting(study, folder.choices())]
     finished = [store.state(run.config) is RunState.FINISHED for run in planned]
     return StudyResult(
         study=study,
@@ -134,10 +133,13 @@ def _counting(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
 
 
 def _sweep(study: StudyConfig, selection: Selection, site: _Site) -> list[PlannedRun]:
-    """Do the sweeps, round by round: what one round comes to says what the next has to do."""
+    """Do the sweeps, round by round: what one round comes to says what the next has to do.
+
+    A sweep with a run that failed waits for it until the study is started again.
+    """
     attempted: set[RunConfig] = set()
     while True:
-        planned = selection.of(swept(study, _look(site.store, site.absences)))
+        planned = selection.of(swept(study, _look(site.store)))
         coming = [run for run in planned if run.config not in attempted]
         if not coming:
             return planned
@@ -145,14 +147,14 @@ def _sweep(study: StudyConfig, selection: Selection, site: _Site) -> list[Planne
         attempted |= {run.config for run in coming}
 
 
-def _look(store: RunStore, absences: Mapping[str, Absence]) -> Look:
-    """How the runs in the store ended; one that was tried in vain counts as diverged."""
+def _look(store: RunStore) -> Look:
+    """How the runs in the store ended."""
 
     @cache
     def look(config: RunConfig) -> End | None:
-        if store.state(config) is RunState.FINISHED:
-            return end_of(stored_result(config, store), get_workload(config.workload).info.metric)
-        return (None, None) if config.fingerprint() in absences else None
+        if store.state(config) is not RunState.FINISHED:
+            return None
+        return end_of(stored_result(config, store), get_workload(config.workload).info.metric)
 
     return look
 

@@ -1,6 +1,7 @@
 """What a study is: workloads, the arms that are compared on them, seeds, and how the arms are tuned."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -54,8 +55,8 @@ class Sweep:
     num_best: int = 2
 
     def __post_init__(self) -> None:
-        if not self.lowest > 0.0:
-            raise LabError(f"the lowest lr of a sweep must be positive, got {self.lowest}")
+        if not 0.0 < self.lowest < math.inf:  # also catches nan
+            raise LabError(f"the lowest lr of a sweep must be positive and finite, got {self.lowest}")
         if not (self.num_lrs >= 3 and self.per_decade >= 1):  # of two, neither is inside
             raise LabError(
                 f"a sweep needs num_lrs of 3 or more and per_decade of 1 or more, got {self.num_lrs} and "

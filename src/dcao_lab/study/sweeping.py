@@ -13,7 +13,7 @@ from dcao_lab.study.tuning import End, rank
 from dcao_lab.workloads import get_workload
 
 Look = Callable[[RunConfig], End | None]
-"""How a run ended; ``(None, None)`` for one that diverged or could not be done, None for one not done yet."""
+"""How a run ended; None for one that is not done."""
 
 
 def swept(study: StudyConfig, look: Look) -> list[PlannedRun]:
@@ -93,7 +93,9 @@ class _ArmSweep:
         )
 
     def _end(self, lr: float, seed: int) -> End:
-        return self.look(self._config(lr, seed)) or (None, None)
+        end = self.look(self._config(lr, seed))
+        assert end is not None, "asked for only where all runs are done"
+        return end
 
     def _config(self, lr: float, seed: int) -> RunConfig:
         return config_of(self.task, self.arm, {"lr": lr}, seed)

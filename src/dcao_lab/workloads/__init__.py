@@ -13,7 +13,17 @@ from dcao_lab.workloads.embedded import (
     pydoc_gpt,
     pydoc_lstm,
 )
-from dcao_lab.workloads.full_size import cifar, imagenet, mnist, wikitext2_gpt2, word_lstm, word_transformer
+from dcao_lab.workloads.full_size import (
+    cifar,
+    cifar10_efficientnet_ft,
+    cifar10_resnet20,
+    imagenet,
+    mnist,
+    wikitext2_gpt2,
+    wikitext2_small,
+    word_lstm,
+    word_transformer,
+)
 from dcao_lab.workloads.unseen import (
     autoencoder,
     bag_of_words,
@@ -61,7 +71,8 @@ _UNSEEN_MODULES = (
 MODULES = (
     *(digits_mlp, digits_cnn, digits_resnet, digits_vit, mnist1d_mlp, mnist1d_conv, pydoc_gpt, pydoc_lstm, digits_eos),
     *_UNSEEN_MODULES,
-    *(mnist, word_lstm, word_transformer, wikitext2_gpt2, cifar, imagenet),
+    *(mnist, word_lstm, word_transformer, wikitext2_small, wikitext2_gpt2),
+    *(cifar, cifar10_resnet20, cifar10_efficientnet_ft, imagenet),
 )
 ALL: tuple[Workload, ...] = tuple(workload for module in MODULES for workload in module.WORKLOADS)
 WORKLOADS: dict[str, Workload] = {workload.info.name: workload for workload in ALL}

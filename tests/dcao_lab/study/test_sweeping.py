@@ -4,12 +4,14 @@ import json
 import math
 from collections import Counter
 
+import optuna
 import pytest
 
 from dcao_lab.errors import LabError
 from dcao_lab.study import Arm, StudyConfig, Sweep, Task, Tuning, Variation
-from dcao_lab.study.conduct import Selection, conduct, load_study
+from dcao_lab.study.conduct import Selection, conduct, failures, load_study
 from dcao_lab.study.estimate import planned_runs
+from dcao_lab.study.export import export_trials
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import finals
 from dcao_lab.study.sweeping import sweep_choices, swept
@@ -115,6 +117,10 @@ def test_a_study_does_its_sweeps_and_reads_back_what_it_did(tmp_path):
     (chosen,) = {run.config.lr for run, _ in result.runs if run.phase == "final" and run.arm == SWEPT}
     assert min(tried) < chosen < max(tried)
     assert load_study(folder) == result
+    storage = optuna.storages.InMemoryStorage()
+    assert export_trials(result, storage) == sum(run.phase == "trial" for run, _ in result.runs)
+    (exported,) = [optuna.load_study(study_name=s.study_name, storage=storage) for s in storage.get_all_studies()]
+    assert {trial.params["lr"] for trial in exported.trials} == tried
     again = HereExecutor()
     conduct(study, folder, again, silent())
     assert again.done == []
@@ -126,14 +132,17 @@ def test_a_selection_leaves_out_the_sweeps_of_other_arms(tmp_path):
     assert {config.optimizer for config in executor.done} == {"sgd"}
 
 
-def test_a_run_that_fails_counts_as_diverged_until_it_is_tried_again(tmp_path):
+def test_a_sweep_with_a_run_that_failed_waits_for_it_and_others_go_on(tmp_path):
     study, folder = swept_study(seeds=(0,)), StudyFolder.of(swept_study(seeds=(0,)), tmp_path)
     failing = HereExecutor(fail=lambda config: RuntimeError("no memory") if config.lr == 1e-2 else None)
-    conduct(study, folder, failing, silent())
-    assert folder.choices()[PAIR] != {"lr": 1e-2}
+    result = conduct(study, folder, failing, silent())
+    assert folder.choices() == {}
+    assert [config.lr for config in failing.done] == [1e-3, 1e-1, 0.5]  # the last is of the arm that has its lr
+    assert [run.config.lr for run in failures(result)] == [1e-2]
     again = HereExecutor()
     conduct(study, folder, again, silent())
     assert again.done[0].lr == 1e-2
+    assert PAIR in folder.choices()
 
 
 def test_a_sweep_survives_json():
@@ -144,7 +153,7 @@ def test_a_sweep_survives_json():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Sweep(lowest=0.0), r"the lowest lr of a sweep must be positive, got 0\.0"),
+        (lambda: Sweep(lowest=0.0), r"the lowest lr of a sweep must be positive and finite, got 0\.0"),
         (lambda: Sweep(lowest=1.0, num_lrs=2), "a sweep needs num_lrs of 3 or more .*, got 2 and 2"),
         (lambda: Sweep(lowest=1.0, per_decade=0), "per_decade of 1 or more, got 6 and 0"),
         (lambda: Sweep(lowest=1.0, num_best=7), "num_best must be between 1 and num_lrs = 6, got 7"),

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from dcao_lab.study.config import Arm, StudyConfig, Sweep
+from dcao_lab.study.config import Arm, StudyConfig
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks
+from dcao_lab.study.recipes.real import swept_by_lr, wrapped
 from dcao_lab.workloads import UNSEEN
 
 KEPT_ASIDE = {"digits_vit": 300, "mnist1d_mlp": 1000, "pydoc_lstm": 250}
@@ -16,7 +17,6 @@ SIZES = {
     "small": Amount(steps=own_steps("cifar10_vit", "ptb_transformer"), num_seeds=3),
     "full": Amount(steps=own_steps("imagenet_resnet50", "wikitext2_gpt2"), num_seeds=3),
 }
-LOWEST_LR = {"adamw": 1e-4, "sgd": 1e-3}  # of six, two in a decade: up to 0.03 and 0.3
 FIXED_LRS = (1e-3, 3.16e-3, 1e-2)  # on the sweeps' grid, so that runs are shared
 
 
@@ -29,22 +29,9 @@ def transfer(size: str) -> StudyConfig:
         title="One default elsewhere",
         question="Is one run that nobody tuned as good as a sweep, on problems that the default was not developed on?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*_swept(), *_wrapped(), *_untuned()),
+        arms=(*swept_by_lr(), *wrapped(), *_untuned()),
         seeds=amount.seeds,
     )
-
-
-def _swept() -> tuple[Arm, ...]:
-    """The bases, with a constant lr and with warmup + cosine, each with a sweep that grows until the best is inside."""
-    return tuple(
-        arm(base, schedule=schedule, sweep=Sweep(lowest=lowest), group="swept")
-        for base, lowest in LOWEST_LR.items()
-        for schedule in ("constant", "cosine")
-    )
-
-
-def _wrapped() -> tuple[Arm, ...]:
-    return tuple(arm(f"dcao:{base}", reference=base, group="DCAO") for base in LOWEST_LR)
 
 
 def _untuned() -> tuple[Arm, ...]:
