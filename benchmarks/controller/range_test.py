@@ -1,14 +1,16 @@
-"""Three changes to the default policy, tried on the tasks of unseen.py.
+"""Three changes to the default policy, tried on workloads of the lab.
 
 1. The rise is a range test: while lr rises, the mean training loss is watched in windows of 8. Where it has turned up
    for good, the run goes back to the snapshot of its lowest point and never trains above a share of the lr there.
 2. A longer first step, or any other constants of the policy (POLICY).
 3. A decay whose share of the run follows the signal in the gradients (COH).
 
-    COH=1 SIGMA=5 POLICY='{"first_relative_step": 0.01}' python range_test.py adamw siren,mf 0.5 all
+    COH=1 SIGMA=5 POLICY='{"first_relative_step": 0.01}' python range_test.py adamw siren,factorisation 0.5 all
 
-The arguments are the base, the tasks, the share of the lr, and ``all`` to watch the first quarter of the run instead of
-its first 80 steps. SIGMA (default 4): standard errors that the loss has to be up by. BASE: options of AdamW, as JSON.
+The arguments are the base, the workloads (``development``: those that the default was developed on, and those it was
+first tried on), the share of the lr, and ``all`` to watch the first quarter of the run instead of its first 80 steps.
+SIGMA (default 4): standard errors that the loss has to be up by. BASE: options of AdamW, as JSON. Every run gets the
+same number of gradient evaluations, DCAO's probes included.
 """
 
 from __future__ import annotations
@@ -27,12 +29,24 @@ import torch
 from torch import Tensor
 
 import dcao
-from arms import GIVEN_LR, affordable_steps, base_optimizer, start
 from dcao import policies
 from dcao.guarding.snapshots import Snapshot
-from problems import Task
-from tasks import TASKS
+from dcao_lab.baselines import get_baseline
+from dcao_lab.norms import trainable
+from dcao_lab.workloads import Problem, StartRequest, get_workload
 
+DEVELOPMENT = {
+    "digits_mlp": 400,
+    "digits_resnet": 200,
+    "mnist1d_conv": 1000,
+    "pydoc_gpt": 300,
+    "digits_mlp_16": 400,
+    "digits_vit": 300,
+    "mnist1d_mlp": 1000,
+    "pydoc_lstm": 250,
+}
+"""Budgets of the studies; other workloads have their own number of steps."""
+GIVEN_LR = {"adamw": 1e-3, "sgd": 0.1}
 WINDOW = 8
 SEEDS = (0, 1, 2)
 SNAPSHOT_EVERY, LAST_SNAPSHOT = 4, 400
@@ -87,9 +101,9 @@ class Result:
 class RangeTest:
     """Watches the training loss, and at an alarm takes the run back and caps its lr."""
 
-    def __init__(self, optimizer: dcao.DCAO, task: Task, trial: Trial, steps: int) -> None:
+    def __init__(self, optimizer: dcao.DCAO, problem: Problem, trial: Trial, steps: int) -> None:
         self.optimizer, self.trial = optimizer, trial
-        self.modules = list(task.model.modules())
+        self.modules = list(problem.model.modules())
         self.last_step = steps * 0.25 if trial.watch_all else 80
         self.losses: list[float] = []
         self.lrs: list[float] = []
@@ -138,8 +152,8 @@ class RangeTest:
 class Signal:
     """Cosine of successive batches' gradients: how much of a gradient is signal. The less, the longer the decay."""
 
-    def __init__(self, optimizer: dcao.DCAO, task: Task, steps: int) -> None:
-        self.optimizer, self.params, self.steps = optimizer, task.params, steps
+    def __init__(self, optimizer: dcao.DCAO, problem: Problem, steps: int) -> None:
+        self.optimizer, self.params, self.steps = optimizer, trainable(problem.model), steps
         self.last: Tensor | None = None
         self.cosines: list[float] = []
         self.decay: float | None = None
@@ -168,28 +182,29 @@ def change_policy(optimizer: dcao.DCAO, **constants: float) -> None:
     optimizer.policy = optimizer.controller.policy
 
 
-def run(name: str, base: str, seed: int, trial: Trial) -> Result:
-    """One run of a task."""
-    spec = TASKS[name]
-    task, steps = start(spec, seed), affordable_steps(spec)
-    options = trial.adamw if base == "adamw" else {}
+def run(name: str, base: str, seed: int, trial: Trial, budget: int | None = None) -> Result:
+    """One run of a workload, of ``budget`` gradient evaluations."""
+    info = get_workload(name).info
+    problem = get_workload(name).start(StartRequest(seed=seed))
+    steps = get_baseline(f"dcao:{base}").steps_within(budget or DEVELOPMENT.get(name, info.num_steps))
+    torch.manual_seed(seed)
     optimizer = dcao.DCAO(
-        base_optimizer(base, task.params, GIVEN_LR[base], spec, **options),
-        policy=policies.Ceiling(total_steps=steps, **trial.policy),
+        base_optimizer(base, problem, trial), policy=policies.Ceiling(total_steps=steps, **trial.policy)
     )
-    test = RangeTest(optimizer, task, trial, steps)
-    signal = Signal(optimizer, task, steps) if trial.follow_signal else None
+    test = RangeTest(optimizer, problem, trial, steps)
+    signal = Signal(optimizer, problem, steps) if trial.follow_signal else None
     for step in range(steps):
         test.before_step(step)
-        batch = task.batch()
-        loss = float(optimizer.minimize(lambda batch=batch: task.loss(batch)))
+        batch = next(problem.batches)
+        loss = float(optimizer.minimize(lambda batch=batch: problem.loss(batch)))
         if signal is not None:
             signal.after_step(step)
         test.after_step(step, loss)
+    problem.model.eval()
     with torch.no_grad():
-        metrics = task.evaluate(task.model.eval())
+        metric = problem.evaluate("test")[info.metric]
     return Result(
-        metric=next(iter(metrics.values())),
+        metric=100 * metric if info.metric == "accuracy" else metric,
         max_lr=max(test.lrs),
         cap=test.cap,
         capped_at=test.capped_at,
@@ -198,15 +213,24 @@ def run(name: str, base: str, seed: int, trial: Trial) -> Result:
     )
 
 
+def base_optimizer(base: str, problem: Problem, trial: Trial) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9."""
+    params = trainable(problem.model)
+    if base == "adamw":
+        return torch.optim.AdamW(params, lr=GIVEN_LR[base], **trial.adamw)
+    return torch.optim.SGD(params, lr=GIVEN_LR[base], momentum=0.9)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    base, names, share = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3])
+    base, words, share = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    names = list(DEVELOPMENT) if words == "development" else words.split(",")
     trial = Trial.from_environment(share, watch_all=len(sys.argv) > 4)
     for name in names:
         results = [run(name, base, seed, trial) for seed in SEEDS]
         median = statistics.median(result.metric for result in results)
-        print(f"{name:12s} share {share:g} median {median:.4g}  " + "  ".join(map(describe, results)), flush=True)
+        print(f"{name:18s} share {share:g} median {median:.4g}  " + "  ".join(map(describe, results)), flush=True)
 
 
 def describe(result: Result) -> str:

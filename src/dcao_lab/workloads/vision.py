@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo, shuffled_batches
-from dcao_lab.workloads.classification import moved
 from dcao_lab.workloads.data.augment import crop_and_flip
 from dcao_lab.workloads.data.image_files import Images
 from dcao_lab.workloads.data.images import VisionSource, held_out, load_images
@@ -64,7 +63,7 @@ class VisionWorkload:
             "validation": (images[validation], labels[validation]),
             "test": loaded["test"],
         }
-        return moved(splits, request)
+        return request.moved(splits)
 
     def _training_batches(self, examples: Images, batch_size: int, request: StartRequest) -> Iterator[Batch]:
         images, labels = examples

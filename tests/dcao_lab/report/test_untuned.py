@@ -118,6 +118,25 @@ def test_one_run_is_held_against_a_sweep_that_grew():
     )
 
 
+def test_another_optimizer_and_one_lr_for_all_are_held_against_the_sweep_that_they_refer_to():
+    swept = replace(ADAMW, sweep=Sweep(lowest=1e-3, num_lrs=3, per_decade=1))
+    given = replace(ADAMW, name="adamw[lr=0.001]", lr=1e-3, reference="adamw")
+    prodigy = replace(ADAMW, name="prodigy", title="Prodigy", optimizer="prodigy", reference="adamw")
+    seen = view(
+        studied(
+            grown(swept, {1e-3: 0.5, 1e-2: 0.9, 1e-1: 0.8}, 1e-2, [0.90, 0.92, 0.94]),
+            finals(given, [0.50, 0.51, 0.52], lr=1e-3),
+            finals(prodigy, [0.915, 0.915, 0.915], lr=1.0),
+            arms=(swept, given, prodigy),
+        )
+    )
+    found = {one.arm: one for one in untuned(seen, results(seen))}
+    assert {name: (one.other, one.is_within) for name, one in found.items()} == {
+        "adamw[lr=0.001]": ("adamw", False),
+        "prodigy": ("adamw", True),
+    }
+
+
 def test_a_sweep_that_has_not_chosen_yet_is_no_rival():
     swept = replace(ADAMW, sweep=Sweep(lowest=1e-3))
     trials = finals(swept, [0.9], phase="trial")
@@ -138,7 +157,7 @@ def test_only_the_same_optimizer_is_a_rival_and_only_where_lr_was_varied():
     assert found_in(studied(finals(ADAMW, [0.9]), finals(DCAO_ADAMW, [0.9]), arms=arms)) == {}
 
 
-def test_only_a_wrapped_arm_as_it_comes_is_held_against_a_sweep_and_none_is_one():
+def test_only_an_arm_as_it_comes_is_held_against_a_sweep_and_a_wrapped_one_is_none():
     variant = replace(DCAO_ADAMW, name="of dcao", title="variant of dcao", reference="dcao:adamw")
     setting = replace(DCAO_ADAMW, name="set", title="with a setting", settings={"growth": 2.0})
     arms = (ADAMW, DCAO_ADAMW, variant, setting)

@@ -18,7 +18,7 @@ LEAST_SWEEP = 8  # learning rates of a fixed grid; fewer are no search that anyb
 
 @dataclass(frozen=True, kw_only=True)
 class Untuned(ArmOnTask):
-    """A wrapped arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
+    """An arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
 
     Attributes:
         other: Name of the arm that was swept: the same optimizer with a constant or a scheduled learning rate.
@@ -72,7 +72,7 @@ class _Search:
 
 
 def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
-    """Every wrapped arm against every sweep of its optimizer, in the study's order.
+    """Every arm that nobody tuned against every sweep of its reference's optimizer, in the study's order.
 
     One start is enough where the other arm has a sweep of its own. Against a fixed grid an arm has to go through
     several starts too.
@@ -88,8 +88,11 @@ def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
 
 
 def _rivals(view: StudyView, task: str, arm: Arm) -> list[Arm]:
-    """The arms without DCAO that have the optimizer of the arm's reference; of an arm with settings of its own none."""
-    if not view.is_wrapped(arm.name) or arm.reference is None or arm.settings:
+    """The arms without DCAO that have the optimizer of the arm's reference.
+
+    None for an arm that is swept itself, or has settings of its own.
+    """
+    if arm.sweep is not None or arm.reference is None or arm.settings:
         return []
     base = view.study.arm(arm.reference).optimizer
     return [other for other in view.arms(task) if other.optimizer == base and not view.is_wrapped(other.name)]

@@ -149,7 +149,7 @@ def _versus(numbers: Numbers, c: ArmComparison) -> str:
 
 
 def untuned(numbers: Numbers) -> list[str]:
-    """How often each wrapped arm is as good from anywhere as the best of each sweep."""
+    """How often each arm that nobody tuned is as good as the best of each sweep."""
     by_arm: dict[str, list[Untuned]] = {}
     for one in numbers.untuned:
         by_arm.setdefault(one.arm, []).append(one)

@@ -30,7 +30,7 @@ def real(size: str) -> StudyConfig:
         title="One default on real data",
         question="Is one run that nobody tuned as good as a sweep on MNIST, CIFAR-10 and WikiText-2?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*swept_by_lr(), *_wrapped(), *_untuned()),
+        arms=(*swept_by_lr(), *wrapped(), *_untuned()),
         seeds=amount.seeds,
     )
 
@@ -44,7 +44,8 @@ def swept_by_lr() -> tuple[Arm, ...]:
     )
 
 
-def _wrapped() -> tuple[Arm, ...]:
+def wrapped() -> tuple[Arm, ...]:
+    """The bases inside DCAO, as it comes."""
     return tuple(arm(f"dcao:{base}", reference=base, group="DCAO") for base in LOWEST_LR)
 
 
