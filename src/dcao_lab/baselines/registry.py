@@ -23,6 +23,7 @@ _ALL: tuple[Baseline, ...] = (
     second_order.SOPHIA,
     third_party.SCHEDULE_FREE_ADAMW,
     third_party.PRODIGY,
+    third_party.DADAPT_ADAM,
     MUON,
     third_party.SOAP,
     third_party.LION,

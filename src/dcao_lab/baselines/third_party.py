@@ -1,4 +1,4 @@
-"""Schedule-Free AdamW, Prodigy, SOAP and Lion of ``pytorch_optimizer``."""
+"""Schedule-Free AdamW, Prodigy, D-Adapt Adam, SOAP and Lion of ``pytorch_optimizer``."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +70,18 @@ PRODIGY = Baseline(
         "beta1": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
     },
     source="Mishchenko and Defazio 2024; pytorch_optimizer.Prodigy",
+)
+DADAPT_ADAM = Baseline(
+    name="dadapt_adam",
+    title="D-Adapt Adam",
+    make=_of("DAdaptAdam"),
+    defaults={"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "d0": 1e-6, "eps": 1e-8},
+    space={
+        "lr": Continuous(low=1e-2, high=10.0, default=1.0),
+        "weight_decay": SMALL_WEIGHT_DECAY,
+        "beta1": Continuous(low=0.8, high=0.99, default=0.9, is_log=False),
+    },
+    source="Defazio and Mishchenko 2023; pytorch_optimizer.DAdaptAdam",
 )
 SOAP = Baseline(
     name="soap",

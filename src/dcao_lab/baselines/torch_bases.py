@@ -5,19 +5,20 @@ import torch
 from dcao_lab.baselines.base import Baseline, BuildRequest
 from dcao_lab.baselines.settings import Values
 from dcao_lab.baselines.space import Continuous
+from dcao_lab.norms import trainable
 from dcao_lab.workloads import Problem
 
 
 def _sgd(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-    return torch.optim.SGD(problem.model.parameters(), lr=request.lr, **request.settings)
+    return torch.optim.SGD(trainable(problem.model), lr=request.lr, **request.settings)
 
 
 def _adam(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-    return torch.optim.Adam(problem.model.parameters(), lr=request.lr, **with_betas(request.settings))
+    return torch.optim.Adam(trainable(problem.model), lr=request.lr, **with_betas(request.settings))
 
 
 def _adamw(problem: Problem, request: BuildRequest) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(problem.model.parameters(), lr=request.lr, **with_betas(request.settings))
+    return torch.optim.AdamW(trainable(problem.model), lr=request.lr, **with_betas(request.settings))
 
 
 def with_betas(values: Values) -> Values:

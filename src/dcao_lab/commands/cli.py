@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.commands import studies as study_commands
@@ -116,7 +116,7 @@ def spectrum(
 def list_command() -> None:
     """Name the workloads, the optimizers and the studies."""
     console = open_console()
-    workloads = Table("workload", "what it is", "steps", "needs", box=None, pad_edge=False)
+    workloads = Table(Column("workload", no_wrap=True), "what it is", "steps", "needs", box=None, pad_edge=False)
     for name, workload in WORKLOADS.items():
         workloads.add_row(name, workload.info.summary, str(workload.info.num_steps), workload.info.needs or "")
     optimizers = Table("optimizer", "what it is", box=None, pad_edge=False)
@@ -124,7 +124,7 @@ def list_command() -> None:
         optimizers.add_row(name, baseline.title)
     studies = Table("study", "what it asks", box=None, pad_edge=False)
     for name, recipe in RECIPES.items():
-        studies.add_row(name, recipe("embedded").question)
+        studies.add_row(name, recipe("small").question)
     console.print(workloads, "", optimizers, "", studies)
 
 

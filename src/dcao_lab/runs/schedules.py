@@ -23,7 +23,7 @@ def warmup_cosine(progress: float) -> float:
         >>> [round(warmup_cosine(progress), 3) for progress in (0.025, 0.05, 0.525, 1.0)]
         [0.5, 1.0, 0.5, 0.0]
     """
-    return _warmed(progress, lambda rest: 0.5 * (1.0 + math.cos(math.pi * rest)))
+    return _warmed(progress, annealing)
 
 
 def warmup_linear(progress: float) -> float:
@@ -36,13 +36,28 @@ def warmup_linear(progress: float) -> float:
     return _warmed(progress, lambda rest: 1.0 - rest)
 
 
+def annealing(progress: float) -> float:
+    """Down to 0 along half a cosine from the first step on, which Prodigy's authors recommend for it.
+
+    Example:
+        >>> [round(annealing(progress), 3) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
 def _warmed(progress: float, decay: LrFactor) -> float:
     if progress < WARMUP:
         return progress / WARMUP
     return decay(min(1.0, (progress - WARMUP) / (1.0 - WARMUP)))
 
 
-SCHEDULES: dict[str, LrFactor] = {"constant": constant, "cosine": warmup_cosine, "linear": warmup_linear}
+SCHEDULES: dict[str, LrFactor] = {
+    "constant": constant,
+    "cosine": warmup_cosine,
+    "linear": warmup_linear,
+    "annealing": annealing,
+}
 
 
 def get_schedule(name: str) -> LrFactor:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from rich.console import Console
 
@@ -18,7 +19,9 @@ from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.plan import Choices, finals, trials, watched
 from dcao_lab.study.result import Absence, PlannedRun, StudyResult
-from dcao_lab.study.tuning import choices
+from dcao_lab.study.sweeping import Look, sweep_choices, swept
+from dcao_lab.study.tuning import End, choices, end_of
+from dcao_lab.workloads import get_workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +82,15 @@ def conduct(
     site = _Site(folder=folder, store=folder.store(), executor=executor, console=console)
     tuning = selection.of(trials(study))
     _run(tuning, site)
-    chosen = choices(tuning, _results(tuning, site.store))
+    sweeping = _sweep(study, selection, site)
+    chosen = {
+        **choices(tuning, _results(tuning, site.store)),
+        **sweep_choices(study, _look(site.store)),
+    }
     folder.keep_choices({**folder.choices(), **chosen})
     counting = selection.of(_counting(study, chosen))
     _run(counting, site)
-    planned = [*tuning, *counting]
+    planned = [*tuning, *sweeping, *counting]
     attempted = {run.config.fingerprint() for run in planned}
     kept = {name: absence for name, absence in folder.absences().items() if name not in attempted}
     folder.keep_absences({**kept, **site.absences})
@@ -94,7 +101,7 @@ def conduct(
 def load_study(folder: StudyFolder) -> StudyResult:
     """What there is of a study, from its folder and the runs beside it alone."""
     study, store = folder.study(), folder.store()
-    planned = [*trials(study), *_counting(study, folder.choices())]
+    planned = [*trials(study), *swept(study, _look(store)), *_counting(study, folder.choices())]
     finished = [store.state(run.config) is RunState.FINISHED for run in planned]
     return StudyResult(
         study=study,
@@ -117,11 +124,39 @@ def _results(runs: Sequence[PlannedRun], store: RunStore) -> dict[RunConfig, Run
 
 
 def _counting(study: StudyConfig, choices: Choices) -> list[PlannedRun]:
-    """The final and the watched runs of the arms that are tuned, or need not be."""
-    planned = [*finals(study, choices), *watched(study, choices)]
-    if study.tuning is None:
-        return planned
-    return [run for run in planned if (run.task.workload, run.arm.name) in choices]
+    """The final and the watched runs of the arms that are tuned and swept, or need not be."""
+    return [
+        run
+        for run in (*finals(study, choices), *watched(study, choices))
+        if (study.tuning is None and run.arm.sweep is None) or (run.task.workload, run.arm.name) in choices
+    ]
+
+
+def _sweep(study: StudyConfig, selection: Selection, site: _Site) -> list[PlannedRun]:
+    """Do the sweeps, round by round: what one round comes to says what the next has to do.
+
+    A sweep with a run that failed waits for it until the study is started again.
+    """
+    attempted: set[RunConfig] = set()
+    while True:
+        planned = selection.of(swept(study, _look(site.store)))
+        coming = [run for run in planned if run.config not in attempted]
+        if not coming:
+            return planned
+        _run(coming, site)
+        attempted |= {run.config for run in coming}
+
+
+def _look(store: RunStore) -> Look:
+    """How the runs in the store ended."""
+
+    @cache
+    def look(config: RunConfig) -> End | None:
+        if store.state(config) is not RunState.FINISHED:
+            return None
+        return end_of(stored_result(config, store), get_workload(config.workload).info.metric)
+
+    return look
 
 
 def _run(runs: Sequence[PlannedRun], site: _Site) -> None:

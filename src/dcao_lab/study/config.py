@@ -1,6 +1,7 @@
 """What a study is: workloads, the arms that are compared on them, seeds, and how the arms are tuned."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -35,6 +36,51 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """How the learning rate of an arm is chosen on each task: the best of a geometric grid that grows where it must.
+
+    Each lr is run with the study's first seed. While the best is at an end of the grid, one more beyond that end is
+    run. The best few are then run with all seeds, and the best median counts. All by validation data.
+
+    Attributes:
+        lowest: Smallest learning rate of the grid to begin with.
+        num_lrs: Learning rates of that grid.
+        per_decade: Learning rates in a decade.
+        num_best: How many of the best are run with all seeds.
+    """
+
+    lowest: float
+    num_lrs: int = 6
+    per_decade: int = 2
+    num_best: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.lowest < math.inf:  # also catches nan
+            raise LabError(f"the lowest lr of a sweep must be positive and finite, got {self.lowest}")
+        if not (self.num_lrs >= 3 and self.per_decade >= 1):  # of two, neither is inside
+            raise LabError(
+                f"a sweep needs num_lrs of 3 or more and per_decade of 1 or more, got {self.num_lrs} and "
+                f"{self.per_decade}"
+            )
+        if not 1 <= self.num_best <= self.num_lrs:
+            raise LabError(f"num_best must be between 1 and num_lrs = {self.num_lrs}, got {self.num_best}")
+
+    @property
+    def middle(self) -> float:
+        """The learning rate in the middle of the grid, of two the larger one."""
+        return self.lr(self.num_lrs // 2)
+
+    def lr(self, index: int) -> float:
+        """The learning rate at a place of the grid, to three digits; places below 0 and from ``num_lrs`` on widen it.
+
+        Example:
+            >>> [Sweep(lowest=1e-4).lr(index) for index in (-1, 0, 1, 5, 6)]
+            [3.16e-05, 0.0001, 0.000316, 0.0316, 0.1]
+        """
+        return float(f"{self.lowest * 10.0 ** (index / self.per_decade):.3g}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """What takes part in a comparison: an optimizer, its fixed settings and its schedule.
 
@@ -47,6 +93,7 @@ class Arm:
         schedule: Name of the learning-rate schedule.
         reference: Name of the arm that this one is compared with first; None where there is none.
         group: What the report lists it under, for example the component that an ablation varies.
+        sweep: How its learning rate is chosen; None: it is given, or comes from the study's tuning.
     """
 
     name: str
@@ -57,9 +104,12 @@ class Arm:
     schedule: str = "constant"
     reference: str | None = None
     group: str = ""
+    sweep: Sweep | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", sorted_settings(self.settings))
+        if self.sweep is not None and self.lr is not None:
+            raise LabError(f"arm {self.name!r} has lr={self.lr:g} and a sweep to choose it; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +175,7 @@ class StudyConfig:
         arms: What is compared.
         seeds: Training seeds of the runs that count.
         tuning: How the arms are tuned; None: not at all.
-        variations: Conditions that the arms go through; empty: only the workload's own.
+        variations: Conditions that the arms go through. An arm that goes through none has the workload's own.
         watching: Extra runs that are measured; None: none.
         measure_solution: Measure the curvature of every trained network.
     """
@@ -155,6 +205,9 @@ class StudyConfig:
                 raise LabError(f"{variation.axis}={variation.value:g} is for {name!r}, which is no arm of the study")
         if self.tuning is not None and self.tuning.training_seed in self.seeds:
             raise LabError(f"the tuning seed {self.tuning.training_seed} must not be one of the study's own")
+        for arm in self.arms:
+            if self.tuning is not None and arm.sweep is not None:
+                raise LabError(f"the study tunes every arm, and {arm.name!r} has a sweep; leave one of them out")
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``."""
@@ -182,7 +235,7 @@ class StudyConfig:
         try:
             nested = {
                 "tasks": tuple(Task(**task) for task in data["tasks"]),
-                "arms": tuple(Arm(**arm) for arm in data["arms"]),
+                "arms": tuple(map(_arm, data["arms"])),
                 "seeds": tuple(data["seeds"]),
                 "tuning": data["tuning"] and Tuning(**data["tuning"]),
                 "variations": tuple(map(_variation, data["variations"])),
@@ -195,6 +248,11 @@ class StudyConfig:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when the study does."""
         return hashlib.sha256(jsontext.dumps(self.to_dict()).encode()).hexdigest()[:16]
+
+
+def _arm(data: dict[str, Any]) -> Arm:
+    sweep = data.get("sweep")
+    return Arm(**{**data, "sweep": sweep and Sweep(**sweep)})
 
 
 def _variation(data: dict[str, Any]) -> Variation:

@@ -8,10 +8,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState, create_trial
 
 from dcao_lab.baselines import get_baseline
-from dcao_lab.baselines.space import Choice, Parameter, SearchSpace
+from dcao_lab.baselines.space import Choice, Continuous, Parameter, SearchSpace
 from dcao_lab.config import RunConfig, Setting
 from dcao_lab.study.config import Arm
 
+MOST_WIDENINGS = 8  # of a sweep at each end: four decades at two lrs a decade
 DIGITS = 4  # what a person can read; and the last bits of a power of ten are not the same on every machine
 
 SearchPoint = dict[str, Setting]
@@ -19,7 +20,13 @@ SearchPoint = dict[str, Setting]
 
 
 def search_space(arm: Arm) -> SearchSpace:
-    """What is searched for an arm: its optimizer's space without what the arm fixes, in the order of the names."""
+    """What is searched for an arm: its optimizer's space without what the arm fixes, in the order of the names.
+
+    Of an arm with a sweep it is the learning rate alone, over all places to which its grid can grow.
+    """
+    if arm.sweep is not None:
+        low, high = (arm.sweep.lr(index) for index in (-MOST_WIDENINGS, arm.sweep.num_lrs - 1 + MOST_WIDENINGS))
+        return {"lr": Continuous(low=low, high=high, default=arm.sweep.middle)}
     fixed = dict(arm.settings)
     space = get_baseline(arm.optimizer).space
     return {name: space[name] for name in sorted(space) if name not in fixed}

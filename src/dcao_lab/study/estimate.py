@@ -6,11 +6,13 @@ from dcao_lab.runs.expected import expected_seconds
 from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.plan import finals, trials, watched
 from dcao_lab.study.result import PlannedRun
+from dcao_lab.study.sweeping import expected
 
 
 def planned_runs(study: StudyConfig) -> list[PlannedRun]:
-    """Every run of a study, as if tuning chose the defaults."""
-    return [*trials(study), *finals(study, {}), *watched(study, {})]
+    """Every run of a study, as if tuning chose the defaults and sweeps the middle of their grids."""
+    swept, choices = expected(study)
+    return [*trials(study), *swept, *finals(study, choices), *watched(study, choices)]
 
 
 def expected_hours(runs: Iterable[PlannedRun], jobs: int) -> float:

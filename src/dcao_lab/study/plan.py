@@ -28,7 +28,7 @@ def trials(study: StudyConfig) -> list[PlannedRun]:
             task=task,
             arm=arm,
             variation=None,
-            config=_config(task, arm, points[arm.name][number], tuning.training_seed),
+            config=config_of(task, arm, points[arm.name][number], tuning.training_seed),
         )
         for task in slow_first(study.tasks)
         for number in range(tuning.num_trials)
@@ -68,15 +68,23 @@ def slow_first(tasks: Iterable[Task]) -> list[Task]:
 
 def _runs(study: StudyConfig, choices: Choices, phase: Phase, seeds: tuple[int, ...]) -> Iterator[PlannedRun]:
     for task in slow_first(study.tasks):
-        for variation in study.variations or (None,):
+        for variation in (*study.variations, None):
             for seed in seeds if variation is None else seeds[: variation.num_seeds]:
-                for arm in study.arms if variation is None else filter(variation.has, study.arms):
-                    config = _config(task, arm, choices.get((task.workload, arm.name), {}), seed)
+                for arm in _under(study, variation):
+                    config = config_of(task, arm, choices.get((task.workload, arm.name), {}), seed)
                     config = config if variation is None else _varied(config, variation)
                     yield PlannedRun(phase=phase, task=task, arm=arm, variation=variation, config=config)
 
 
-def _config(task: Task, arm: Arm, point: SearchPoint, seed: int) -> RunConfig:
+def _under(study: StudyConfig, variation: Variation | None) -> list[Arm]:
+    """The arms that go through a variation; for None, those that go through none."""
+    if variation is not None:
+        return list(filter(variation.has, study.arms))
+    return [arm for arm in study.arms if not any(each.has(arm) for each in study.variations)]
+
+
+def config_of(task: Task, arm: Arm, point: SearchPoint, seed: int) -> RunConfig:
+    """The run of an arm on a task at a point, under the workload's own conditions."""
     settings = {name: value for name, value in point.items() if name != "lr"}
     return RunConfig(
         workload=task.workload,

@@ -14,6 +14,8 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets; a recurrent workload adds t
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 M = TypeVar("M", bound=nn.Module)
+Splits = dict[SplitName, Batch]  # the examples of each split
+Draw = Callable[[Tensor, Tensor, int, torch.Generator], Iterator[Batch]]  # of inputs, targets, batch size and order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,10 @@ class StartRequest:
             torch.default_generator.manual_seed(self.seed)  # enough on the CPU; torch.manual_seed would seed GPUs too
             return build().to(self.device)
 
+    def moved(self, splits: Splits) -> Splits:
+        """The splits on the device."""
+        return {name: (inputs.to(self.device), targets.to(self.device)) for name, (inputs, targets) in splits.items()}
+
     def batch_size_within(self, info: WorkloadInfo, num_examples: int) -> int:
         """The batch size that is asked for, or the workload's own.
 
@@ -123,7 +129,8 @@ class Problem:
         batches: An endless stream of training batches, in an order that the seed decides.
         loss: Returns the mean training loss of the model on a batch, with its graph.
         evaluate: Returns ``loss`` and the workload's own metric on a split, or on a fixed part of a large training
-            split. It is called in eval mode and without a graph.
+            split; where a pretrained network is trained, with the test split also ``old_domain_loss``, the loss on what
+            it knew before. It is called in eval mode and without a graph.
         criterion: The loss as a module of the model's output, for optimizers that need its form (K-FAC); None if it is
             neither ``CrossEntropyLoss`` nor ``MSELoss`` of the output itself.
         batches_per_epoch: Number of training batches in one pass over the data.
@@ -160,3 +167,10 @@ def shuffled_batches(inputs: Tensor, targets: Tensor, batch_size: int, order: to
         for start in range(0, len(inputs) - batch_size + 1, batch_size):
             chosen = permutation[start : start + batch_size]
             yield inputs[chosen], targets[chosen]
+
+
+def with_replacement(inputs: Tensor, targets: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
+    """An endless stream of batches whose examples are drawn one by one, whatever was drawn before."""
+    while True:
+        chosen = torch.randint(len(inputs), (batch_size,), generator=order)
+        yield inputs[chosen], targets[chosen]

@@ -35,6 +35,8 @@ class WordWorkload:
         build: Takes the size of the vocabulary and returns the network.
         length: Number of words through which a training step propagates back.
         is_recurrent: Whether the network has a state that batches hand on.
+        num_evaluated: Number of words at the beginning of each split that an evaluation is of; None: the whole of
+            held-out text, and as many words of the training text as the test text has.
     """
 
     info: WorkloadInfo
@@ -42,12 +44,13 @@ class WordWorkload:
     build: Callable[[int], nn.Module]
     length: int
     is_recurrent: bool
+    num_evaluated: int | None = None
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights and offsets from the seed, and the training text in parallel columns."""
         request.refuse_label_noise(self.info)
         corpus = read_words(self.source, request.data_dir)
-        streams = evaluation_streams(corpus, request.device)
+        streams = evaluation_streams(corpus, request.device, self.num_evaluated)
         model = request.built(lambda: self.build(len(corpus.vocabulary)))
         stream = corpus.streams["train"].to(request.device)
         batch_size = request.batch_size_within(self.info, len(stream) // (self.length + 1))
@@ -65,10 +68,15 @@ class WordWorkload:
         )
 
 
-def evaluation_streams(corpus: WordCorpus, device: torch.device) -> dict[SplitName, Tensor]:
-    """The text to evaluate: all held-out text, and the beginning of the training text, as long as the test text."""
+def evaluation_streams(
+    corpus: WordCorpus, device: torch.device, num_words: int | None = None
+) -> dict[SplitName, Tensor]:
+    """The text to evaluate: all held-out text, and the beginning of the training text, as long as the test text.
+
+    With ``num_words`` it is no more than so many words at the beginning of each.
+    """
     streams = {**corpus.streams, "train": corpus.streams["train"][: len(corpus.streams["test"])]}
-    return {split: stream.to(device) for split, stream in streams.items()}
+    return {split: stream[:num_words].to(device) for split, stream in streams.items()}
 
 
 def word_metrics(step: Step, stream: Tensor, before: int, length: int) -> dict[str, float]:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo, shuffled_batches
-from dcao_lab.workloads.classification import moved
 from dcao_lab.workloads.data.augment import crop_and_flip
 from dcao_lab.workloads.data.image_files import Images
 from dcao_lab.workloads.data.images import VisionSource, held_out, load_images
@@ -25,12 +24,16 @@ class VisionWorkload:
         source: The data set.
         build: Returns the network, which maps images to logits.
         is_augmented: Whether training images are shifted and mirrored at random.
+        num_train: Number of images to train with, the same ones in every run, but a tenth of them at most; None: all.
+        num_evaluated: Number of images of each split, its first, that an evaluation is of; None: all.
     """
 
     info: WorkloadInfo
     source: VisionSource
     build: Callable[[], nn.Module]
     is_augmented: bool
+    num_train: int | None = None
+    num_evaluated: int | None = None
 
     def start(self, request: StartRequest) -> Problem:
         """The problem with weights, order of batches, augmentation and label noise from the seed of the request."""
@@ -53,12 +56,14 @@ class VisionWorkload:
         loaded = load_images(self.source, request.data_dir)
         images, labels = loaded["train"]
         training, validation = held_out(labels, self.source.num_validation)
+        if self.num_train is not None:
+            training = training[held_out(labels[training], self.num_train)[1]]
         splits: dict[SplitName, Images] = {
             "train": (images[training], labels[training]),
             "validation": (images[validation], labels[validation]),
             "test": loaded["test"],
         }
-        return moved(splits, request)
+        return request.moved(splits)
 
     def _training_batches(self, examples: Images, batch_size: int, request: StartRequest) -> Iterator[Batch]:
         images, labels = examples
@@ -70,6 +75,7 @@ class VisionWorkload:
     def _evaluation_batches(self, splits: dict[SplitName, Images], split: SplitName) -> Iterator[Batch]:
         images, labels = splits[split]
         number = min(len(images), len(splits["test"][0]))  # no more training images than test images
+        number = number if self.num_evaluated is None else min(number, self.num_evaluated)
         for start in range(0, number, EVALUATION_BATCH):
             end = min(start + EVALUATION_BATCH, number)
             yield self.source.normalised(images[start:end]), labels[start:end]

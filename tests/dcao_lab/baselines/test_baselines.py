@@ -14,7 +14,7 @@ from helpers.lab_runs import minimize
 NUM_STEPS = 20
 NAMES = [
     *("sgd", "adam", "adamw", "kfac", "adler", "cdat", "adahessian", "sophia", "schedule_free_adamw", "prodigy"),
-    *("muon", "soap", "lion", "dcao:adamw", "dcao:sgd", "dcao-literal:adamw", "dcao-literal:sgd"),
+    *("dadapt_adam", "muon", "soap", "lion", "dcao:adamw", "dcao:sgd", "dcao-literal:adamw", "dcao-literal:sgd"),
 ]
 BARE = [name for name, baseline in BASELINES.items() if not baseline.is_wrapped]
 WITHOUT_THRESHOLD = [name for name in BARE if name not in ("sgd", "adam", "adamw")]

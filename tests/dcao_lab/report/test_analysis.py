@@ -1,5 +1,6 @@
 """The report's numbers, on made-up runs whose answers are worked by hand."""
 
+import dataclasses
 import math
 
 import pytest
@@ -14,7 +15,7 @@ from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.targets import reachings
 from dcao_lab.report.analysis.tuning import tunings
 from dcao_lab.report.analysis.view import Place, view
-from dcao_lab.study import Tuning, Variation
+from dcao_lab.study import Sweep, Tuning, Variation
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, task
 
 MLP = "digits_mlp"
@@ -195,6 +196,21 @@ def test_without_a_sweep_the_trials_are_one():
     (found,) = sweeps(seen, results(seen))
     assert (found.axis, found.source, len(found.points)) == ("lr", "trials", 2)
     assert (found.num_usable, found.num_shared) == (2, 2)
+
+
+def test_what_an_arm_swept_is_drawn_also_where_other_arms_have_variations():
+    swept = dataclasses.replace(ADAMW, sweep=Sweep(lowest=1e-3))
+    varied = Variation(axis="lr", value=0.5, arms=("sgd",))
+    seen = view(
+        result_of(
+            study(swept, SGD, variations=(varied,)),
+            finals(swept, [0.8, 0.7], phase="trial", lr=1e-3) + finals(swept, [0.9], phase="trial", lr=1e-2),
+            finals(SGD, [0.5], lr=0.5, variation=varied),
+        )
+    )
+    (found,) = [sweep for sweep in sweeps(seen, results(seen)) if sweep.arm == "adamw"]
+    assert (found.axis, found.source) == ("lr", "sweep")
+    assert found.points == ((1e-3, 0.75, (0.8, 0.7)), (1e-2, 0.9, (0.9,)))
 
 
 def test_tuning_says_what_was_chosen_and_how_many_trials_come_near():

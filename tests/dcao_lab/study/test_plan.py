@@ -79,7 +79,8 @@ def test_watched_runs_measure_for_free_and_in_equal_steps():
 def test_what_has_no_stability_threshold_is_not_asked_to_be_watched():
     study = get_recipe("headline")("embedded")
     asked = {run.arm.optimizer for run in watched(study, {})}
-    first_order, curvature = {"lion", "prodigy", "schedule_free_adamw"}, {"adahessian", "sophia", "adler", "cdat"}
+    first_order = {"lion", "prodigy", "dadapt_adam", "schedule_free_adamw"}
+    curvature = {"adahessian", "sophia", "adler", "cdat"}
     refused = first_order | curvature | {"kfac", "soap", "muon"}
     assert asked == {arm.optimizer for arm in study.arms} - refused
     for name in asked:

@@ -16,16 +16,18 @@ from dcao_lab.study.recipes import (
     get_recipe,
     headline,
     overhead,
+    real,
     robustness,
     transfer,
 )
 from dcao_lab.study.recipes.ablation import NO_LIMIT, ONE_AT_A_TIME
 from dcao_lab.study.recipes.transfer import KEPT_ASIDE, OTHER_BATCHES
 from dcao_lab.study.resizing import resized
-from dcao_lab.workloads import WORKLOADS, StartRequest, get_workload
+from dcao_lab.workloads import MODULES, WORKLOADS, StartRequest, get_workload
 
-HERE = [("headline", "demo"), *((name, "embedded") for name in RECIPES)]
-ELSEWHERE = [(name, size) for name in RECIPES for size in ("small", "full")]
+EMBEDDED = {name: recipe for name, recipe in RECIPES.items() if name != "real"}  # which has no data of its own
+HERE = [("headline", "demo"), *((name, "embedded") for name in EMBEDDED)]
+ELSEWHERE = [*((name, size) for name in EMBEDDED for size in ("small", "full")), ("real", "small")]
 
 
 @pytest.mark.parametrize(("name", "size"), [*HERE, *ELSEWHERE], ids=lambda case: case)
@@ -54,7 +56,7 @@ def test_every_setting_of_an_arm_is_one_that_its_optimizer_takes(name, size):
 
 
 def test_the_embedded_studies_together_need_less_than_four_hours_of_two_cores():
-    hours = {name: expected_hours(planned_runs(recipe("embedded")), jobs=2) for name, recipe in RECIPES.items()}
+    hours = {name: expected_hours(planned_runs(recipe("embedded")), jobs=2) for name, recipe in EMBEDDED.items()}
     assert sum(hours.values()) < 4.0
     assert hours["headline"] + hours["robustness"] > 0.5 * sum(hours.values())
 
@@ -183,14 +185,50 @@ def test_a_study_made_smaller_has_its_budget_and_evaluations_in_proportion():
 def test_the_transfer_study_is_of_what_no_study_of_settings_has_and_of_other_batches():
     study = transfer("embedded")
     chosen_by = {task.workload for recipe in (ablation, robustness) for task in recipe("embedded").tasks}
-    assert set(KEPT_ASIDE).isdisjoint(chosen_by)
+    unseen = {w.info.name for module in MODULES if ".unseen." in module.__name__ for w in module.WORKLOADS}
+    assert len(unseen) == 24
+    assert (set(KEPT_ASIDE) | unseen).isdisjoint(chosen_by)
     assert {get_workload(name).info.batch_size for name in OTHER_BATCHES} == {16, 1024}
-    seeds = Counter((run.arm.name, run.config.lr) for run in planned_runs(study) if run.task.workload == "digits_vit")
-    decades = [float(f"1e{exponent}") for exponent in range(-7, 2)]
-    for name in ("dcao:adamw", "dcao:sgd"):
-        assert [seeds[name, lr] for lr in decades] == [5] * 9
-    for name in ("adamw", "sgd", "adamw+cosine", "sgd+cosine"):
-        assert [count for (arm, _), count in seeds.items() if arm == name] == [5] * 12
+    assert {task.workload for task in study.tasks} == {*KEPT_ASIDE, *OTHER_BATCHES, *unseen}
+
+
+def test_the_transfer_study_sweeps_the_bases_and_tunes_nothing_else():
+    study = transfer("embedded")
+    swept = {arm.name for arm in study.arms if arm.sweep is not None}
+    assert swept == {"adamw", "adamw+cosine", "sgd", "sgd+cosine"}
+    runs = [run for run in planned_runs(study) if run.task.workload == "siren"]
+    counting = Counter(run.arm.name for run in runs if run.phase == "final")
+    assert counting == {arm.name: 3 for arm in study.arms}
+    trials = Counter((run.arm.name, run.config.seed) for run in runs if run.phase == "trial")
+    assert trials == {(name, seed): 6 if seed == 0 else 2 for name in swept for seed in range(3)}
+
+
+def test_adamw_with_cosine_at_one_lr_for_all_shares_the_runs_of_the_sweep():
+    runs = [run for run in planned_runs(transfer("embedded")) if run.task.workload == "siren"]
+    swept = {run.config for run in runs if run.arm.name == "adamw+cosine"}
+    fixed = [run.config for run in runs if run.arm.name.startswith("adamw[lr=") and "cosine" in run.arm.name]
+    assert len(fixed) == 9
+    assert {config for config in fixed if config.seed == 0} <= swept
+
+
+def test_the_real_study_is_a_night_of_two_cores_on_real_data():
+    study = real("small")
+    assert all(get_workload(task.workload).info.needs for task in study.tasks)
+    assert expected_hours(planned_runs(study), jobs=2) < 6.0
+    assert all(task.budget == task.num_steps for task in study.tasks)
+
+
+def test_the_real_study_holds_one_run_against_sweeps_and_against_what_needs_no_tuning():
+    arms = {arm.name: arm for arm in real("small").arms}
+    swept = {name for name, arm in arms.items() if arm.sweep}
+    assert swept == {"adamw", "adamw+cosine", "sgd", "sgd+cosine"}
+    assert set(arms) - swept == {
+        *("dcao:adamw", "dcao:sgd", "prodigy", "schedule_free_adamw"),
+        *("adamw[lr=0.001]", "adamw[lr=0.01]+cosine"),
+    }
+    seeds = Counter(run.config.lr for run in planned_runs(real("small"))
+                    if (run.arm.name, run.task.workload, run.phase) == ("adamw", "mnist_mlp", "trial"))  # fmt: skip
+    assert seeds == {1e-4: 1, 3.16e-4: 1, 1e-3: 1, 3.16e-3: 3, 1e-2: 1, 3.16e-2: 1} | {1e-3: 3}
 
 
 @pytest.mark.parametrize("name", ["robustness", "transfer", "headline"])

@@ -42,7 +42,11 @@ from helpers.language_files import (
     write_wikitext_zip,
 )
 
-WORD_WORKLOADS = ("ptb_lstm", "ptb_transformer", "wikitext2_lstm", "wikitext2_transformer")
+SMALL_WORD_WORKLOADS = ("wikitext2_small_lstm", "wikitext2_small_transformer")
+WORD_WORKLOADS = (
+    *("ptb_lstm", "ptb_transformer", "wikitext2_lstm", "wikitext2_transformer"),
+    *SMALL_WORD_WORKLOADS,
+)
 LANGUAGE_WORKLOADS = (*WORD_WORKLOADS, "wikitext2_gpt2")
 SMALL = LSTMShape(embedding=8, width=12)
 
@@ -386,6 +390,32 @@ def test_probes_do_not_change_how_the_lstm_trains(measure_every, data_dir):
     assert probe_cost(optimizer) > 0
     for bare, watched in zip(*weights, strict=True):
         assert torch.equal(bare, watched)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_evaluation_may_be_of_the_first_words_of_a_split(split, data_dir):
+    workload = dataclasses.replace(small_lstm(), num_evaluated=40)
+    problem = workload.start(StartRequest(seed=0, data_dir=data_dir))
+    corpus = read_words(PTB, data_dir)
+    with torch.no_grad():
+        problem.model.eval()
+        expected = mean_loss(problem.model, corpus.streams[split][:40], corpus.end_of_line, workload.length)
+        assert problem.evaluate(split)["loss"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    # a vector a word, decoder of width 200 with biases, 35 positions, two blocks of 4 + 2 matrices, 5 norms
+    [
+        ("wikitext2_small_transformer", 33_278 * 401 + 7_000 + 2 * (6 * 40_000 + 6 * 200) + 5 * 400),
+        # shared vectors and a bias a word; in each of two layers 4 gates with 2 matrices and 2 biases
+        ("wikitext2_small_lstm", 33_278 * 129 + 2 * 4 * (2 * 128 * 128 + 2 * 128)),
+    ],
+)
+def test_the_small_networks_are_as_large_as_they_say(name, number):
+    with torch.device("meta"):
+        model = WORKLOADS[name].build(33_278)
+    assert sum(param.numel() for param in model.parameters()) == number
 
 
 # --- the LSTM --------------------------------------------------------------------------------------------------------

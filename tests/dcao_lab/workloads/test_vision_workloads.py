@@ -26,7 +26,7 @@ from dcao_lab.workloads.data.images import VisionSource, load_images
 from dcao_lab.workloads.full_size import cifar, imagenet
 from dcao_lab.workloads.networks.vision import build_resnet, build_vit
 
-SMALL = ("mnist_mlp", "mnist_cnn", *(workload.info.name for workload in cifar.WORKLOADS))
+SMALL = ("mnist_mlp", "mnist_cnn", "cifar10_resnet20", *(workload.info.name for workload in cifar.WORKLOADS))
 NUM_IMAGES = (20, 4)  # to train (two of which validate) and to test with
 
 
@@ -214,7 +214,8 @@ def test_every_full_size_workload_says_what_data_it_needs():
     sources = {name: getattr(workload, "source", None) for name, workload in WORKLOADS.items()}
     needs = {name: WORKLOADS[name].info.needs for name, source in sources.items() if isinstance(source, VisionSource)}
     assert set(needs.values()) == {"MNIST", "CIFAR-10", "CIFAR-100", "ImageNet-1k"}
-    assert len(needs) == 12
+    assert len(needs) == 13
+    assert WORKLOADS["cifar10_efficientnet_ft"].info.needs == "CIFAR-10, and ImageNet weights of EfficientNet-Lite0"
 
 
 def test_importing_the_workloads_loads_no_heavy_package():

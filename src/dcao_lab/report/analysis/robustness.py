@@ -16,7 +16,8 @@ class Sweep(ArmOnTask):
 
     Attributes:
         axis: What varies.
-        source: ``variations``, or ``trials`` where only the tuning varied it (other settings varied too).
+        source: ``variations``; ``sweep`` where the arm has a sweep of its own; ``trials`` where only the tuning varied
+            it (other settings varied too).
         points: Value on the axis, median of the final metric (None: diverged), and each run's metric.
         num_shared: Values that every arm on the axis has: what an arm was tried at more often counts for none.
         num_usable: Those of them whose median is within 5 % of the best median of any arm on the axis. The trials of
@@ -31,13 +32,12 @@ class Sweep(ArmOnTask):
 
 
 def sweeps(view: StudyView, results: Results) -> tuple[Sweep, ...]:
-    """Every arm along every axis that was varied; the learning rate from the tuning where no variation has it."""
+    """Every arm along every axis that was varied, also by a sweep; lr from the tuning where no variation has it."""
     axes = list(dict.fromkeys(variation.axis for variation in view.study.variations))
     found = [_sweep(task, arm.name, axis, "variations", along(results, task, arm.name, axis))
              for task in view.tasks for axis in axes for arm in view.arms(task)]  # fmt: skip
-    if "lr" not in axes:
-        found += [_sweep(task, arm.name, "lr", "trials", _trials(view, Place(task=task, arm=arm.name)))
-                  for task in view.tasks for arm in view.arms(task)]  # fmt: skip
+    found += [_sweep(task, arm.name, "lr", "sweep" if arm.sweep else "trials", _trials(view, task, arm.name))
+              for task in view.tasks for arm in view.arms(task) if arm.sweep or "lr" not in axes]  # fmt: skip
     drawn = [sweep for sweep in found if len(sweep.points) > 1]
     return tuple(_judged(sweep, drawn, view.infos[sweep.task]) for sweep in drawn)
 
@@ -47,7 +47,8 @@ def _sweep(task: str, arm: str, axis: str, source: str, found: dict[float, Resul
     return Sweep(task=task, arm=arm, axis=axis, source=source, points=points)
 
 
-def _trials(view: StudyView, place: Place) -> dict[float, Result]:
+def _trials(view: StudyView, task: str, arm: str) -> dict[float, Result]:
+    place = Place(task=task, arm=arm)
     by_lr: dict[float, list[StoredRun]] = {}
     for run in view.trials.get(place, ()):
         by_lr.setdefault(run.config.lr, []).append(run)

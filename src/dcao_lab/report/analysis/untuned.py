@@ -5,31 +5,32 @@ from dataclasses import dataclass
 from statistics import mean
 
 from dcao_lab.report.analysis.results import Result, Results, along, scores, worst_score
-from dcao_lab.report.analysis.view import ArmOnTask, Runs, StudyView, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, Place, Runs, StudyView, ranking
 from dcao_lab.statistics import Comparison, compare
 from dcao_lab.study.config import Arm
 from dcao_lab.workloads import WorkloadInfo
 
-POINTS = 0.01  # of accuracy, against constant learning rates
-SHARE = 0.02  # of any other best value
-LIMITS = "one point of accuracy against constant learning rates, 2 % of the best otherwise"
-LEAST_SWEEP = 8  # learning rates; fewer are no search that anybody would call one
+POINTS, SHARE = 0.01, 0.02  # of accuracy; of any other best value: against constant learning rates
+SCHEDULED = 2  # times as much against a schedule, whose warmup and decay were both chosen by hand
+LIMITS = "1 point of accuracy or 2 % of another metric against constant learning rates, twice that against a schedule"
+LEAST_SWEEP = 8  # learning rates of a fixed grid; fewer are no search that anybody would call one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Untuned(ArmOnTask):
-    """A wrapped arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
+    """An arm as it comes, at every initial learning rate, against the best one of an arm without DCAO.
 
     Attributes:
         other: Name of the arm that was swept: the same optimizer with a constant or a scheduled learning rate.
         starts: Initial learning rates of ``arm``, with the median of its runs (None: the median run diverged).
-        num_swept: Learning rates of the sweep: those that were run with all seeds.
-        best_lr: The one with the best median.
+        num_swept: Learning rates of the sweep: of a fixed grid those that were run with all seeds.
+        best_lr: The one with the best median; of a sweep that grows, by validation data.
         best: That median; None where every median run diverged.
         worst: The worst median of ``starts``.
         best_start: The best of them; None where all diverged.
         short: How much ``worst`` is worse than ``best``, in the metric's unit; negative where it is better.
-        allowed: How much it may be: a point of accuracy against constant learning rates, 2 % of the best otherwise.
+        allowed: How much it may be: a point of accuracy or 2 % of the best of another metric against constant learning
+            rates, twice that against a schedule.
         is_within: Whether it is no more than that.
         found: The statistics over the seeds that every start has: mean over the starts minus the sweep's best.
         sweep_evaluations: Gradient evaluations of one seed of the whole sweep.
@@ -53,65 +54,124 @@ class Untuned(ArmOnTask):
     cost_ratio: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """A sweep of an arm without DCAO.
+
+    Attributes:
+        num_lrs: Learning rates that were run.
+        best: The result of the best.
+        best_lr: Its learning rate.
+        evaluations: Gradient evaluations of one seed of it all.
+    """
+
+    num_lrs: int
+    best: Result
+    best_lr: float
+    evaluations: float
+
+
 def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
-    """Every wrapped arm against every sweep of its optimizer, in the study's order; none where lr was not varied."""
+    """Every arm that nobody tuned against every sweep of its reference's optimizer, in the study's order.
+
+    One start is enough where the other arm has a sweep of its own. Against a fixed grid an arm has to go through
+    several starts too.
+    """
     return tuple(
-        _against(view, results, task, arm.name, other.name)
+        _against(view, results, task, arm.name, other.name, starts, search)
         for task in view.tasks
         for arm in view.arms(task)
-        for other in _swept(view, task, arm)
-        if len(along(results, task, arm.name, "lr")) > 1 and len(_sweep(results, task, other.name)) >= LEAST_SWEEP
+        for other in _rivals(view, task, arm)
+        if (search := _search(view, results, task, other))
+        if len(starts := _starts(view, results, task, arm.name)) >= (1 if other.sweep else 2)
     )
 
 
-def _swept(view: StudyView, task: str, arm: Arm) -> list[Arm]:
-    """The arms without DCAO that have the optimizer of the arm's reference; of an arm with settings of its own none."""
-    if not view.is_wrapped(arm.name) or arm.reference is None or arm.settings:
+def _rivals(view: StudyView, task: str, arm: Arm) -> list[Arm]:
+    """The arms without DCAO that have the optimizer of the arm's reference.
+
+    None for an arm that is swept itself, or has settings of its own.
+    """
+    if arm.sweep is not None or arm.reference is None or arm.settings:
         return []
     base = view.study.arm(arm.reference).optimizer
     return [other for other in view.arms(task) if other.optimizer == base and not view.is_wrapped(other.name)]
 
 
-def _sweep(results: Results, task: str, arm: str) -> dict[float, Result]:
-    """The starts with all seeds; a study may try others, far out, with fewer."""
+def _starts(view: StudyView, results: Results, task: str, arm: str) -> dict[float, Result]:
+    """An arm's results by its initial lr: where that was varied, else from the one that it has."""
+    varied, own = along(results, task, arm, "lr"), Place(task=task, arm=arm)
+    return varied or ({view.finals[own][0].config.lr: results[own]} if own in results else {})
+
+
+def _search(view: StudyView, results: Results, task: str, arm: Arm) -> _Search | None:
+    return _grown(view, results, task, arm.name) if arm.sweep else _fixed(view, results, task, arm.name)
+
+
+def _grown(view: StudyView, results: Results, task: str, arm: str) -> _Search | None:
+    """The sweep that an arm has of its own, once it has chosen."""
+    place = Place(task=task, arm=arm)
+    trials = [run for run in view.trials.get(place, ()) if run.config.seed == view.study.seeds[0]]
+    if place not in results or not trials:
+        return None
+    return _Search(
+        num_lrs=len(trials),
+        best=results[place],
+        best_lr=view.finals[place][0].config.lr,
+        evaluations=sum(run.result.gradient_evaluations for run in trials),
+    )
+
+
+def _fixed(view: StudyView, results: Results, task: str, arm: str) -> _Search | None:
+    """The learning rates with all seeds, if they are enough; a study may try others, far out, with fewer."""
     starts = along(results, task, arm, "lr")
     most = max((len(result.values) for result in starts.values()), default=0)
-    return {lr: result for lr, result in starts.items() if len(result.values) == most}
+    swept = {lr: result for lr, result in starts.items() if len(result.values) == most}
+    if len(swept) < LEAST_SWEEP:
+        return None
+    rank = ranking(view.infos[task])
+    best_lr = max(swept, key=lambda lr: rank(swept[lr].median))
+    return _Search(
+        num_lrs=len(swept),
+        best=swept[best_lr],
+        best_lr=best_lr,
+        evaluations=sum(_evaluations(view.finals, result) for result in swept.values()),
+    )
 
 
-def _against(view: StudyView, results: Results, task: str, arm: str, other: str) -> Untuned:
+def _against(
+    view: StudyView, results: Results, task: str, arm: str, other: str, starts: Mapping[float, Result], search: _Search
+) -> Untuned:
     info, lost = view.infos[task], worst_score(view, task)
     rank = ranking(info)
-    own, swept = along(results, task, arm, "lr"), _sweep(results, task, other)
-    best_lr = max(swept, key=lambda lr: rank(swept[lr].median))
-    best, medians = swept[best_lr].median, sorted((result.median for result in own.values()), key=rank)
+    best, medians = search.best.median, sorted((result.median for result in starts.values()), key=rank)
     worst, best_start = medians[0], medians[-1]
     short = None if best is None or worst is None else rank(best) - rank(worst)
     allowed = None if best is None else _allowed(info, view.study.arm(other), best)
-    sweep_evaluations = sum(_evaluations(view.finals, result) for result in swept.values())
-    own_evaluations = mean(_evaluations(view.finals, result) for result in own.values())
+    own_evaluations = mean(_evaluations(view.finals, result) for result in starts.values())
     return Untuned(
         task=task,
         arm=arm,
         other=other,
-        starts=tuple((lr, result.median) for lr, result in own.items()),
-        num_swept=len(swept),
-        best_lr=best_lr,
+        starts=tuple((lr, result.median) for lr, result in starts.items()),
+        num_swept=search.num_lrs,
+        best_lr=search.best_lr,
         best=best,
         worst=worst,
         best_start=best_start,
         short=short,
         allowed=allowed,
         is_within=worst is not None and (short is None or allowed is None or short <= allowed),
-        found=compare(_by_seed(own, lost), scores(swept[best_lr], lost), names=(arm, other)),
-        sweep_evaluations=sweep_evaluations,
+        found=compare(_by_seed(starts, lost), scores(search.best, lost), names=(arm, other)),
+        sweep_evaluations=search.evaluations,
         own_evaluations=own_evaluations,
-        cost_ratio=sweep_evaluations / own_evaluations,
+        cost_ratio=search.evaluations / own_evaluations,
     )
 
 
 def _allowed(info: WorkloadInfo, other: Arm, best: float) -> float:
-    return POINTS if info.metric == "accuracy" and other.schedule == "constant" else SHARE * abs(best)
+    factor = 1 if other.schedule == "constant" else SCHEDULED
+    return factor * (POINTS if info.metric == "accuracy" else SHARE * abs(best))
 
 
 def _by_seed(starts: Mapping[float, Result], lost: float | None) -> dict[int, float]:

@@ -18,6 +18,7 @@ from dcao_lab.report.words import crowding
 from dcao_lab.study.config import Variation
 
 MOST_TOGETHER = 12  # arms of a sweep in one figure
+NOT_VARIED = {"trials": " (trials of the tuning)", "sweep": " (sweeps)"}  # by the source of what is drawn
 FEW_COLUMNS, MOST_COLUMNS = 3, 4
 ROBUSTNESS = (
     "A flat line is robust: where it starts from matters little. A line goes through the medians over seeds, small "
@@ -61,7 +62,7 @@ def _robustness(numbers: Numbers, task: str) -> Section:
     panels = []
     for axis, source in found:
         arms = {sweep.arm for sweep in own if (sweep.axis, sweep.source) == (axis, source)}
-        title = formats.axis_title(axis) + (" (trials of the tuning)" if source == "trials" else "")
+        title = formats.axis_title(axis) + NOT_VARIED.get(source, "")
         for name, part in parts(numbers.view.study, arms, MOST_TOGETHER).items():
             panels += sweep(numbers, task, axis, part, source=source, title=": ".join(filter(None, (title, name))))
     return Section(

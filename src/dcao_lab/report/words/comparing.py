@@ -149,7 +149,7 @@ def _versus(numbers: Numbers, c: ArmComparison) -> str:
 
 
 def untuned(numbers: Numbers) -> list[str]:
-    """How often each wrapped arm is as good from anywhere as the best of each sweep."""
+    """How often each arm that nobody tuned is as good as the best of each sweep."""
     by_arm: dict[str, list[Untuned]] = {}
     for one in numbers.untuned:
         by_arm.setdefault(one.arm, []).append(one)
@@ -167,9 +167,14 @@ def _untuned(numbers: Numbers, arm: str, found: list[Untuned]) -> str:
             f"{formats.counted(len(own), 'workload')}"
         )
     cost = median(one.cost_ratio for one in found)
-    first, last = formats.learning_rate(min(lrs)), formats.learning_rate(max(lrs))
     return (
-        f"Untuned, {numbers.title(arm)} is, from the worst initial learning rate between {first} and {last}, "
-        f"as good as {formats.listed(against)} (to {LIMITS}); such "
-        f"a sweep costs {formats.significant(cost)} times the one run."
+        f"Untuned, {numbers.title(arm)} is, {_from_where(lrs)}, as good as {formats.listed(against)} (to {LIMITS}); "
+        f"such a sweep costs {formats.significant(cost)} times the one run."
     )
+
+
+def _from_where(lrs: list[float]) -> str:
+    first, last = formats.learning_rate(min(lrs)), formats.learning_rate(max(lrs))
+    if first == last:
+        return f"from the learning rate {first} that it was given"
+    return f"from the worst initial learning rate between {first} and {last}"

@@ -81,7 +81,7 @@ def _more_baselines() -> tuple[Arm, ...]:
         arm("adamw", schedule="cosine", group="schedule"),
         arm("adamw", schedule="linear", group="schedule"),
         arm("sgd", schedule="cosine", group="schedule"),
-        *(arm(name, group="first order") for name in ("adam", "schedule_free_adamw", "prodigy", "lion")),
+        *(arm(name, group="first order") for name in ("adam", "schedule_free_adamw", "prodigy", "dadapt_adam", "lion")),
         *(arm(name, group="preconditioned") for name in ("kfac", "soap", "muon")),
         *(arm(name, group="curvature") for name in ("adahessian", "sophia", "adler", "cdat")),
     )

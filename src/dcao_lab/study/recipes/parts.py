@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import Setting, sorted_settings
 from dcao_lab.errors import look_up
-from dcao_lab.study.config import Arm, Task, Variation, VariedSetting
+from dcao_lab.study.config import Arm, Sweep, Task, Variation, VariedSetting
 from dcao_lab.workloads import get_workload
-
-EVALUATIONS = 20  # of a run, beside the one before the first step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +20,7 @@ class Amount:
         num_trials: Runs that tune an arm on a workload; 0: none.
         num_watched: Seeds of the watched runs.
         spectra: Measurements of the spectrum in a watched run.
+        num_evaluations: Evaluations of a run, beside the one before the first step.
     """
 
     steps: Mapping[str, int | None]
@@ -29,6 +28,7 @@ class Amount:
     num_trials: int = 0
     num_watched: int = 0
     spectra: int = 10
+    num_evaluations: int = 20
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -60,15 +60,15 @@ def amount_of(sizes: Mapping[str, Amount], size: str) -> Amount:
 
 def tasks(amount: Amount, *, is_budgeted: bool = False) -> tuple[Task, ...]:
     """The workloads of an amount; with a budget of one gradient evaluation a step, which probes and the like share."""
-    return tuple(_task(workload, steps, is_budgeted) for workload, steps in amount.steps.items())
+    return tuple(_task(workload, steps, amount, is_budgeted) for workload, steps in amount.steps.items())
 
 
-def _task(workload: str, steps: int | None, is_budgeted: bool) -> Task:
+def _task(workload: str, steps: int | None, amount: Amount, is_budgeted: bool) -> Task:
     num_steps = get_workload(workload).info.num_steps if steps is None else steps
     return Task(
         workload=workload,
         num_steps=num_steps,
-        eval_every=max(1, num_steps // EVALUATIONS),
+        eval_every=max(1, num_steps // amount.num_evaluations),
         budget=float(num_steps) if is_budgeted else None,
     )
 
@@ -81,6 +81,7 @@ def arm(
     schedule: str = "constant",
     reference: str | None = None,
     group: str = "",
+    sweep: Sweep | None = None,
 ) -> Arm:
     """An arm that is named after what it is.
 
@@ -101,6 +102,7 @@ def arm(
         schedule=schedule,
         reference=reference,
         group=group,
+        sweep=sweep,
     )
 
 

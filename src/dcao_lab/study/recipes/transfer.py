@@ -1,8 +1,11 @@
-"""One default elsewhere: workloads that were kept aside, and batches much smaller and larger than usual."""
+"""One default elsewhere: problems that it was not developed on, and batches much smaller and larger than usual."""
 
-from dcao_lab.study.config import StudyConfig
+from functools import partial
+
+from dcao_lab.study.config import Arm, StudyConfig
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks
-from dcao_lab.study.recipes.robustness import learning_rates, names, tuned_by_lr
+from dcao_lab.study.recipes.real import swept_by_lr, wrapped
+from dcao_lab.workloads import UNSEEN
 
 KEPT_ASIDE = {"digits_vit": 300, "mnist1d_mlp": 1000, "pydoc_lstm": 250}
 """In no study and no trial that the default was chosen by; the one before it was seen on the ViT (overhead, eos)."""
@@ -10,24 +13,34 @@ KEPT_ASIDE = {"digits_vit": 300, "mnist1d_mlp": 1000, "pydoc_lstm": 250}
 OTHER_BATCHES = {"digits_mlp_16": 400, "digits_mlp_1024": 400}
 
 SIZES = {
-    "embedded": Amount(steps={**KEPT_ASIDE, **OTHER_BATCHES}, num_seeds=5),
-    "small": Amount(steps=own_steps("cifar10_vit", "ptb_transformer"), num_seeds=5),
-    "full": Amount(steps=own_steps("imagenet_resnet50", "wikitext2_gpt2"), num_seeds=5),
+    "embedded": Amount(steps={**KEPT_ASIDE, **OTHER_BATCHES, **own_steps(*UNSEEN)}, num_seeds=3, num_evaluations=4),
+    "small": Amount(steps=own_steps("cifar10_vit", "ptb_transformer"), num_seeds=3),
+    "full": Amount(steps=own_steps("imagenet_resnet50", "wikitext2_gpt2"), num_seeds=3),
 }
+FIXED_LRS = (1e-3, 3.16e-3, 1e-2)  # on the sweeps' grid, so that runs are shared
 
 
 def transfer(size: str) -> StudyConfig:
-    """The study at ``size``: nine decades of the initial lr for DCAO, the sweep for its bases."""
+    """The study at ``size``: one run of each arm that nobody tunes, against sweeps of AdamW and SGD."""
     amount = amount_of(SIZES, size)
-    tuned = tuned_by_lr()
-    wrapped = (arm("dcao:adamw", reference="adamw"), arm("dcao:sgd", reference="sgd"))
     return StudyConfig(
         name="transfer",
         size=size,
         title="One default elsewhere",
-        question="Is DCAO as good as a tuned learning rate on workloads kept aside, and with other batches?",
+        question="Is one run that nobody tuned as good as a sweep, on problems that the default was not developed on?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*tuned, *wrapped),
+        arms=(*swept_by_lr(), *wrapped(), *_untuned()),
         seeds=amount.seeds,
-        variations=learning_rates(between=names(tuned), far=names(wrapped)),
+    )
+
+
+def _untuned() -> tuple[Arm, ...]:
+    """What else trains without tuning: AdamW at torch's lr, with cosine at one lr for all, and without an lr."""
+    as_adamw = partial(arm, reference="adamw", group="untuned")
+    return (
+        as_adamw("adamw", lr=1e-3),
+        *(as_adamw("adamw", lr=lr, schedule="cosine") for lr in FIXED_LRS),
+        as_adamw("prodigy", schedule="annealing"),
+        as_adamw("schedule_free_adamw"),
+        as_adamw("dadapt_adam"),
     )

@@ -30,6 +30,17 @@ def crop_and_flip(images: Tensor, draws: torch.Generator) -> Tensor:
     return _gathered(F.pad(images, [PADDING] * 4), rows, columns)
 
 
+def shifted(images: Tensor, most: int, draws: torch.Generator | None) -> Tensor:
+    """Images (batch, channels, height, width), each shifted by up to ``most`` pixels in each direction, zeros added.
+
+    Without ``draws`` the shifts come from torch's global stream.
+    """
+    number, _, height, width = images.shape
+    shifts = torch.randint(2 * most + 1, (2, number, 1), generator=draws)
+    rows, columns = shifts[0] + torch.arange(height), shifts[1] + torch.arange(width)
+    return _gathered(F.pad(images, [most] * 4), rows, columns)
+
+
 def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The pixels of each image at its own rows (batch, height) and columns (batch, width)."""
     which = torch.arange(len(images), device=images.device)[:, None, None, None]

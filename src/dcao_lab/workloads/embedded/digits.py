@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 
-from dcao_lab.workloads.classification import Splits
+from dcao_lab.workloads.base import Splits
 
 BATCH_SIZE = 64
 SPLIT_SEED = 0  # one split for every run, so that runs differ by their training alone

@@ -14,8 +14,8 @@ from functools import cache
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.classification import ClassificationWorkload, Loss, Splits
+from dcao_lab.workloads.base import Splits, WorkloadInfo
+from dcao_lab.workloads.classification import ClassificationWorkload, Loss
 from dcao_lab.workloads.embedded.digits import digits_splits
 
 NUM_IMAGES = 1000

@@ -21,8 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from dcao_lab.workloads.base import Batch, SplitName
-from dcao_lab.workloads.classification import Splits
+from dcao_lab.workloads.base import Batch, SplitName, Splits
 
 Array = NDArray[np.float64]
 

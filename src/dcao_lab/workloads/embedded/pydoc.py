@@ -1,6 +1,6 @@
 """Python's own documentation, which comes with every Python, read character by character."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pydoc_data.topics import topics
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from dcao_lab.workloads.base import Batch, Problem, SplitName, StartRequest, WorkloadInfo
 from dcao_lab.workloads.language_stream import perplexity, token_loss
+from dcao_lab.workloads.text_windows import ascii_codes, random_windows
 
 BATCH_SIZE = 32
 CONTEXT = 32
-VOCABULARY = 128  # ASCII; the few other characters of the text are read as "?"
 BLOCK = 4096  # characters; one of ten blocks is for validation and one for testing, so splits cover all of the text
 HELD_OUT = {4: "validation", 9: "test"}  # by the last digit of a block's number
 NUM_WINDOWS = 256  # number of windows of a split that are evaluated
@@ -34,7 +34,7 @@ class PydocWorkload:
         batch_size = request.batch_size_within(self.info, len(texts["train"]) // CONTEXT)
         return Problem(
             model=model,
-            batches=random_windows(texts["train"], batch_size, request.generator(purpose=1)),
+            batches=random_windows(texts["train"], batch_size, CONTEXT, request.generator(purpose=1)),
             loss=lambda batch: token_loss(model, batch),
             evaluate=lambda split: language_metrics(model, fixed_windows(texts[split])),
             criterion=nn.CrossEntropyLoss(),
@@ -46,20 +46,10 @@ class PydocWorkload:
 def text_splits() -> dict[SplitName, Tensor]:
     """The text of each split as ASCII codes."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
-    codes = torch.tensor(list(text.encode("ascii", errors="replace")), dtype=torch.long)
-    blocks = torch.split(codes, BLOCK)
+    blocks = torch.split(ascii_codes(text), BLOCK)
     names: tuple[SplitName, ...] = ("train", "validation", "test")
     chosen = [HELD_OUT.get(index % 10, "train") for index in range(len(blocks))]
     return {name: torch.cat([block for block, of in zip(blocks, chosen, strict=True) if of == name]) for name in names}
-
-
-def random_windows(text: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
-    """An endless stream of batches, whose windows start at random positions of the text."""
-    offsets = torch.arange(CONTEXT + 1, device=text.device)
-    while True:
-        starts = torch.randint(len(text) - CONTEXT, (batch_size, 1), generator=order).to(text.device)
-        windows = text[starts + offsets]
-        yield windows[:, :-1], windows[:, 1:]
 
 
 def fixed_windows(text: Tensor) -> Batch:

@@ -3,9 +3,10 @@
 from torch import nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.pydoc import BATCH_SIZE, CONTEXT, VOCABULARY, PydocWorkload
+from dcao_lab.workloads.embedded.pydoc import BATCH_SIZE, CONTEXT, PydocWorkload
 from dcao_lab.workloads.networks.language_transformer import TransformerModel
 from dcao_lab.workloads.networks.transformer import TransformerShape
+from dcao_lab.workloads.text_windows import VOCABULARY
 
 INFO = WorkloadInfo(
     name="pydoc_gpt",

@@ -7,7 +7,8 @@ state of zeros.
 from torch import Tensor, nn
 
 from dcao_lab.workloads.base import WorkloadInfo
-from dcao_lab.workloads.embedded.pydoc import BATCH_SIZE, CONTEXT, VOCABULARY, PydocWorkload
+from dcao_lab.workloads.embedded.pydoc import BATCH_SIZE, CONTEXT, PydocWorkload
+from dcao_lab.workloads.text_windows import VOCABULARY
 
 WIDTH = 64
 
