@@ -30,14 +30,14 @@ from dcao_lab.config import RunConfig
 from dcao_lab.runs.runner import run
 from dcao_lab.runs.store import RunStore
 from dcao_lab.statistics import bootstrap_interval
-from dcao_lab.study.recipes.parts import EVALUATIONS
+from dcao_lab.study.recipes.parts import Amount
 from dcao_lab.workloads import WORKLOADS, Batch, Problem, StartRequest, WorkloadInfo
 from recorded import write_results
 
 NUM_TURNS = 40
 NUM_STEPS = 1000
 CHUNK = 10  # steps, some 10 ms
-EVAL_EVERY = NUM_STEPS // EVALUATIONS
+EVAL_EVERY = NUM_STEPS // Amount.num_evaluations
 LR = 1e-3
 BOUND = 0.02  # of a step
 

@@ -21,7 +21,7 @@ on lr stays under half of what it was there.
 
 import math
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -34,7 +34,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
     params = list(model.parameters())
     w = parameters_to_vector(params).detach()
     m, v, previous_g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
-    ceiling, rising, probed_at, probes, cosines = math.inf, True, 0, deque(maxlen=3), []
+    ceiling, rising, probed_at, probes, cosines = math.inf, True, 0, deque(maxlen=3), [[]]
 
     def loss_and_gradient(w, batch):
         vector_to_parameters(w, params)
@@ -73,9 +73,9 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             if lr > limit:
                 lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at = step
-            if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
-                cosines.append((g @ previous_g / g.norm() / previous_g.norm()).item())
-
+        if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
+            cosines[-1].append((g @ previous_g / g.norm() / previous_g.norm()).item())
+            cosines += [[]] if probed_at == step else []  # a list for each probe, of the steps since the last one
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)
         yield loss, lr * decay
@@ -88,8 +88,8 @@ def largest_lr(probes):  # with s <= 8 and l <= 0.1
 
 
 def share_of_decay(cosines):  # 0.3 where gradients agree, 0.8 where they are nearly all noise
-    noise = (0.25 - median(cosines)) / (0.25 - 0.15) if cosines else 0
-    return 0.3 + 0.5 * min(max(noise, 0), 1)
+    agreement = median(fmean(each) for each in cosines[:-1]) if cosines[:-1] else 0.25
+    return 0.3 + 0.5 * min(max((0.25 - agreement) / (0.25 - 0.15), 0), 1)
 
 
 def rounded(x):

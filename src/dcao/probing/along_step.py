@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dcao.probing.agreement import agreement
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import Reading
 from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, natural_length
@@ -42,7 +41,6 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
         memory: Has the gradient of the training batch before. The first probe writes there what steps from zero are
             measured against.
     """
-    agreed = agreement(loss.batches, memory.past_gradient, dtype=loss.step.dtype)
     steps = [_step_vectors(loss, batch, memory.past_gradient) for batch in loss.batches]
     along, reference = _measure(loss, steps, memory)
     along = along.per_clip(_clip(loss))
@@ -59,7 +57,6 @@ def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
             "load_signal": along.signal,
             "load_noise": along.noise,
             "relative_step": along.length / reference if has_length else None,
-            "agreement": agreed,
         },
     )
 

@@ -6,7 +6,6 @@ from dcao.operators.base import LinearOperator
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.scaled import ScaledOperator
 from dcao.operators.shifted import DiagonalShift
-from dcao.probing.agreement import agreement
 from dcao.probing.along_step import relative_step
 from dcao.probing.estimate import Reading, ritz_trust
 from dcao.probing.memory import ProbeMemory
@@ -52,7 +51,7 @@ def read_hessian(loss: ProbedLoss, memory: ProbeMemory, *, spectrum: bool) -> Re
             "residuals": tuple(found.residuals.tolist()),
             "smallest": smallest,
             "status": found.status,
-            **_what_the_gradients_say(loss, memory, "hessian"),
+            **_length_if_it_decides(loss, memory, "hessian"),
         },
     )
 
@@ -79,17 +78,14 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
         fields={
             "preconditioned_sharpness": largest,
             "status": found.status,
-            **_what_the_gradients_say(loss, memory, "preconditioned"),
+            **_length_if_it_decides(loss, memory, "preconditioned"),
         },
     )
 
 
-def _what_the_gradients_say(loss: ProbedLoss, memory: ProbeMemory, measure: str) -> dict[str, float | None]:
-    """Relative step and agreement, where s is by this measure; elsewhere the measure along the step has them."""
-    if loss.settings.measure != measure:
-        return {}
-    agreed = agreement(loss.batches, memory.past_gradient, dtype=loss.step.dtype)
-    return {"relative_step": relative_step(loss, memory), "agreement": agreed}
+def _length_if_it_decides(loss: ProbedLoss, memory: ProbeMemory, measure: str) -> dict[str, float | None]:
+    """The relative step, where s is by this measure; elsewhere the measure along the step has it."""
+    return {"relative_step": relative_step(loss, memory)} if loss.settings.measure == measure else {}
 
 
 def _lanczos(

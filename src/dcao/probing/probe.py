@@ -13,6 +13,7 @@ from dcao.gradients.presence import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
 from dcao.operators.differentiation import Differentiation
+from dcao.probing.agreement import agreement
 from dcao.probing.along_step import read_along_step
 from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.eigenvalues import read_hessian, read_preconditioned
@@ -132,7 +133,8 @@ class Probe:
             deciding = self._readings(loss, self.memory, spectrum=False)
             self.num_checks += int(loss.search_cost)
             self.memory.why_not_lifted = loss.why_not_lifted
-            return self._estimate(loss, deciding, self._along(loss, deciding) if spectrum else {}, step)
+            past, along = self.memory.past_gradient, self._along(loss, deciding) if spectrum else {}
+            return self._estimate(loss, deciding, along, step, past)
 
     def inform(self, batches: Sequence[Batch], *, step: int) -> CurvatureEstimate:
         """A spectrum, with s by ``settings.measure``, which leaves nothing for probes that decide."""
@@ -144,7 +146,8 @@ class Probe:
         with self._looking_at(batches, params) as loss:
             if self.memory.repeats is Repeats.LATER:
                 loss.compare_own_evaluations()
-            return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step)
+            past = self.informing.past_gradient
+            return self._estimate(loss, self._readings(loss, self.informing, spectrum=True), {}, step, past)
 
     def _why_not(self, params: Sequence[Tensor]) -> str:
         """Why nothing can be measured; empty if something can."""
@@ -218,7 +221,12 @@ class Probe:
         return readings
 
     def _estimate(
-        self, loss: ProbedLoss, deciding: dict[str, Reading], along: dict[str, Reading], step: int
+        self,
+        loss: ProbedLoss,
+        deciding: dict[str, Reading],
+        along: dict[str, Reading],
+        step: int,
+        past_gradient: Tensor | None,
     ) -> CurvatureEstimate:
         measure = self.settings.measure
         readings = {**along, **deciding}
@@ -247,6 +255,7 @@ class Probe:
             cost=loss.cost + loss.num_checks,
             hvp=loss.hvp,
             reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+            agreement=agreement(loss.batches, past_gradient, dtype=loss.step.dtype),
             **fields,
         )
 
