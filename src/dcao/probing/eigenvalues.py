@@ -88,8 +88,10 @@ def _what_the_gradients_say(loss: ProbedLoss, memory: ProbeMemory, measure: str)
     """Relative step and agreement, where s is by this measure; elsewhere the measure along the step has them."""
     if loss.settings.measure != measure:
         return {}
+    fields = {"relative_step": relative_step(loss, memory)}
     agreed = agreement(loss.batches, memory.past_gradient, dtype=loss.step.dtype)
-    return {"relative_step": relative_step(loss, memory), "agreement": agreed}
+    # A spectrum that comes along knows no past gradient, and must not hide what the probe that decides has measured.
+    return fields if agreed is None else {**fields, "agreement": agreed}
 
 
 def _lanczos(
