@@ -68,9 +68,9 @@ def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtyp
 
 def _products(left: Tensor, right: Tensor, scales: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """``a'b``, ``a'a``, ``b'b``, and the last two over entries that are zero in neither, of two scaled pieces."""
-    device = scales[0].device
+    device = scales[1].device  # a gradient from a checkpoint may lie on another one
     a, b = (
-        flatten([piece], dtype=dtype, device=device).div_(scale)
+        flatten([piece], dtype=dtype, device=device).div_(scale.to(device))
         for piece, scale in zip((left, right), scales, strict=True)
     )
     products = [torch.dot(a, b), torch.dot(a, a), torch.dot(b, b)]
