@@ -25,8 +25,9 @@ COST_OVER_GAIN = 10.0
 LARGEST_RELATIVE_STEP = 0.12
 """Largest relative step. 0.1 and 0.15 find nearly the same."""
 
-SMALLEST_AGREEMENT = 0.02
-"""Agreement that is counted where it is less: a mean of nine cosines near 0 is noise, and may be negative."""
+SMALLEST_AGREEMENT = 0.1
+"""Agreement that is counted where it is less: a mean of nine cosines near 0 is noise, and may be negative. So an s of 1
+is never objected to, which is half of the edge of stability."""
 
 WINDOW = 9
 """Last probes whose s (the median) and agreement (the mean) are taken together: lr grows by a factor of 2 in them."""

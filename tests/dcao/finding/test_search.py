@@ -25,7 +25,7 @@ def first_above(limit):
     return pytest.approx(limit * math.sqrt(GROWTH), rel=math.sqrt(GROWTH) - 1.0)
 
 
-@pytest.mark.parametrize("agreement", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("agreement", [0.2, 0.5, 1.0])
 def test_s_is_limited_to_ten_times_the_agreement(agreement):
     search = Search()
     rise(search, s=100.0, agreement=agreement)
@@ -38,7 +38,7 @@ def test_s_is_limited_to_ten_times_the_agreement(agreement):
 def test_an_agreement_below_noise_counts_as_the_least_that_can_be_told():
     search = Search()
     rise(search, s=10.0, agreement=-0.3)
-    assert search.found.lr == first_above(10.0 * 0.02 / 10.0)
+    assert search.found.lr == first_above(10.0 * 0.1 / 10.0)
 
 
 def test_the_relative_step_is_limited_where_s_says_nothing():
