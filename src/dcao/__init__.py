@@ -6,6 +6,8 @@ nothing else is.
 
 from dcao import operators, policies, schedules
 from dcao.averaging import polynomial_average
+from dcao.finding.find_lr import FoundLr, find_lr
+from dcao.finding.search import RisePoint
 from dcao.guarding.settings import Guard
 from dcao.literal import literal
 from dcao.optimizer import DCAO
@@ -36,6 +38,7 @@ __all__ = [
     "DCAO",
     "CurvatureEstimate",
     "Decision",
+    "FoundLr",
     "Guard",
     "HessianSpectrum",
     "Hyperparameters",
@@ -50,12 +53,14 @@ __all__ = [
     "ProbeLoader",
     "ProbeSettings",
     "Recorder",
+    "RisePoint",
     "SpectralDensity",
     "StepDynamics",
     "StepRecord",
     "TensorBoardRecorder",
     "TraceResult",
     "effective_rank",
+    "find_lr",
     "hessian_spectrum",
     "hessian_trace",
     "is_probing",

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dcao_lab.baselines import BASELINES, get_baseline
+from dcao_lab.commands import find as finding
 from dcao_lab.commands import studies as study_commands
 from dcao_lab.commands.spectrum import measure, show, write_page
 from dcao_lab.commands.terminal import clear_errors, open_console
@@ -110,6 +111,28 @@ def spectrum(
         show(measured, console)
         if out is not None:
             console.print(f"Density: {write_page(measured, out)}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="find-lr")
+def find_lr_command(
+    workload: Annotated[str, typer.Argument(help="What to train; `dcao-lab list` names all.")],
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", "-o", help="A bare optimizer: adamw, adam or sgd.")
+    ] = "adamw",
+    seed: SeedOption = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Most steps of the rise.")] = 100,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the curve, as JSON and as a page, into this folder.")
+    ] = None,
+) -> None:
+    """Find a learning rate for a bare optimizer with warmup and cosine."""
+    with clear_errors():
+        found = finding.find(workload, optimizer=optimizer, seed=seed, num_steps=steps)
+        console = open_console()
+        finding.show(found, console)
+        if out is not None:
+            for path in finding.write(found, f"{workload}, {optimizer}", out):
+                console.print(f"Kept in {path}", highlight=False, soft_wrap=True)
 
 
 @app.command(name="list")
