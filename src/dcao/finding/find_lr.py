@@ -23,6 +23,7 @@ from dcao.policies.fixed import Fixed
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.rounding import rounded
 from dcao.telling.notices import warn
+from dcao.vectors import params_of
 
 B = TypeVar("B")
 
@@ -163,7 +164,8 @@ class _Rise(Generic[B]):
         loss = self.watched.minimize(partial(self.loss_fn, batch))
         self.num_steps += 1
         estimate = self.watched.last_estimate
-        number = mean_number(loss, self.watched.loop.probe.model.look()[1])
+        ranks = self.watched.loop.probe.model.look()[1]
+        number = float(loss) if ranks is None else mean_number(loss, ranks, params_of(self.watched.base)[0])
         self.search.note(_point(lr, number, None if estimate is before else estimate))
 
     def _write(self, lr: float) -> None:
