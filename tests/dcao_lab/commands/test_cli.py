@@ -52,7 +52,7 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("run", "-w", "digits"), "unknown workload 'digits'; did you mean digits_vit or digits_mlp or digits_cnn"),
+        (("run", "-w", "digits"), "unknown workload 'digits'; did you mean digits_vit or digits_vae or digits_mlp"),
         (("run", "-w", "digits_mlp", "-o", "dcao"), "unknown optimizer 'dcao'; did you mean"),
         (("run", "-w", "digits_mlp", "--lr", "0"), "lr must be positive and finite, got 0.0"),
         (("run", "-w", "digits_mlp", "--steps", "0"), "num_steps must be 1 or more, got 0"),
