@@ -239,21 +239,13 @@ def test_between_steps_groups_and_scheduler_show_the_nominal_lr(shape):
 
 
 @every_shape
-def test_under_a_policy_that_changes_nothing_the_nominal_lr_trains(shape):
-    job, bare = Job(policy=policies.Fixed()), Job(wraps=False)
-    schedulers, nominal = (shape.make(job.optimizer), shape.make(bare.base)), []
-    for _ in range(NUM_STEPS):
-        nominal.append(lr_of(bare.base))
-        job.train(1)
-        bare.base.step()
-        for scheduler in schedulers:
-            shape.step(scheduler)
-    assert job.trained == nominal
-
-
-@every_shape
-def test_a_policy_that_leaves_lr_alone_leaves_the_nominal_lr(shape):
-    job, bare = Job(policy=policies.WeightDecay(), base=optim.AdamW), Job(wraps=False)
+@pytest.mark.parametrize(
+    "options",
+    [{"policy": policies.Fixed()}, {"policy": policies.WeightDecay(), "base": optim.AdamW}],
+    ids=["changes nothing", "leaves lr alone"],
+)
+def test_under_a_policy_that_does_not_move_lr_the_nominal_lr_trains(shape, options):
+    job, bare = Job(**options), Job(wraps=False)
     schedulers, nominal = (shape.make(job.optimizer), shape.make(bare.base)), []
     for _ in range(NUM_STEPS):
         nominal.append(lr_of(bare.base))

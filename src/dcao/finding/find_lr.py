@@ -17,10 +17,10 @@ from dcao.checks import require_whole
 from dcao.finding.search import RisePoint, Search
 from dcao.finding.untouched import generators_of, untouched
 from dcao.groups import lrs_of, set_lrs
-from dcao.guarding.turning import mean_number
 from dcao.optimizer import DCAO
 from dcao.policies.fixed import Fixed
 from dcao.probing.estimate import CurvatureEstimate
+from dcao.probing.ranks import mean_loss
 from dcao.rounding import rounded
 from dcao.telling.notices import warn
 from dcao.vectors import params_of
@@ -165,7 +165,7 @@ class _Rise(Generic[B]):
         self.num_steps += 1
         estimate = self.watched.last_estimate
         ranks = self.watched.loop.probe.model.look()[1]
-        number = float(loss) if ranks is None else mean_number(loss, ranks, params_of(self.watched.base)[0])
+        number = float(loss) if ranks is None else mean_loss(loss, ranks, params_of(self.watched.base)[0])
         self.search.note(_point(lr, number, None if estimate is before else estimate))
 
     def _write(self, lr: float) -> None:

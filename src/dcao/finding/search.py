@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcao.guarding.turning import TurningPoint
+from dcao.policies.ceiling import TURNED
 
 COST_OVER_GAIN = 10.0
 """Largest s, as a multiple of the agreement."""
@@ -40,9 +41,6 @@ FEWEST = 3
 
 MARGIN = 2.0
 """How far lr rises beyond the one found, as a factor, so that a plot shows what comes after it."""
-
-SHARE_OF_LOWEST = 0.5
-"""The lr found where the loss turns up first, as a share of the lr at the lowest mean loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ class Search:
         if self.found is None and is_finite:
             self.found = _limit_met(self.curve)
         if self.found is None and has_turned and self.turning.lowest is not None:
-            lr = SHARE_OF_LOWEST * self.turning.lowest.lr
+            lr = TURNED * self.turning.lowest.lr
             reason = f"the mean loss turned up before a limit was met: half of the lr at its lowest, {2.0 * lr:.3g}"
             self.found = _measured(self.curve, lr, reason)
         passed = self.found is not None and point.lr >= MARGIN * self.found.lr

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.guarding.snapshots import copy_of_state
 from dcao.isolation import leave_no_trace
 from dcao.models import Model
 from dcao.probing.probe import Probe
@@ -66,9 +67,5 @@ def generators_of(batches: object) -> list[torch.Generator]:
 def _copied(state: dict[Any, Any]) -> defaultdict[Any, Any]:
     copies: defaultdict[Any, Any] = defaultdict(dict)
     for key, entries in state.items():
-        copies[key] = {name: _copy(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
+        copies[key] = copy_of_state(entries) if isinstance(entries, dict) else entries
     return copies
-
-
-def _copy(entry: Any) -> Any:
-    return entry.clone() if isinstance(entry, Tensor) else entry

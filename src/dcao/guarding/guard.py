@@ -23,8 +23,9 @@ from torch.optim import Optimizer
 from dcao.guarding.outliers import StepMemory, loss_and_norm
 from dcao.guarding.settings import Guard, Verdict
 from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
-from dcao.guarding.turning import TurningPoint, mean_number
+from dcao.guarding.turning import TurningPoint
 from dcao.models import Model
+from dcao.probing.ranks import mean_loss
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
@@ -126,7 +127,7 @@ class StepGuard:
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
             if rising_lr is not None:
-                watched = value if ranks is None else mean_number(own_loss, ranks, grads[0])
+                watched = value if ranks is None else mean_loss(own_loss, ranks, grads[0])
                 if watched is not None:
                     self._turning.note(watched, rising_lr)
                 if self._turning.has_turned:

@@ -26,7 +26,7 @@ class Snapshot:
         self.optimizer, self.step = optimizer, step
         self.buffers = save_buffers(modules)
         self.params = [(p, p.detach().clone()) for p in params_of(optimizer)]
-        self.states = {p: _copy(optimizer.state[p]) for p, _ in self.params if optimizer.state.get(p)}
+        self.states = {p: copy_of_state(optimizer.state[p]) for p, _ in self.params if optimizer.state.get(p)}
 
     def is_complete(self) -> bool:
         """Whether all parameters that it holds are still in the groups, in their shapes."""
@@ -125,5 +125,6 @@ def _trade(ours: Tensor, theirs: Tensor) -> None:
     theirs.copy_(held)
 
 
-def _copy(state: dict[str, Any]) -> dict[str, Any]:
+def copy_of_state(state: dict[str, Any]) -> dict[str, Any]:
+    """What an optimizer keeps for a parameter, its tensors copied."""
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

@@ -11,15 +11,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
-
-from dcao.probing.ranks import mean_over_ranks
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+from typing import Any
 
 WINDOW = 8
 """Steps whose losses are averaged: lr grows by a factor of 2 in them at most."""
@@ -128,14 +120,3 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
     """Mean and variance; infinite where they are too large for a number, where ``statistics`` raises."""
     mean = sum(values) / len(values)
     return mean, sum((each - mean) * (each - mean) for each in values) / len(values)
-
-
-def mean_number(loss: Tensor | float | None, group: ProcessGroup, like: Tensor) -> float:
-    """The mean of the losses of ranks that train replicas of one model; nan if one of them has none.
-
-    All ranks have to call it, with a tensor on the device on which they talk to each other.
-    """
-    value = torch.full((), math.nan, dtype=torch.float32, device=like.device)
-    if loss is not None:
-        value.copy_(loss.detach().reshape(()) if isinstance(loss, Tensor) else torch.tensor(float(loss)))
-    return float(mean_over_ranks(value, group))

@@ -10,13 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dcao.controller import Controller
-from dcao.probing.agreement import cosine
-from dcao.probing.batch import gradients_left
-from dcao.vectors import flatten, sizes_of, vector_dtype
+from dcao.probing.agreement import agreement_with
 
 
 def is_wanted(controller: Controller, step: int) -> bool:
@@ -26,15 +23,19 @@ def is_wanted(controller: Controller, step: int) -> bool:
 
 
 class AgreementWatch:
-    """Cosines between the gradients of successive steps since the last probe. Keeps one gradient while it watches.
+    """Cosines between the gradients of successive steps since the last probe.
+
+    Attributes:
+        past: The flat gradient of the step before; None where the coming one is not compared with it.
+        cosines: Since the last probe.
 
     Example:
-        >>> p = torch.nn.Parameter(torch.zeros(2))
+        >>> import torch
         >>> watch = AgreementWatch()
         >>> for gradient in ([1.0, 0.0], [0.6, 0.8], [-0.8, 0.6]):
-        ...     p.grad = torch.tensor(gradient)
-        ...     watch.note([p])
-        ...     watch.finish_step([p], goes_on=True)
+        ...     if watch.past is not None:
+        ...         watch.note([torch.tensor(gradient)])
+        ...     watch.past = torch.tensor(gradient)
         >>> round(watch.mean_with(0.9), 6)  # of 0.6, 0 and that of the probe itself
         0.5
     """
@@ -43,24 +44,16 @@ class AgreementWatch:
         self.past: Tensor | None = None
         self.cosines: list[float] = []
 
-    def note(self, params: Sequence[Tensor]) -> None:
-        """Compare the gradients of the coming step with those of the one before."""
-        if self.past is None:
-            return
-        gradients = gradients_left(params)
-        sizes = sizes_of(gradients)
-        if sum(sizes) == self.past.numel():
-            value = cosine(torch.split(self.past, sizes), gradients, dtype=self.past.dtype)
-            self.cosines += [value] if math.isfinite(value) else []
+    def note(self, gradients: Sequence[Tensor]) -> None:
+        """Compare the gradients of the coming step with those of the one before, which are kept."""
+        assert self.past is not None
+        value = agreement_with(self.past, gradients, dtype=self.past.dtype)
+        self.cosines += [] if value is None else [value]
 
     def mean_with(self, latest: float | None) -> float | None:
         """The mean since the last probe, with what this one says; None if neither says anything."""
         values = self.cosines if latest is None else [*self.cosines, latest]
         return math.fsum(values) / len(values) if values else None
-
-    def finish_step(self, params: Sequence[Tensor], *, goes_on: bool) -> None:
-        """Keep the gradients of the step if the next one is going to be compared with it."""
-        self.past = flatten(gradients_left(params), dtype=vector_dtype(params)) if goes_on and params else None
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from."""

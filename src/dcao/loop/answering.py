@@ -28,9 +28,10 @@ def _watched_lr(loop: ProbeLoop) -> float | None:
 
     Nor is it watched at an lr of 0, which trains nothing, and where a group that was added later climbs.
     """
-    controller, groups = loop.controller, loop.probe.optimizer.param_groups
-    state, climbs = controller.policy_state, any(group.get("maximize", False) for group in groups)
-    if state is None or climbs or not controller.policy.watches_loss(loop.num_steps, state):
+    controller, state = loop.controller, loop.controller.policy_state
+    if state is None or not controller.policy.watches_loss(loop.num_steps, state):
+        return None
+    if any(group.get("maximize", False) for group in loop.probe.optimizer.param_groups):
         return None
     return controller.training_hyperparameters().lr or None
 

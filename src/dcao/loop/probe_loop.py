@@ -14,7 +14,7 @@ from dcao.loop.informing import inform
 from dcao.loop.turns import ProbeTurns, SpectrumTurns, most_probes
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch
+from dcao.probing.batch import Batch, gradients_left
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
@@ -108,8 +108,8 @@ class ProbeLoop:
             self._probe(batch.anew(self.probe.start))
         else:
             self.turns.is_owed = is_due
-            if has_gradient:
-                self.agreement.note(self.probe.params())
+            if has_gradient and self.agreement.past is not None:
+                self.agreement.note(gradients_left(self.probe.params()))
             self.controller.move_on(self.num_steps)
             if has_gradient and self.turns.is_owed:
                 self.watch.note_flat(self.num_steps, self.turns.taken_at, batch, has_lr=moves)
@@ -174,7 +174,7 @@ class ProbeLoop:
         if taken and self.is_due() and self.source.is_training_batch:
             self.probe.remember_gradient(decides=self.decides())
         goes_on = taken and self.source.is_training_batch and is_wanted(self.controller, self.num_steps)
-        self.agreement.finish_step(self.probe.params() if goes_on else (), goes_on=goes_on)
+        self.agreement.past = self.probe.last_gradient() if goes_on else None
 
     def probe_now(self, loss_fn: LossFn, *, spectrum: bool, may_miss: bool) -> CurvatureEstimate:
         """Probe ``loss_fn`` now; what it raises passes through.

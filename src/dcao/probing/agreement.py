@@ -36,11 +36,19 @@ def agreement(batches: Sequence[Batch], past: Tensor | None, *, dtype: torch.dty
     """
     gradients: list[Sequence[Tensor]] = [batch.gradient or [] for batch in batches]
     if len(gradients) == 1:
-        sizes = sizes_of(gradients[0])
-        gradients = [] if past is None or past.numel() != sum(sizes) else [torch.split(past, sizes), *gradients]
+        return agreement_with(past, gradients[0], dtype=dtype)
     cosines = [cosine(left, right, dtype=dtype) for left, right in pairwise(gradients)]
     mean = sum(cosines) / len(cosines) if cosines else math.nan
     return mean if math.isfinite(mean) else None
+
+
+def agreement_with(past: Tensor | None, gradient: Sequence[Tensor], *, dtype: torch.dtype) -> float | None:
+    """The cosine between a gradient and the flat one of the step before; None where that says nothing."""
+    sizes = sizes_of(gradient)
+    if past is None or past.numel() != sum(sizes):
+        return None
+    value = cosine(torch.split(past, sizes), gradient, dtype=dtype)
+    return value if math.isfinite(value) else None
 
 
 def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtype = torch.float32) -> float:

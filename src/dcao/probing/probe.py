@@ -274,4 +274,15 @@ class Probe:
         if params and (decides or self.settings.measure in ALONG_STEP):
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
-            memory.past_gradient = flatten(gradients_left(params), dtype=vector_dtype(params))
+            memory.past_gradient = _flat_gradient(params)
+
+    def last_gradient(self) -> Tensor | None:
+        """The training batch's gradient, flat: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
+        params = self.params()
+        if self.memory.past_gradient is not None or not params:
+            return self.memory.past_gradient
+        return _flat_gradient(params)
+
+
+def _flat_gradient(params: Sequence[Tensor]) -> Tensor:
+    return flatten(gradients_left(params), dtype=vector_dtype(params))

@@ -23,6 +23,17 @@ def mean_over_ranks(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     return tensor.div_(dist.get_world_size(group))
 
 
+def mean_loss(loss: Tensor | float | None, group: dist.ProcessGroup, like: Tensor) -> float:
+    """The mean of the losses of ranks that train replicas of one model; nan if one of them has none.
+
+    All ranks have to call it, with a tensor on the device on which they talk to each other.
+    """
+    value = torch.full((), float("nan"), dtype=torch.float32, device=like.device)
+    if loss is not None:
+        value.copy_(loss.detach().reshape(()) if isinstance(loss, Tensor) else torch.tensor(float(loss)))
+    return float(mean_over_ranks(value, group))
+
+
 def is_initialized() -> bool:
     """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized()
