@@ -52,7 +52,7 @@ class DCAO(WrappingOptimizer):
         base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
             :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
-            30 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
+            30 to 80 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
             given and leaves momentum and weight decay alone. ``policies.Fixed()`` changes nothing.
         measure: How s, the stability number with its edge at 2, is measured: ``"load"`` (mini-batch curvature along the
