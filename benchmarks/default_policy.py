@@ -14,7 +14,7 @@ import sys
 import torch
 
 import dcao
-from dcao.policies.decay import share_of_decay
+from dcao.policies.noise import share_of_decay
 from dcao_lab.workloads import WORKLOADS, StartRequest
 from recorded import write_results
 

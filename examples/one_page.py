@@ -6,17 +6,17 @@ gradient, a little way along -d, shows how the loss curves in that direction (H 
     s = d'Hd / g'd    Is the step stable? On a parabola s = 1 leads to the bottom, s = 2 as far up the other side.
     l = |d| / |w|     How large is the step beside the weights that it moves?
 
-Both are proportional to lr, so one such probe tells the largest lr with s <= 8 and l <= 0.1. (8 and not 2, because
-training drifts to 2 and a little more whatever lr is; what does harm lies far above.) The rule has four phases:
+Both are proportional to lr, so one probe tells the largest lr with s <= 8 and l <= 0.1. (8 and not 2, because training
+drifts to 2 and a little more whatever lr is; what does harm lies far above.) The rule has four phases:
 
     1. start where l = 0.01, whatever lr was given;     3. stay under the ceiling that the last three probes set;
     2. rise by 10 % a step until a probe objects;       4. decay to 0 over the last 30 to 80 % of the run.
 
-The less the gradients of successive batches agree, the longer the decay: it averages the noise away.
+The more noise, the nearer to a right angle are successive gradients, the longer is the decay, which averages the noise
+away, and the less lr rises again: curvature is then not what limits it.
 ``DCAO(torch.optim.AdamW(...), total_steps=400)`` gives the same learning rates, and what real training needs around
 them: dropout and BatchNorm, param groups, half precision, checkpoints, logs, and a guard. That skips garbage, goes back
-after a blow-up, and watches the rise: if the loss turns up for good, it goes back to where it was lowest, and from then
-on lr stays under half of what it was there.
+after a blow-up, and watches the rise: if the loss turns up, it goes back, and lr stays under half of what it was there.
 """
 
 import math
@@ -34,7 +34,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
     params = list(model.parameters())
     w = parameters_to_vector(params).detach()
     m, v, previous_g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
-    ceiling, rising, probed_at, probes, cosines = math.inf, True, 0, deque(maxlen=3), [[]]
+    ceiling, rising, probed_at, probes, cosines, agreements = math.inf, True, 0, deque(maxlen=3), [], []
 
     def loss_and_gradient(w, batch):
         vector_to_parameters(w, params)
@@ -50,10 +50,11 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
         else:  # SGD sums the gradients that Adam averages: its step is 1 / (1 - BETA) times as long.
             P, bias, weight_decay = 1 - BETA, 1, 0
 
-        decay = min(1, (num_steps - step) / (share_of_decay(cosines) * num_steps))
+        decay = min(1, (num_steps - step) / ((0.3 + 0.5 * noise(agreements)) * num_steps))
         if step > 0:  # rise, but not far without a probe; later slowly: in a valley that flattens any lr looks safe
-            growth = (1.1 if step - probed_at <= 10 else 1) if rising else min(1.1, 1 + 1 / step)
+            growth = (1.1 if step - probed_at <= 10 else 1) if rising else min(1.1, 1 + (1 - noise(agreements)) / step)
             lr = min(lr * growth, max(lr, ceiling))
+            cosines.append(abs(g @ previous_g / g.norm() / previous_g.norm()).item())
 
         every = 5 if step < 60 else 20 if step < 500 else 30
         if (step - 500) % every == 0:
@@ -73,9 +74,9 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             if lr > limit:
                 lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at = step
-        if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
-            cosines[-1].append((g @ previous_g / g.norm() / previous_g.norm()).item())
-            cosines += [[]] if probed_at == step else []  # a list for each probe, of the steps since the last one
+            if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
+                agreements.append(fmean(cosines))
+            cosines = []  # of the steps since the last probe
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)
         yield loss, lr * decay
@@ -87,9 +88,8 @@ def largest_lr(probes):  # with s <= 8 and l <= 0.1
     return min(8 / curvature if curvature > 0 else math.inf, 0.1 / length)
 
 
-def share_of_decay(cosines):  # 0.3 where gradients agree, 0.8 where they are nearly all noise
-    agreement = median(fmean(each) for each in cosines[:-1]) if cosines[:-1] else 0.25
-    return 0.3 + 0.5 * min(max((0.25 - agreement) / (0.25 - 0.15), 0), 1)
+def noise(agreements):  # 0 where gradients agree, 1 where they are nearly all noise
+    return min(max((0.25 - median(agreements)) / (0.25 - 0.15), 0), 1) if agreements else 0
 
 
 def rounded(x):

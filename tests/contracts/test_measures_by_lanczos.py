@@ -17,7 +17,7 @@ NETWORKS = {
     "normed": lambda: nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3)),
     "linear": lambda: nn.Linear(10, 3),
 }
-SEEDS = range(5)
+SEEDS = range(11)
 OPTIMIZERS = {"adamw": optim.AdamW, "sgd": lambda params, lr: optim.SGD(params, lr=lr, momentum=0.9)}
 
 

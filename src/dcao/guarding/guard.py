@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from dcao.guarding.outliers import StepMemory, loss_and_norm
 from dcao.guarding.settings import Guard, Verdict
 from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
-from dcao.guarding.turning import TurningPoint
+from dcao.guarding.turning import Rising, TurningPoint
 from dcao.models import Model
 from dcao.probing.ranks import mean_loss
 from dcao.vectors import params_of
@@ -104,14 +104,14 @@ class StepGuard:
         if modules is not self._modules:
             self._keep_buffers(modules)
 
-    def check(self, loss: Tensor | float | None, step: int, rising_lr: float | None = None) -> Verdict | None:
+    def check(self, loss: Tensor | float | None, step: int, rising: Rising | None = None) -> Verdict | None:
         """What is unusual about the coming step, and whether it has to be skipped; None if it is as usual.
 
         Args:
             loss: Of the batch, at the present weights.
             step: The coming step.
-            rising_lr: The lr that has trained so far, while the loss is watched: once its mean has turned up, the run
-                goes back to where that was lowest. None: it is not watched.
+            rising: While the loss is watched: once its mean has turned up, the run goes back to where that was lowest.
+                None: it is not watched.
         """
         if not self.is_on:
             return None
@@ -126,13 +126,13 @@ class StepGuard:
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
-            if rising_lr is not None:
+            if rising is not None:
                 watched = value if ranks is None else mean_loss(own_loss, ranks, grads[0])
                 if watched is not None:
-                    self._turning.note(watched, rising_lr)
+                    self._turning.note(watched, rising)
                 if self._turning.has_turned:
                     return self._turn_back()
-            is_outlier = self._remember(modules, step, value, norm, watches=rising_lr is not None)
+            is_outlier = self._remember(modules, step, value, norm, watches=rising is not None)
             return self._end_row(is_outlier=is_outlier)
         self.num_skipped += 1
         mend(self._good_buffers)

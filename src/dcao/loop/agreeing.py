@@ -1,7 +1,11 @@
-"""The agreement of successive batches at every step, while the policy wants to know it well.
+"""How far successive gradients are from a right angle, at every step while the policy wants to know it well.
 
 One cosine says little: with 300 numbers in a gradient of which a fifth is signal it is off by a tenth or more. A probe
 has one for nothing, and in runs of some hundred steps there are too few probes to tell much noise from little.
+
+Its size is what tells noise, not its sign. Noise turns gradients to a right angle. On a plateau, and at the edge of
+stability, the gradient turns round from step to step: in vision transformers the cosine swings between -0.7 and 0.7,
+and its mean would say that there is nothing but noise.
 """
 
 from __future__ import annotations
@@ -23,11 +27,11 @@ def is_wanted(controller: Controller, step: int) -> bool:
 
 
 class AgreementWatch:
-    """Cosines between the gradients of successive steps since the last probe.
+    """Sizes of the cosines between the gradients of successive steps since the last probe.
 
     Attributes:
         past: The flat gradient of the step before; None where the coming one is not compared with it.
-        cosines: Since the last probe.
+        sizes: Since the last probe.
 
     Example:
         >>> import torch
@@ -42,23 +46,23 @@ class AgreementWatch:
 
     def __init__(self) -> None:
         self.past: Tensor | None = None
-        self.cosines: list[float] = []
+        self.sizes: list[float] = []
 
     def note(self, gradients: Sequence[Tensor]) -> None:
         """Compare the gradients of the coming step with those of the one before, which are kept."""
         assert self.past is not None
         value = agreement_with(self.past, gradients, dtype=self.past.dtype)
-        self.cosines += [] if value is None else [value]
+        self.sizes += [] if value is None else [abs(value)]
 
     def mean_with(self, latest: float | None) -> float | None:
         """The mean since the last probe, with what this one says; None if neither says anything."""
-        values = self.cosines if latest is None else [*self.cosines, latest]
+        values = self.sizes if latest is None else [*self.sizes, abs(latest)]
         return math.fsum(values) / len(values) if values else None
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from."""
-        return {"past": self.past, "cosines": list(self.cosines)}
+        return {"past": self.past, "sizes": list(self.sizes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.past, self.cosines = state["past"], [float(each) for each in state["cosines"]]
+        self.past, self.sizes = state["past"], [float(each) for each in state["sizes"]]

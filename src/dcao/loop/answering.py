@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dcao.guarding.guard import StepGuard
 from dcao.guarding.settings import Verdict
+from dcao.guarding.turning import Rising
 from dcao.policies.base import Decision
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import blown_up
@@ -17,23 +18,23 @@ if TYPE_CHECKING:
 
 def lets_pass(guard: StepGuard, loop: ProbeLoop, batch: Batch | None) -> bool:
     """Whether the guard lets the coming step pass; what it has found is answered and recorded."""
-    verdict = guard.check(None if batch is None else batch.loss, loop.num_steps, _watched_lr(loop))
+    verdict = guard.check(None if batch is None else batch.loss, loop.num_steps, _rising(loop))
     if verdict is not None:
         _answer(loop, verdict, None if batch is None else batch.loss_value())
     return verdict is None or not verdict.skips
 
 
-def _watched_lr(loop: ProbeLoop) -> float | None:
-    """The lr that has trained so far, if the policy wants the loss watched; None if it does not.
+def _rising(loop: ProbeLoop) -> Rising | None:
+    """How the policy wants the loss watched; None if it does not.
 
     Nor is it watched at an lr of 0, which trains nothing, and where a group that was added later climbs.
     """
     controller, state = loop.controller, loop.controller.policy_state
-    if state is None or not controller.policy.watches_loss(loop.num_steps, state):
+    lr = controller.training_hyperparameters().lr
+    errors = None if state is None else controller.policy.turns_back_at(loop.num_steps, lr, state)
+    if errors is None or any(group.get("maximize", False) for group in loop.probe.optimizer.param_groups):
         return None
-    if any(group.get("maximize", False) for group in loop.probe.optimizer.param_groups):
-        return None
-    return controller.training_hyperparameters().lr or None
+    return Rising(lr=lr, errors=errors) if lr > 0.0 else None
 
 
 def _answer(loop: ProbeLoop, verdict: Verdict, loss: float | None) -> None:

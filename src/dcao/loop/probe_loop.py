@@ -166,7 +166,7 @@ class ProbeLoop:
         """Count a step, and keep its gradient if the next step is going to be probed."""
         self.spectrum_turns.pass_step(self.num_steps)
         if self.turns.taken_at == self.num_steps:
-            self.agreement.cosines = []
+            self.agreement.sizes = []
         self.num_steps += 1
         self.turns.begin(self.num_steps)
         self.probe.forget_gradient()

@@ -67,8 +67,9 @@ class Observation:
         hyperparameters: Present values.
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
             of the weights that it moves; None if it was not measured.
-        agreement: Cosine between the gradients of successive batches; None if it was not measured. The mean over the
-            steps since the last probe where :meth:`Policy.watches_agreement` wants them, else that of this probe alone.
+        agreement: Size of the cosine between the gradients of successive batches, 0 to 1: near 0 where they are nearly
+            all noise. The mean over the steps since the last probe where :meth:`Policy.watches_agreement` wants them,
+            else that of this probe alone; None if it was not measured.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
 
@@ -154,12 +155,13 @@ class Policy(ABC):
         """
         return None
 
-    def watches_loss(self, step: int, state: State) -> bool:
-        """Whether the guard watches the training loss at this step, to go back if it turns up for good.
+    def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
+        """By how many standard errors the mean training loss has to be up for the guard to go back to its lowest point.
 
-        Default: False. A rule that raises lr until something objects wants it while it does.
+        ``lr`` is what has trained so far. None: the loss is not watched, which is the default. A rule that raises lr
+        until something objects wants it watched while it does.
         """
-        return False
+        return None
 
     def watches_agreement(self, step: int, state: State) -> bool:
         """Whether the gradients of this step are compared with those of the one before, for a better agreement.

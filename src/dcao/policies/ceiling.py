@@ -20,7 +20,8 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
-from dcao.policies.decay import counts, share_of_decay, with_agreement
+from dcao.policies.noise import counts, noise, share_of_decay, with_agreement
+from dcao.policies.range_test import TURNED, WATCHED_STEPS, costs_with, errors_needed
 from dcao.rounding import rounded
 
 TARGET = 8.0
@@ -34,12 +35,6 @@ REACH = 1e10
 """How far lr may go from the one that the first probe sets, as a factor up and down, unless the caller gives bounds.
 Only float noise and weights that no longer learn lead further, and a bound in absolute numbers would depend on the unit
 of the loss: SGD's lr is divided by a thousand where the loss is multiplied by a thousand."""
-
-WATCHED_STEPS = 100
-"""Steps in which the loss is watched where the length of the run is not known; the rise takes 30 to 40."""
-
-TURNED = 0.5
-"""Largest lr, as a share of the one at the lowest mean loss, once the loss has turned up."""
 
 STEPS_AHEAD = 10
 """Steps without a new probe after which the first rise stops. By default probes are 5 steps apart while lr rises."""
@@ -66,7 +61,7 @@ class Ceiling(Policy):
        was lowest, and lr stays under half of what it was there.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
-       valley that flattens it allows any.
+       valley that flattens it allows any. Where gradients are nearly all noise it does not rise again.
     4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0. By default the share follows the
        noise: the less successive batches' gradients agree, the more of the run is averaging.
 
@@ -86,8 +81,8 @@ class Ceiling(Policy):
         gamma_down: Smallest factor of one probe. Default from the proposal.
         gamma_arrival: Smallest factor of the probe that ends the rise, during which lr has grown for several steps.
         decay: Share of the run, at its end, over which lr goes to 0. Default None: 0.3 where successive batches'
-            gradients agree (a median cosine of 0.25 or more, over 5 to 20 % of the run), up to 0.8 where they are
-            nearly all noise (0.15 or less).
+            gradients agree (over 5 to 20 % of the run the median size of their cosine is 0.25 or more), up to 0.8 where
+            they are nearly all noise (0.15 or less).
         watched: Part of the run, from its beginning, in which the guard watches the loss. Default 0.25; 100 steps if
             the length is not known. 0: it is not watched.
         window: Number of last probes that make the ceiling. Default 3: the smallest that survives an outlier.
@@ -151,6 +146,7 @@ class Ceiling(Policy):
             "turned": None,
             "curvatures": [],
             "lengths": [],
+            "costs": [],
             "agreements": [],
         }
         return {"step": None, "held_at": None, "arrived": False, **measured}
@@ -192,15 +188,16 @@ class Ceiling(Policy):
         """The ceiling."""
         return math.inf if state["ceiling"] is None else float(state["ceiling"])
 
-    def watches_loss(self, step: int, state: State) -> bool:
+    def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
         """In the first part of the run, if lr rises from a first step of this rule; once it has turned, no more."""
         if state["step"] is None or state["turned"] is not None or not (self.first_relative_step and self.watched):
-            return False
-        return step < (WATCHED_STEPS if self.total_steps is None else self.watched * self.total_steps)
+            return None
+        is_watched = step < (WATCHED_STEPS if self.total_steps is None else self.watched * self.total_steps)
+        return errors_needed(state["costs"], lr) if is_watched else None
 
     def watches_agreement(self, step: int, state: State) -> bool:
-        """Where the share of the decay is made up."""
-        return self.decay is None and counts(step, self.total_steps)
+        """Where it says how noisy the run is, and where the loss is watched."""
+        return counts(step, self.total_steps) or self.turns_back_at(step, 0.0, state) is not None
 
     def turned_back(self, lr: float, state: State) -> State:
         """The rise is over."""
@@ -235,7 +232,7 @@ class Ceiling(Policy):
         rise = self.growth if step - state["step"] <= STEPS_AHEAD else 1.0
         rise /= max(now.shape.rise, 1.0)  # by which a warmup, or a restart, raises what trains already
         if state["arrived"]:
-            rise = min(self.growth, 1.0 + 1.0 / max(step, 1))
+            rise = min(self.growth, 1.0 + (1.0 - noise(state["agreements"])) / max(step, 1))
         highest = math.inf if state["ceiling"] is None else state["ceiling"]
         level = min(level * rise, max(level, highest))
         return level if state["turned"] is None else min(level, state["turned"])
@@ -250,8 +247,10 @@ class Ceiling(Policy):
         if trusts_s:
             assert observation.s is not None
             curvatures = [*curvatures, kept(observation.s / lr)][last]
+        latest = curvatures[-1] if trusts_s else None
+        costs = costs_with(state["costs"], latest, observation.agreement, self.window)
         agreements = with_agreement(state["agreements"], observation, self.total_steps)
-        seen: State = {"curvatures": curvatures, "lengths": lengths, "agreements": agreements}
+        seen: State = {"curvatures": curvatures, "lengths": lengths, "costs": costs, "agreements": agreements}
         return {**state, "step": observation.step, **seen}
 
     def _longest(self, momentum: float) -> float:

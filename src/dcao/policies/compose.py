@@ -76,9 +76,10 @@ class Compose(Policy):
         each = (rule.allowed_lr(observation, part) for rule, part in zip(self.policies, state["parts"], strict=True))
         return min((lr for lr in each if lr is not None), default=None)
 
-    def watches_loss(self, step: int, state: State) -> bool:
-        """Whether one of them wants the loss watched."""
-        return any(rule.watches_loss(step, part) for rule, part in zip(self.policies, state["parts"], strict=True))
+    def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
+        """The smallest number that one of them asks for."""
+        each = (rule.turns_back_at(step, lr, part) for rule, part in zip(self.policies, state["parts"], strict=True))
+        return min((errors for errors in each if errors is not None), default=None)
 
     def watches_agreement(self, step: int, state: State) -> bool:
         """Whether one of them wants the agreement watched."""
@@ -159,9 +160,9 @@ class Smoothed(Policy):
         """What the inner policy allows, by this one observation."""
         return self.policy.allowed_lr(observation, state["inner"])
 
-    def watches_loss(self, step: int, state: State) -> bool:
-        """Whether the inner policy wants the loss watched."""
-        return self.policy.watches_loss(step, state["inner"])
+    def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
+        """What the inner policy asks for."""
+        return self.policy.turns_back_at(step, lr, state["inner"])
 
     def watches_agreement(self, step: int, state: State) -> bool:
         """Whether the inner policy wants the agreement watched."""

@@ -11,10 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from dcao import DCAO, MemoryRecorder, policies
-from dcao.policies.decay import EARLY, share_of_decay
+from dcao.policies.noise import EARLY, share_of_decay
 
 TOTAL_STEPS = 200
-BEGIN, END = (round(share * TOTAL_STEPS) for share in EARLY)
+BEGIN, END = (round(share * TOTAL_STEPS) for share in EARLY)  # of the steps that count
+LAST = round(policies.Ceiling().watched * TOTAL_STEPS) - 1  # that is compared
 
 
 def network():
@@ -41,19 +42,18 @@ def wrapped(model, recorder=None, **options):
     return DCAO(torch.optim.AdamW(model.parameters(), lr=1e-3), recorder=recorder, **options)
 
 
-def test_a_probe_has_the_mean_over_the_steps_since_the_last_one_in_the_part_of_the_run_that_counts():
+def test_a_probe_has_the_mean_size_over_the_steps_since_the_last_one_as_long_as_the_loss_is_watched():
     model, recorder = network(), MemoryRecorder()
-    gradients = run(wrapped(model, recorder, total_steps=TOTAL_STEPS), model, batches(60))
-    cosines = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in pairwise(gradients)]
-    last, seen = 0, 0
+    gradients = run(wrapped(model, recorder, total_steps=TOTAL_STEPS), model, batches(70))
+    sizes = [abs(float(torch.cosine_similarity(a, b, dim=0))) for a, b in pairwise(gradients)]
+    last, means = 0, 0
     for record in recorder.records[1:]:
-        first = max(last + 1, BEGIN) if record.step >= BEGIN else record.step  # the first step that is compared
-        until = min(record.step, END - 1)
-        steps = [*range(first, until + 1)] if record.step < END else [*range(max(last + 1, BEGIN), END), record.step]
-        # cosines[i] is of steps i and i + 1; float32 keeps 1e-6 of sums of 80 products
-        assert record.observation.agreement == pytest.approx(fmean(cosines[step - 1] for step in steps), abs=1e-5)
-        last, seen = record.step, seen + (len(steps) > 1)
-    assert seen >= 5
+        steps = [*range(last + 1, min(record.step, LAST + 1)), record.step]
+        # sizes[i] is of steps i and i + 1; float32 keeps 1e-6 of sums of 80 products
+        assert record.observation.agreement == pytest.approx(fmean(sizes[step - 1] for step in steps), abs=1e-5)
+        last, means = record.step, means + (len(steps) > 1)
+    assert means >= 9
+    assert recorder.records[-1].step > LAST + 5  # whose mean is of one
 
 
 def test_the_share_of_the_decay_follows_them():
@@ -69,25 +69,32 @@ def test_the_share_of_the_decay_follows_them():
     assert lr <= level / (share * TOTAL_STEPS) * 1.0001  # one step is left; the level is under the ceiling
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"policy": policies.Fixed()}, {"policy": policies.Ceiling(total_steps=TOTAL_STEPS, decay=0.3)}],
-    ids=["unknown length", "nothing adapts", "a share that is given"],
-)
-def test_where_nobody_asks_no_gradient_is_kept(options):
+def test_where_nobody_asks_no_gradient_is_kept():
     model = network()
-    optimizer = wrapped(model, **options)
+    optimizer = wrapped(model, policy=policies.Fixed())
     for x, y in batches(40):
         optimizer.minimize(lambda x=x, y=y: F.cross_entropy(model(x), y))
         assert optimizer.loop.agreement.past is None
 
 
-def test_outside_of_that_part_no_gradient_is_kept():
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        ({"total_steps": TOTAL_STEPS}, LAST),
+        ({}, 99),
+        ({"policy": policies.Ceiling(total_steps=TOTAL_STEPS, decay=0.3)}, LAST),
+        ({"policy": policies.Ceiling(total_steps=TOTAL_STEPS, watched=0.0)}, END - 1),
+    ],
+    ids=["a quarter of the run", "100 steps", "a share that is given", "no loss is watched"],
+)
+def test_after_that_no_gradient_is_kept(options, last):
     model = network()
-    optimizer = wrapped(model, total_steps=TOTAL_STEPS)
-    for step, (x, y) in enumerate(batches(60)):
+    optimizer = wrapped(model, **options)
+    compared = []
+    for step, (x, y) in enumerate(batches(110)):
         optimizer.minimize(lambda x=x, y=y: F.cross_entropy(model(x), y))
-        assert (optimizer.loop.agreement.past is not None) == (BEGIN <= step + 1 < END)
+        compared += [step + 1] if optimizer.loop.agreement.past is not None else []
+    assert compared == list(range(BEGIN if options and last == END - 1 else 1, last + 1))
 
 
 @pytest.mark.parametrize("at", [BEGIN + 2, BEGIN + 5, END - 1])
@@ -113,8 +120,8 @@ def test_a_parameter_that_comes_in_between_is_not_compared():
     optimizer = wrapped(model, total_steps=TOTAL_STEPS)
     steps = list(batches(BEGIN + 12))
     run(optimizer, model, steps[: BEGIN + 3])
-    before = list(optimizer.loop.agreement.cosines)
+    before = list(optimizer.loop.agreement.sizes)
     optimizer.add_param_group({"params": [extra]})
     x, y = steps[BEGIN + 3]
     optimizer.minimize(lambda: F.cross_entropy(model(x), y) + extra.square().sum())
-    assert optimizer.loop.agreement.cosines in (before, [])  # empty if that step was probed
+    assert optimizer.loop.agreement.sizes in (before, [])  # empty if that step was probed

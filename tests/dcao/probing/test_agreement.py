@@ -136,6 +136,9 @@ def test_a_probe_compares_the_gradients_that_torch_has_computed(measure):
         twin.param_groups[0]["lr"] = lr
         twin.step()
     expected = [F.cosine_similarity(a, b, dim=0).item() for a, b in pairwise(gradients)]
-    found = [record.observation.agreement for record in recorder.records]
+    found = [record.estimate.agreement for record in recorder.records]
     assert found == [None, *(pytest.approx(each, abs=1e-5) for each in expected)]
-    assert all(record.estimate.agreement == each for record, each in zip(recorder.records, found, strict=True))
+    assert any(each < 0.0 for each in expected)
+    # Policies are given the size: at a right angle there is noise, on the way back there is none.
+    sizes = [record.observation.agreement for record in recorder.records]
+    assert sizes == [None, *map(abs, found[1:])]
