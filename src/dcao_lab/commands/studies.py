@@ -69,7 +69,9 @@ def report(folder: StudyArgument) -> None:
         _write_paper(result, place.report, open_console())
 
 
-def cells(folder: StudyArgument) -> None:
+def cells(
+    folder: Annotated[Path, typer.Argument(help="Folder of the study, or of its published results.")],
+) -> None:
     """Print as Markdown in how many cells each arm that nobody tuned is within the goal of a sweep."""
     with clear_errors():
         for text in _cells(_read(folder)):
@@ -105,8 +107,8 @@ def demo(
 
 
 def _read(folder: Path) -> StudyResult:
-    """A study from its runs, or from the tables of a report beside its config."""
-    from dcao_lab.report.parquet import RUNS, read_tables
+    """A study from its runs in the store, or from a folder that has its config and the tables of its report alone."""
+    from dcao_lab.report.parquet import RUNS, read_tables  # the report's statistics take a second to import
 
     place = StudyFolder(folder)
     return read_tables(place.study(), folder) if (folder / RUNS).exists() else load_study(place)
