@@ -126,7 +126,7 @@ def test_a_task_without_any_run_is_open_and_shown():
     )
     (found,) = numbers.cells
     assert (found.num_cells, found.num_open, found.num_whole) == (1, 1, 1)
-    assert by_task(numbers, found).rows[1] == ["Documentation GPT", "test perplexity", "not run", Cell(text="not run"),
+    assert by_task(numbers, found).rows[1] == ["Documentation GPT", "test perplexity", "not run", Cell(text="not over"),
                                                "1 open"]  # fmt: skip
 
 

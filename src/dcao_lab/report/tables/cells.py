@@ -11,14 +11,15 @@ from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.tables.base import DIVERGED, Cell, Column, Columns, Fill, Row, Table, by_workload, values, words
 from dcao_lab.workloads import WorkloadInfo, get_workload
 
-NOT_RUN = "not run"
+NOT_RUN, NOT_OVER = "not run", "not over"  # an arm, a sweep
 COUNTS_NOTE = (
     "A cell is a workload and a sweep. It is within the goal where the median over seeds of the final test metric of "
     f"the run that nobody tuned is at most so much worse than at the sweep's best learning rate: {LIMITS}. The best is "
-    "chosen by validation data, from those learning rates that were run with all seeds. A cell is open while runs are "
-    "missing; a diverged run counts as worse than every other. A workload is whole where all of its cells are within "
-    "the goal. DCAO, around the same optimizer, is ahead of an arm or behind it where their medians differ by more "
-    "than 1 point of accuracy or 2 % of another metric; elsewhere they are level."
+    "chosen from the learning rates that were run with all seeds, by validation data where the sweep grows, and of a "
+    "fixed grid by these same medians, which favours it. A cell is open while runs are missing; a diverged run counts "
+    "as worse than every other. A workload is whole where all of its cells are within the goal. DCAO, around the same "
+    "optimizer, is ahead of an arm or behind it where their medians differ by more than 1 point of accuracy or 2 % of "
+    "another metric; elsewhere they are level."
 )
 FORGETTING_NOTE = (
     "Loss on held-out data of what the network knew before, medians over seeds: before training, after the run that "
@@ -64,7 +65,7 @@ def _median(info: WorkloadInfo, value: float | None) -> str:
 
 def _best(info: WorkloadInfo, cell: analysis.Cell) -> Cell:
     if cell.best_lr is None:
-        return Cell(text=NOT_RUN)
+        return Cell(text=NOT_OVER)
     detail = f"at {formats.learning_rate(cell.best_lr)}"
     if cell.is_missed and cell.short is not None:
         detail += f", missed by {formats.difference(info, cell.short).lstrip('+')}"
