@@ -40,6 +40,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of weights, batch order and 
 
 app.command()(study_commands.study)
 app.command()(study_commands.report)
+app.command()(study_commands.cells)
 app.command(name="export-trials")(study_commands.export_trials)
 app.command()(study_commands.demo)
 

@@ -69,6 +69,15 @@ def report(folder: StudyArgument) -> None:
         _write_paper(result, place.report, open_console())
 
 
+def cells(
+    folder: Annotated[Path, typer.Argument(help="Folder of the study, or of its published results.")],
+) -> None:
+    """Print as Markdown in how many cells each arm that nobody tuned is within the goal of a sweep."""
+    with clear_errors():
+        for text in _cells(_read(folder)):
+            typer.echo(text)
+
+
 def export_trials(
     folder: StudyArgument,
     out: Annotated[Path, typer.Option(help="SQLite file to make.")] = Path("trials.db"),
@@ -95,6 +104,26 @@ def demo(
         console = open_console()
         result = conduct(config, StudyFolder.of(config, out), LocalExecutor(jobs), console, selection=selection)
         _finish(result, out, console)
+
+
+def _read(folder: Path) -> StudyResult:
+    """A study from its runs in the store, or from a folder that has its config and the tables of its report alone."""
+    from dcao_lab.report.parquet import RUNS, read_tables  # the report's statistics take a second to import
+
+    place = StudyFolder(folder)
+    return read_tables(place.study(), folder) if (folder / RUNS).exists() else load_study(place)
+
+
+def _cells(result: StudyResult) -> list[str]:
+    from dcao_lab.report.markdown import to_markdown
+    from dcao_lab.report.numbers import analyse
+    from dcao_lab.report.tables.cells import tables
+    from dcao_lab.report.words.cells import verdict
+
+    numbers = analyse(result)
+    if not numbers.cells:
+        raise LabError("this study has no cells: it has no sweep, or no arm that nobody tuned beside one")
+    return [verdict(numbers) + "\n", *(to_markdown(table) for table in tables(numbers) if table.rows)]
 
 
 def _executor(name: str, jobs: int, place: RunPlace, address: str | None, gpus_per_run: float) -> Executor:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from dcao_lab.report.analysis.cells import ArmCells, HeadToHead, cells, head_to_heads
 from dcao_lab.report.analysis.comparisons import ArmComparison, comparisons
 from dcao_lab.report.analysis.costs import Cost, costs
+from dcao_lab.report.analysis.forgetting import Forgetting, forgetting
 from dcao_lab.report.analysis.overall import Overall, overall
 from dcao_lab.report.analysis.results import Results, results
 from dcao_lab.report.analysis.robustness import Sweep, sweeps
@@ -31,7 +33,10 @@ class Numbers:
         reachings: Times to the target, by place.
         overall: Arms over all workloads; None where no arm has all.
         sweeps: Arms along what was varied.
-        untuned: Wrapped arms from every initial learning rate against sweeps without DCAO.
+        untuned: Arms that nobody tuned, from every initial learning rate, against sweeps without DCAO.
+        cells: In how many of these comparisons each such arm is within the goal.
+        head_to_heads: DCAO against the others among them.
+        forgetting: What pretrained networks forget.
         costs: Cost of each arm and task.
         smoothness: Norms and oscillation of each place.
         tunings: What the tuning chose.
@@ -48,6 +53,9 @@ class Numbers:
     overall: Overall | None
     sweeps: tuple[Sweep, ...]
     untuned: tuple[Untuned, ...]
+    cells: tuple[ArmCells, ...]
+    head_to_heads: tuple[HeadToHead, ...]
+    forgetting: tuple[Forgetting, ...]
     costs: tuple[Cost, ...]
     smoothness: tuple[Smoothness, ...]
     tunings: tuple[Tuned, ...]
@@ -66,6 +74,8 @@ def analyse(result: StudyResult) -> Numbers:
     shown = leading(seen, ended)
     reached = reachings(seen)
     solved = solutions(seen)
+    once = untuned(seen, ended)
+    counted = cells(seen, ended, once)
     return Numbers(
         view=seen,
         styles=styles(result.study, shown),
@@ -75,7 +85,10 @@ def analyse(result: StudyResult) -> Numbers:
         reachings=reached,
         overall=overall(seen, ended, reached),
         sweeps=sweeps(seen, ended),
-        untuned=untuned(seen, ended),
+        untuned=once,
+        cells=counted,
+        head_to_heads=head_to_heads(seen, counted),
+        forgetting=forgetting(seen, counted),
         costs=costs(seen),
         smoothness=smoothness(seen),
         tunings=tunings(seen),

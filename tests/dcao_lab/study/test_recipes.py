@@ -223,12 +223,19 @@ def test_the_real_study_holds_one_run_against_sweeps_and_against_what_needs_no_t
     swept = {name for name, arm in arms.items() if arm.sweep}
     assert swept == {"adamw", "adamw+cosine", "sgd", "sgd+cosine"}
     assert set(arms) - swept == {
-        *("dcao:adamw", "dcao:sgd", "prodigy", "schedule_free_adamw"),
+        *("dcao:adamw", "dcao:sgd", "prodigy", "schedule_free_adamw", "dadapt_adam"),
         *("adamw[lr=0.001]", "adamw[lr=0.01]+cosine"),
     }
     seeds = Counter(run.config.lr for run in planned_runs(real("small"))
                     if (run.arm.name, run.task.workload, run.phase) == ("adamw", "mnist_mlp", "trial"))  # fmt: skip
     assert seeds == {1e-4: 1, 3.16e-4: 1, 1e-3: 1, 3.16e-3: 3, 1e-2: 1, 3.16e-2: 1} | {1e-3: 3}
+
+
+@pytest.mark.parametrize("study", [transfer("embedded"), real("small")], ids=lambda study: study.name)
+def test_what_else_trains_without_tuning_is_held_against_the_sweeps_of_adamw(study):
+    arms = [arm for arm in study.arms if arm.group == "untuned"]
+    assert {arm.optimizer for arm in arms} == {"adamw", "prodigy", "schedule_free_adamw", "dadapt_adam"}
+    assert {arm.reference for arm in arms} == {"adamw"}
 
 
 @pytest.mark.parametrize("name", ["robustness", "transfer", "headline"])

@@ -13,6 +13,7 @@ from dcao_lab.workloads import WorkloadInfo
 POINTS, SHARE = 0.01, 0.02  # of accuracy; of any other best value: against constant learning rates
 SCHEDULED = 2  # times as much against a schedule, whose warmup and decay were both chosen by hand
 LIMITS = "1 point of accuracy or 2 % of another metric against constant learning rates, twice that against a schedule"
+ROUNDING = 1e-9  # of the best value: 0.85 - 0.84 is more than 0.01 in floating point
 LEAST_SWEEP = 8  # learning rates of a fixed grid; fewer are no search that anybody would call one
 
 
@@ -32,6 +33,7 @@ class Untuned(ArmOnTask):
         allowed: How much it may be: a point of accuracy or 2 % of the best of another metric against constant learning
             rates, twice that against a schedule.
         is_within: Whether it is no more than that.
+        num_seeds: Seeds that every start and the sweep's best were run with.
         found: The statistics over the seeds that every start has: mean over the starts minus the sweep's best.
         sweep_evaluations: Gradient evaluations of one seed of the whole sweep.
         own_evaluations: Of one run of ``arm``, probes included.
@@ -48,6 +50,7 @@ class Untuned(ArmOnTask):
     short: float | None
     allowed: float | None
     is_within: bool
+    num_seeds: int
     found: Comparison
     sweep_evaluations: float
     own_evaluations: float
@@ -55,7 +58,7 @@ class Untuned(ArmOnTask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Search:
+class Search:
     """A sweep of an arm without DCAO.
 
     Attributes:
@@ -81,40 +84,56 @@ def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
         _against(view, results, task, arm.name, other.name, starts, search)
         for task in view.tasks
         for arm in view.arms(task)
-        for other in _rivals(view, task, arm)
-        if (search := _search(view, results, task, other))
-        if len(starts := _starts(view, results, task, arm.name)) >= (1 if other.sweep else 2)
+        for other in rivals(view, arm)
+        if (search := search_of(view, results, task, other))
+        if len(starts := starts_of(view, results, task, arm.name)) >= (1 if other.sweep else 2)
     )
 
 
-def _rivals(view: StudyView, task: str, arm: Arm) -> list[Arm]:
-    """The arms without DCAO that have the optimizer of the arm's reference.
+def rivals(view: StudyView, arm: Arm) -> list[Arm]:
+    """The arms of the study without DCAO that have the optimizer of the arm's reference.
 
     None for an arm that is swept itself, or has settings of its own.
     """
     if arm.sweep is not None or arm.reference is None or arm.settings:
         return []
     base = view.study.arm(arm.reference).optimizer
-    return [other for other in view.arms(task) if other.optimizer == base and not view.is_wrapped(other.name)]
+    return [other for other in view.study.arms if other.optimizer == base and not view.is_wrapped(other.name)]
 
 
-def _starts(view: StudyView, results: Results, task: str, arm: str) -> dict[float, Result]:
+def is_within(info: WorkloadInfo, best: float | None, value: float | None, factor: float = 1) -> bool:
+    """Whether a value of the metric is worse than ``best`` by at most so many times what counts as level.
+
+    None is a run that diverged, worse than every value.
+    """
+    if best is None or value is None:
+        return value is not None
+    rank = ranking(info)
+    return rank(best) - rank(value) <= factor * _level(info, best) + ROUNDING * abs(best)
+
+
+def _level(info: WorkloadInfo, best: float) -> float:
+    return POINTS if info.metric == "accuracy" else SHARE * abs(best)
+
+
+def starts_of(view: StudyView, results: Results, task: str, arm: str) -> dict[float, Result]:
     """An arm's results by its initial lr: where that was varied, else from the one that it has."""
     varied, own = along(results, task, arm, "lr"), Place(task=task, arm=arm)
     return varied or ({view.finals[own][0].config.lr: results[own]} if own in results else {})
 
 
-def _search(view: StudyView, results: Results, task: str, arm: Arm) -> _Search | None:
+def search_of(view: StudyView, results: Results, task: str, arm: Arm) -> Search | None:
+    """The sweep of an arm without DCAO; None where it has none that is over."""
     return _grown(view, results, task, arm.name) if arm.sweep else _fixed(view, results, task, arm.name)
 
 
-def _grown(view: StudyView, results: Results, task: str, arm: str) -> _Search | None:
+def _grown(view: StudyView, results: Results, task: str, arm: str) -> Search | None:
     """The sweep that an arm has of its own, once it has chosen."""
     place = Place(task=task, arm=arm)
     trials = [run for run in view.trials.get(place, ()) if run.config.seed == view.study.seeds[0]]
     if place not in results or not trials:
         return None
-    return _Search(
+    return Search(
         num_lrs=len(trials),
         best=results[place],
         best_lr=view.finals[place][0].config.lr,
@@ -122,7 +141,7 @@ def _grown(view: StudyView, results: Results, task: str, arm: str) -> _Search | 
     )
 
 
-def _fixed(view: StudyView, results: Results, task: str, arm: str) -> _Search | None:
+def _fixed(view: StudyView, results: Results, task: str, arm: str) -> Search | None:
     """The learning rates with all seeds, if they are enough; a study may try others, far out, with fewer."""
     starts = along(results, task, arm, "lr")
     most = max((len(result.values) for result in starts.values()), default=0)
@@ -131,7 +150,7 @@ def _fixed(view: StudyView, results: Results, task: str, arm: str) -> _Search | 
         return None
     rank = ranking(view.infos[task])
     best_lr = max(swept, key=lambda lr: rank(swept[lr].median))
-    return _Search(
+    return Search(
         num_lrs=len(swept),
         best=swept[best_lr],
         best_lr=best_lr,
@@ -140,14 +159,15 @@ def _fixed(view: StudyView, results: Results, task: str, arm: str) -> _Search | 
 
 
 def _against(
-    view: StudyView, results: Results, task: str, arm: str, other: str, starts: Mapping[float, Result], search: _Search
+    view: StudyView, results: Results, task: str, arm: str, other: str, starts: Mapping[float, Result], search: Search
 ) -> Untuned:
     info, lost = view.infos[task], worst_score(view, task)
     rank = ranking(info)
     best, medians = search.best.median, sorted((result.median for result in starts.values()), key=rank)
     worst, best_start = medians[0], medians[-1]
+    factor = 1 if view.study.arm(other).schedule == "constant" else SCHEDULED
     short = None if best is None or worst is None else rank(best) - rank(worst)
-    allowed = None if best is None else _allowed(info, view.study.arm(other), best)
+    limit = None if best is None else factor * _level(info, best)
     own_evaluations = mean(_evaluations(view.finals, result) for result in starts.values())
     return Untuned(
         task=task,
@@ -160,18 +180,14 @@ def _against(
         worst=worst,
         best_start=best_start,
         short=short,
-        allowed=allowed,
-        is_within=worst is not None and (short is None or allowed is None or short <= allowed),
+        allowed=limit,
+        is_within=is_within(info, best, worst, factor),
+        num_seeds=len(set.intersection(*(set(result.values) for result in (*starts.values(), search.best)))),
         found=compare(_by_seed(starts, lost), scores(search.best, lost), names=(arm, other)),
         sweep_evaluations=search.evaluations,
         own_evaluations=own_evaluations,
         cost_ratio=search.evaluations / own_evaluations,
     )
-
-
-def _allowed(info: WorkloadInfo, other: Arm, best: float) -> float:
-    factor = 1 if other.schedule == "constant" else SCHEDULED
-    return factor * (POINTS if info.metric == "accuracy" else SHARE * abs(best))
 
 
 def _by_seed(starts: Mapping[float, Result], lost: float | None) -> dict[int, float]:

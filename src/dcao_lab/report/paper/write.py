@@ -14,7 +14,7 @@ from dcao_lab.report.paper.canvas import RC, save
 from dcao_lab.report.paper.latex import to_latex
 from dcao_lab.report.paper.panels import draw_panels
 from dcao_lab.report.paper.ranks import draw_ranks
-from dcao_lab.report.tables import comparisons, costs, results
+from dcao_lab.report.tables import cells, comparisons, costs, results
 from dcao_lab.report.tables.base import Table
 from dcao_lab.study import StudyResult
 
@@ -52,6 +52,7 @@ def tables(numbers: Numbers) -> Iterator[Table]:
     found = [
         results.results(numbers, numbers.view.tasks),
         comparisons.comparisons(numbers, own_conditions or numbers.comparisons),
+        *cells.tables(numbers),
         comparisons.untuned(numbers),
         results.robustness(numbers),
         costs.costs(numbers),

@@ -3,13 +3,17 @@
 from dcao_lab.report.figures.comparisons import mean_ranks, normalised_scores, profiles
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Section, filled, numbered
-from dcao_lab.report.tables import comparisons, costs
+from dcao_lab.report.tables import cells, comparisons, costs
 from dcao_lab.report.words import crowding
 
 MOST_PROFILE_WORKLOADS = 2  # a profile over fewer is no profile
+CELLS = (
+    "Each arm that nobody tuned has one run a seed. A cell holds their median against the best learning rate of a "
+    "sweep of the bare optimizer: with a constant lr, or with warmup and cosine."
+)
 UNTUNED = (
-    "What it is worth not to have to look for a learning rate: each wrapped arm once, from wherever it starts, against "
-    "the same optimizer at the best learning rate that a sweep finds."
+    "What it is worth not to have to look for a learning rate: each arm that nobody tuned once, from wherever it "
+    "starts, against the bare optimizer at the best learning rate that a sweep finds."
 )
 COMPARISONS = (
     "Each arm against its reference, and each DCAO arm against the best arm without DCAO and against AdamW, paired by "
@@ -32,7 +36,8 @@ def overview(numbers: Numbers) -> list[Section]:
     )
     everything = comparisons.comparisons(numbers, numbers.comparisons)
     compared = Section(key="comparisons", heading="Who beats whom", caption=COMPARISONS, tables=[everything])
-    return filled([untuned, *_overall(numbers), compared])
+    within = Section(key="cells", heading="Within the goal of a sweep", caption=CELLS, tables=cells.tables(numbers))
+    return filled([within, untuned, *_overall(numbers), compared])
 
 
 def closing(numbers: Numbers) -> list[Section]:

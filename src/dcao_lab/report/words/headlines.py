@@ -1,12 +1,13 @@
 """What happened, in sentences made from the numbers."""
 
 from dcao_lab.report.numbers import Numbers
-from dcao_lab.report.words import comparing, measured
+from dcao_lab.report.words import cells, comparing, measured
 
 
 def headlines(numbers: Numbers) -> list[str]:
     """The most important sentences: who won, against what, how certainly, how fast, from where, at what cost."""
     sentences = [
+        cells.verdict(numbers),
         *comparing.untuned(numbers),
         comparing.winners(numbers),
         *comparing.against_references(numbers),

@@ -1,5 +1,7 @@
 """One run that nobody tuned on real data, against sweeps of its bases: what a CPU does in a night."""
 
+from functools import partial
+
 from dcao_lab.study.config import Arm, StudyConfig, Sweep
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, tasks
 
@@ -30,7 +32,7 @@ def real(size: str) -> StudyConfig:
         title="One default on real data",
         question="Is one run that nobody tuned as good as a sweep on MNIST, CIFAR-10 and WikiText-2?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*swept_by_lr(), *wrapped(), *_untuned()),
+        arms=(*swept_by_lr(), *wrapped(), *untuned(cosine_lrs=(COMMON_COSINE,))),
         seeds=amount.seeds,
     )
 
@@ -49,11 +51,16 @@ def wrapped() -> tuple[Arm, ...]:
     return tuple(arm(f"dcao:{base}", reference=base, group="DCAO") for base in LOWEST_LR)
 
 
-def _untuned() -> tuple[Arm, ...]:
-    """What else trains without tuning: torch's default, one lr with cosine for all, and optimizers that need none."""
+def untuned(*, cosine_lrs: tuple[float, ...], prodigy_schedule: str = "constant") -> tuple[Arm, ...]:
+    """What else trains without tuning, against AdamW's sweeps.
+
+    AdamW at torch's lr, AdamW with cosine at each of these lrs for all workloads, and optimizers that need no lr.
+    """
+    as_adamw = partial(arm, reference="adamw", group="untuned")
     return (
-        arm("adamw", lr=1e-3, group="untuned"),
-        arm("adamw", lr=COMMON_COSINE, schedule="cosine", group="untuned"),
-        arm("prodigy", group="untuned"),
-        arm("schedule_free_adamw", group="untuned"),
+        as_adamw("adamw", lr=1e-3),
+        *(as_adamw("adamw", lr=lr, schedule="cosine") for lr in cosine_lrs),
+        as_adamw("prodigy", schedule=prodigy_schedule),
+        as_adamw("schedule_free_adamw"),
+        as_adamw("dadapt_adam"),
     )

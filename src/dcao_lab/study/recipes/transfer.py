@@ -1,10 +1,8 @@
 """One default elsewhere: problems that it was not developed on, and batches much smaller and larger than usual."""
 
-from functools import partial
-
-from dcao_lab.study.config import Arm, StudyConfig
-from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks
-from dcao_lab.study.recipes.real import swept_by_lr, wrapped
+from dcao_lab.study.config import StudyConfig
+from dcao_lab.study.recipes.parts import Amount, amount_of, own_steps, tasks
+from dcao_lab.study.recipes.real import swept_by_lr, untuned, wrapped
 from dcao_lab.workloads import UNSEEN
 
 KEPT_ASIDE = {"digits_vit": 300, "mnist1d_mlp": 1000, "pydoc_lstm": 250}
@@ -29,18 +27,6 @@ def transfer(size: str) -> StudyConfig:
         title="One default elsewhere",
         question="Is one run that nobody tuned as good as a sweep, on problems that the default was not developed on?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*swept_by_lr(), *wrapped(), *_untuned()),
+        arms=(*swept_by_lr(), *wrapped(), *untuned(cosine_lrs=FIXED_LRS, prodigy_schedule="annealing")),
         seeds=amount.seeds,
-    )
-
-
-def _untuned() -> tuple[Arm, ...]:
-    """What else trains without tuning: AdamW at torch's lr, with cosine at one lr for all, and without an lr."""
-    as_adamw = partial(arm, reference="adamw", group="untuned")
-    return (
-        as_adamw("adamw", lr=1e-3),
-        *(as_adamw("adamw", lr=lr, schedule="cosine") for lr in FIXED_LRS),
-        as_adamw("prodigy", schedule="annealing"),
-        as_adamw("schedule_free_adamw"),
-        as_adamw("dadapt_adam"),
     )
