@@ -223,7 +223,7 @@ def test_the_real_study_holds_one_run_against_sweeps_and_against_what_needs_no_t
     swept = {name for name, arm in arms.items() if arm.sweep}
     assert swept == {"adamw", "adamw+cosine", "sgd", "sgd+cosine"}
     assert set(arms) - swept == {
-        *("dcao:adamw", "dcao:sgd", "prodigy", "schedule_free_adamw", "dadapt_adam"),
+        *("dcao:adamw", "dcao:sgd", "prodigy+annealing", "schedule_free_adamw", "dadapt_adam"),
         *("adamw[lr=0.001]", "adamw[lr=0.01]+cosine"),
     }
     seeds = Counter(run.config.lr for run in planned_runs(real("small"))

@@ -51,16 +51,17 @@ def wrapped() -> tuple[Arm, ...]:
     return tuple(arm(f"dcao:{base}", reference=base, group="DCAO") for base in LOWEST_LR)
 
 
-def untuned(*, cosine_lrs: tuple[float, ...], prodigy_schedule: str = "constant") -> tuple[Arm, ...]:
+def untuned(*, cosine_lrs: tuple[float, ...]) -> tuple[Arm, ...]:
     """What else trains without tuning, against AdamW's sweeps.
 
-    AdamW at torch's lr, AdamW with cosine at each of these lrs for all workloads, and optimizers that need no lr.
+    AdamW at torch's lr, AdamW with cosine at each of these lrs for all workloads, and optimizers that need no lr:
+    Prodigy with the annealing that its authors recommend.
     """
     as_adamw = partial(arm, reference="adamw", group="untuned")
     return (
         as_adamw("adamw", lr=1e-3),
         *(as_adamw("adamw", lr=lr, schedule="cosine") for lr in cosine_lrs),
-        as_adamw("prodigy", schedule=prodigy_schedule),
+        as_adamw("prodigy", schedule="annealing"),
         as_adamw("schedule_free_adamw"),
         as_adamw("dadapt_adam"),
     )

@@ -27,6 +27,6 @@ def transfer(size: str) -> StudyConfig:
         title="One default elsewhere",
         question="Is one run that nobody tuned as good as a sweep, on problems that the default was not developed on?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=(*swept_by_lr(), *wrapped(), *untuned(cosine_lrs=FIXED_LRS, prodigy_schedule="annealing")),
+        arms=(*swept_by_lr(), *wrapped(), *untuned(cosine_lrs=FIXED_LRS)),
         seeds=amount.seeds,
     )
