@@ -15,6 +15,7 @@ import torch
 
 import dcao
 from dcao.policies.noise import share_of_decay
+from dcao_lab.baselines import get_baseline
 from dcao_lab.workloads import WORKLOADS, StartRequest
 from recorded import write_results
 
@@ -32,14 +33,6 @@ BUDGETS = {
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def affordable_steps(budget: int) -> int:
-    """Steps that fit in the budget with their probes, of one evaluation each."""
-    steps = budget
-    while steps + sum(dcao.schedules.Thinning()(step, 0.0) for step in range(steps)) > budget:
-        steps -= 1
-    return steps
-
-
 def train(name: str, kind: str, seed: int) -> list[float | None]:
     """The metric, the largest lr, the lr at which the loss has turned up (None: it has not), the share of the decay."""
     workload = WORKLOADS[name]
@@ -47,7 +40,8 @@ def train(name: str, kind: str, seed: int) -> list[float | None]:
     params = [p for p in problem.model.parameters() if p.requires_grad]
     adamw = kind == "adamw"
     base = torch.optim.AdamW(params, lr=1e-3) if adamw else torch.optim.SGD(params, lr=0.1, momentum=0.9)
-    num_steps, largest = affordable_steps(BUDGETS.get(name, workload.info.num_steps)), 0.0
+    budget, largest = BUDGETS.get(name, workload.info.num_steps), 0.0
+    num_steps = get_baseline(f"dcao:{kind}").steps_within(budget)
     optimizer = dcao.DCAO(base, total_steps=num_steps)
     for _ in range(num_steps):
         batch = next(problem.batches)

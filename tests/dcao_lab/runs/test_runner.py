@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcao_lab.baselines import BASELINES
+from dcao_lab.baselines import BASELINES, get_baseline
 from dcao_lab.errors import LabError
+from dcao_lab.runs.expected import expected_steps
 from dcao_lab.runs.runner import Outcome, RunPlace, load, load_steps, run, summarise
 from dcao_lab.runs.store import RunStore
 from dcao_lab.runs.training import EvaluationPoint
@@ -228,3 +229,15 @@ def test_a_run_looks_up_its_workload_and_its_optimizer_once(tmp_path, monkeypatc
 def test_a_device_that_is_not_here_is_a_sentence(tmp_path):
     with pytest.raises(LabError, match=r"device 'nonsense' cannot be used here: .*; for example --device cpu"):
         run(small_config(), RunStore(tmp_path), RunPlace(device="nonsense"))
+
+
+def test_a_run_with_fewer_probes_than_usual_ends_where_dcao_was_told(tmp_path):
+    # As where the guard goes back at a step that was due for a probe: the budget has evaluations left.
+    config = small_config(optimizer="dcao:sgd", settings=(("every", 30),), num_steps=60, eval_every=60, budget=60.0)
+    store = RunStore(tmp_path)
+    (stored,) = finish(store, config)
+    lrs = load_steps(config, store)["lr"].to_pylist()
+    assert len(lrs) == expected_steps(config, get_baseline("dcao:sgd"))
+    assert stored.result.gradient_evaluations < 60.0
+    # lr goes to 0 in a straight line: of the last of n steps 1/n is left, which a step past the end would keep.
+    assert lrs[-1] == pytest.approx(lrs[-2] / 2.0)
