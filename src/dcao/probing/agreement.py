@@ -11,17 +11,20 @@ ended at a loss of 0.61 instead of 0.45.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from dcao.probing.batch import Batch
-from dcao.vectors import entries_of, flatten, sizes_of
+from dcao.vectors import flatten, sizes_of
 
 LEAST_IN_COMMON = 0.25
 """Part of two gradients' length that has to lie on weights which both of them move."""
+
+SIZE_TOGETHER = 2**20
+"""Entries of small tensors that are compared together: 4 MB in float32."""
 
 
 def agreement(batches: Sequence[Batch], past: Tensor | None, *, dtype: torch.dtype) -> float | None:
@@ -55,7 +58,8 @@ def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtyp
     """Cosine of the angle between two vectors, each given as pieces that have the same sizes.
 
     nan where one of them is zero or not finite, or where less than a quarter of their lengths (the product of two
-    shares) lies on entries that are zero in neither. Needs memory for two pieces, not for two vectors.
+    shares) lies on entries that are zero in neither. Needs memory for two pieces of :data:`SIZE_TOGETHER` or for the
+    largest two, not for two vectors.
 
     Example:
         >>> cosine([torch.tensor([1.0, 0.0])], [torch.tensor([3e30, 3e30])])
@@ -63,32 +67,47 @@ def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtyp
         >>> cosine([torch.ones(2), torch.zeros(2)], [torch.zeros(2), torch.ones(2)])  # nothing in common
         nan
     """
-    scales = [_largest(vector, dtype) for vector in (left, right)]
-    sums = [_products(*pair, scales, dtype) for pair in zip(left, right, strict=True)]
+    sums = [_sums(*group, dtype) for group in _groups(left, right)]
     if not sums:
         return math.nan
-    dot, of_left, of_right, left_in_common, right_in_common = torch.stack(sums).sum(0).tolist()
+    parts = torch.stack([each.to(sums[0].device) for each in sums]).tolist()  # the only wait for the device
+    dot, of_left, of_right, left_in_common, right_in_common = (
+        math.fsum(part[2 + index] * part[first] * part[second] for part in parts)  # at most 1e38^2 in 1e308
+        for index, (first, second) in enumerate([(0, 1), (0, 0), (1, 1), (0, 0), (1, 1)])
+    )
     if not (of_left > 0.0 and of_right > 0.0):  # also catches nan
         return math.nan
     in_common = math.sqrt(left_in_common / of_left) * math.sqrt(right_in_common / of_right)
     return dot / math.sqrt(of_left) / math.sqrt(of_right) if in_common >= LEAST_IN_COMMON else math.nan
 
 
-def _products(left: Tensor, right: Tensor, scales: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """``a'b``, ``a'a``, ``b'b``, and the last two over entries that are zero in neither, of two scaled pieces."""
-    device = scales[1].device  # a gradient from a checkpoint may lie on another one
-    a, b = (
-        flatten([piece], dtype=dtype, device=device).div_(scale.to(device))
-        for piece, scale in zip((left, right), scales, strict=True)
-    )
+def _groups(left: Sequence[Tensor], right: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Neighbours on one device taken together: a network of many small tensors is compared in a few operations."""
+    group: tuple[list[Tensor], list[Tensor]] = ([], [])
+    size, device = 0, None
+    for a, b in zip(left, right, strict=True):
+        if group[0] and (size + b.numel() > SIZE_TOGETHER or b.device != device):
+            yield group
+            group, size = ([], []), 0
+        group[0].append(a)
+        group[1].append(b)
+        size, device = size + b.numel(), b.device
+    if size:
+        yield group
+
+
+def _sums(left: Sequence[Tensor], right: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """The largest entries of two vectors a and b, by which they are divided: squares of 1e30 and 1e-30 leave float32.
+
+    Then ``a'b``, ``a'a``, ``b'b``, and the last two over entries that are zero in neither.
+    """
+    device = right[0].device  # a gradient from a checkpoint may lie on another one
+    a, b = (flatten(pieces, dtype=dtype, device=device) for pieces in (left, right))
+    scales = [torch.linalg.vector_norm(vector, math.inf) for vector in (a, b)]
+    for vector, scale in zip((a, b), scales, strict=True):
+        vector.div_(torch.where(scale > 0.0, scale, 1.0))
     products = [torch.dot(a, b), torch.dot(a, a), torch.dot(b, b)]
     a_moves = a != 0.0
     a.masked_fill_(b == 0.0, 0.0)
     b.masked_fill_(~a_moves, 0.0)
-    return torch.stack([*products, torch.dot(a, a), torch.dot(b, b)])
-
-
-def _largest(vector: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The largest entry, by which a vector is divided: the squares of 1e30 and 1e-30 lie outside float32."""
-    norms = [torch.linalg.vector_norm(entries_of(each), math.inf).to(dtype) for each in vector if each.numel()]
-    return torch.stack([norm.to(norms[0].device) for norm in norms]).max() if norms else torch.zeros((), dtype=dtype)
+    return torch.stack([*scales, *products, torch.dot(a, a), torch.dot(b, b)])
