@@ -5,7 +5,7 @@ the machine does falls on both. Three kinds of DCAO's steps are told apart: thos
 quarter of a run, in which gradients are also compared with the last ones, and those with a probe. The whole run follows
 from the numbers of each.
 
-Run: python benchmarks/run_time.py (6 minutes). Prints a table and writes results/run_time.json.
+Run: python benchmarks/run_time.py (4 minutes). Prints a table and writes results/run_time.json.
 """
 
 from __future__ import annotations
