@@ -21,7 +21,7 @@ after a blow-up, and watches the rise: if the loss turns up, it goes back, and l
 
 import math
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -75,7 +75,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
                 lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at = step
             if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
-                agreements.append(median(cosines))
+                agreements.append(fmean(cosines))
             cosines = []  # of the steps since the last probe
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)

@@ -10,7 +10,7 @@ and its mean would say that there is nothing but noise.
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,8 +40,8 @@ class AgreementWatch:
         ...     if watch.past is not None:
         ...         watch.note([torch.tensor(gradient)])
         ...     watch.past = torch.tensor(gradient)
-        >>> round(watch.median_with(-0.9), 6)  # of 0.6, 0 and that of the probe itself
-        0.6
+        >>> round(watch.mean_with(0.9), 6)  # of 0.6, 0 and that of the probe itself
+        0.5
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class AgreementWatch:
         value = agreement_with(self.past, gradients, dtype=self.past.dtype)
         self.sizes += [] if value is None else [abs(value)]
 
-    def median_with(self, latest: float | None) -> float | None:
-        """The median since the last probe, with what this one says; None if neither says anything."""
+    def mean_with(self, latest: float | None) -> float | None:
+        """The mean since the last probe, with what this one says; None if neither says anything."""
         values = self.sizes if latest is None else [*self.sizes, abs(latest)]
-        return statistics.median(values) if values else None
+        return math.fsum(values) / len(values) if values else None
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from."""

@@ -268,7 +268,7 @@ class ProbeLoop:
             trust=estimate.trust,
             hyperparameters=before,
             relative_step=estimate.relative_step,
-            agreement=self.agreement.median_with(estimate.agreement),
+            agreement=self.agreement.mean_with(estimate.agreement),
         )
         decision = self.controller.decide(observation)
         failure, self.failure = self.failure, None

@@ -68,7 +68,7 @@ class Observation:
         relative_step: ``l``, the length of the displacement that one batch's gradient leads to, divided by the length
             of the weights that it moves; None if it was not measured.
         agreement: Size of the cosine between the gradients of successive batches, 0 to 1: near 0 where they are nearly
-            all noise. The median over the steps since the last probe where :meth:`Policy.watches_agreement` wants them,
+            all noise. The mean over the steps since the last probe where :meth:`Policy.watches_agreement` wants them,
             else that of this probe alone; None if it was not measured.
         latest_s: What this one probe measured, where ``s`` is a median over several; None: ``s`` itself.
     """
