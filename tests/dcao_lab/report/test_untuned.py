@@ -228,3 +228,14 @@ def test_it_is_said_shown_and_tabulated():
         [r"97.0~\%", r"96.5~\%", r"{\boldmath\textbf{$+0.5$}}"],
         [r"99.5~\%", r"96.5~\%", r"$+3.0$"],
     ]
+
+
+def test_beside_dcao_the_others_have_the_table_of_cells_and_no_sentences():
+    swept = replace(ADAMW, sweep=Sweep(lowest=1e-3, num_lrs=3, per_decade=1))
+    prodigy = replace(ADAMW, name="prodigy", title="Prodigy", optimizer="prodigy", reference="adamw")
+    runs = grown(swept, {1e-3: 0.5, 1e-2: 0.8, 1e-1: 0.9}, 1e-1, [0.90, 0.92, 0.94]), finals(prodigy, [0.9] * 3, lr=1.0)
+    alone = studied(*runs, arms=(swept, prodigy))
+    beside = studied(*runs, finals(DCAO_ADAMW, [0.9] * 3, lr=1e-3), arms=(swept, prodigy, DCAO_ADAMW))
+    assert [each.split(" is,")[0] for each in sentences(analyse(alone))] == ["Untuned, Prodigy"]
+    assert [each.split(" is,")[0] for each in sentences(analyse(beside))] == ["Untuned, DCAO(AdamW)"]
+    assert {one.arm for one in analyse(beside).cells} == {"prodigy", "dcao:adamw"}

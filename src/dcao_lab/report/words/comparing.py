@@ -149,9 +149,13 @@ def _versus(numbers: Numbers, c: ArmComparison) -> str:
 
 
 def untuned(numbers: Numbers) -> list[str]:
-    """How often each arm that nobody tuned is as good as the best of each sweep."""
+    """How often each arm that nobody tuned is as good as the best of each sweep.
+
+    Where DCAO is among them the others have no sentence of their own: the table of cells has them.
+    """
+    wrapped = [one for one in numbers.untuned if numbers.view.is_wrapped(one.arm)]
     by_arm: dict[str, list[Untuned]] = {}
-    for one in numbers.untuned:
+    for one in wrapped or numbers.untuned:
         by_arm.setdefault(one.arm, []).append(one)
     return [_untuned(numbers, arm, found) for arm, found in by_arm.items()]
 
