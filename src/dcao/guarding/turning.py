@@ -43,13 +43,13 @@ class Rising:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A step's loss, its lr, and what was seen up to it.
+    """A step's loss, and what goes with it.
 
     Attributes:
         loss: Of the step's batch.
         lr: What the step before it was trained with.
         number: Number of steps up to this one.
-        noise: Sum over them of half the squared difference to the step before: the variance, step by step.
+        noise: Half the squared difference to the loss before: the variance, by these two.
     """
 
     loss: float
@@ -66,13 +66,11 @@ class Window:
         mean: Of their losses.
         lr: At their centre.
         first: Number of the first one.
-        noise: That of the first one.
     """
 
     mean: float
     lr: float
     first: int
-    noise: float
 
 
 class TurningPoint:
@@ -98,6 +96,7 @@ class TurningPoint:
         self.first_mean: float | None = None
         self.lowest: Window | None = None
         self.is_lowest = False
+        self.noise = 0.0  # summed since the lowest window's first step
         self.num_up = 0
 
     @property
@@ -111,16 +110,17 @@ class TurningPoint:
             return
         before = self.last[-1] if self.last else Seen(loss=loss, lr=rising.lr, number=0, noise=0.0)
         change = loss - before.loss
-        noise = before.noise + change * change / 2.0
-        self.last.append(Seen(loss=loss, lr=rising.lr, number=before.number + 1, noise=noise))
+        self.last.append(Seen(loss=loss, lr=rising.lr, number=before.number + 1, noise=change * change / 2.0))
         if len(self.last) < WINDOW:
             return
         mean = self._mean_of_last(WINDOW)
         self.first_mean = mean if self.first_mean is None else self.first_mean
         self.is_lowest = self.lowest is None or mean < self.lowest.mean
+        self.noise += self.last[-1].noise
         if self.is_lowest:
             first, centre = self.last[-WINDOW], self.last[-WINDOW // 2]
-            self.lowest = Window(mean=mean, lr=centre.lr, first=first.number, noise=first.noise)
+            self.lowest = Window(mean=mean, lr=centre.lr, first=first.number)
+            self.noise = math.fsum(seen.noise for seen in islice(self.last, len(self.last) - WINDOW + 1, None))
         self.num_up = self.num_up + 1 if self._is_up(rising.errors) else 0
 
     def _is_up(self, errors: float) -> bool:
@@ -131,7 +131,7 @@ class TurningPoint:
         num_steps = min(here.number - self.lowest.first - WINDOW + 1, LONGEST)
         if num_steps < WINDOW:
             return False
-        variance = (here.noise - self.lowest.noise) / (here.number - self.lowest.first)
+        variance = self.noise / (here.number - self.lowest.first)
         error = math.sqrt(variance * (1.0 / WINDOW + 1.0 / num_steps))
         up = self._mean_of_last(num_steps) - self.lowest.mean
         return up > max(errors * error, SHARE_OF_GAIN * (self.first_mean - self.lowest.mean))
@@ -146,12 +146,13 @@ class TurningPoint:
             "last": [asdict(seen) for seen in self.last],
             "first_mean": self.first_mean,
             "lowest": lowest,
+            "noise": self.noise,
             "num_up": self.num_up,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.last = deque((Seen(**seen) for seen in state["last"]), LONGEST)
-        self.first_mean, self.num_up = state["first_mean"], state["num_up"]
+        self.first_mean, self.noise, self.num_up = state["first_mean"], state["noise"], state["num_up"]
         self.lowest = None if state["lowest"] is None else Window(**state["lowest"])
         self.is_lowest = False

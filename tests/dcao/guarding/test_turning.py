@@ -148,6 +148,15 @@ def test_losses_at_the_end_of_floating_point_do_no_harm():
     assert alarm([1.7e308, -1.7e308] * 40) is None
 
 
+@pytest.mark.parametrize("spike", [1e9, 1e200])
+def test_the_noise_after_a_spike_is_not_lost_in_it(spike):
+    # Neighbours differ by 1, a variance of 1/2. After the spike the mean is 1.4 and then 1.55: up by more than 20 % of
+    # what was gained since 1.5, but by half of an error, sqrt(1/2 (1/8 + 1/8)) = 0.35. A rise by 10 is none of noise.
+    for rise, turns in ((0.15, False), (10.0, True)):
+        later = [each + rise for each in (1.9, 0.9)] * 10
+        assert (alarm([2.0, 1.0] * 4 + [spike] + [1.9, 0.9] * 4 + later) is not None) == turns
+
+
 @pytest.mark.parametrize("unit", [1e-30, 1e30])
 def test_the_unit_of_the_loss_and_its_zero_do_not_matter(unit):
     losses = there_and_back(30, 80)
