@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcao.guarding.turning import Rising, TurningPoint
-from dcao.policies.range_test import TURNED, errors_needed
+from dcao.policies.range_test import ERRORS_ALONE, TURNED
 
 COST_OVER_GAIN = 10.0
 """Largest s, as a multiple of the agreement."""
@@ -108,7 +108,7 @@ class Search:
         self.curve.append(point)
         is_finite = math.isfinite(point.loss)
         if is_finite:
-            self.turning.note(point.loss, Rising(lr=point.lr, errors=errors_needed([], point.lr)))
+            self.turning.note(point.loss, Rising(lr=point.lr, errors=ERRORS_ALONE))
         has_turned = self.turning.has_turned or not is_finite
         if self.found is None and is_finite:
             self.found = _limit_met(self.curve)

@@ -21,7 +21,7 @@ from dcao.policies.base import (
     require_target,
 )
 from dcao.policies.noise import counts, noise, share_of_decay, with_agreement
-from dcao.policies.range_test import TURNED, WATCHED_STEPS, costs_with, errors_needed
+from dcao.policies.range_test import TURNED, WATCHED_STEPS, cost, errors_needed
 from dcao.rounding import rounded
 
 TARGET = 8.0
@@ -190,14 +190,11 @@ class Ceiling(Policy):
 
     def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
         """In the first part of the run, if lr rises from a first step of this rule; once it has turned, no more."""
-        if state["step"] is None or state["turned"] is not None or not (self.first_relative_step and self.watched):
-            return None
-        is_watched = step < (WATCHED_STEPS if self.total_steps is None else self.watched * self.total_steps)
-        return errors_needed(state["costs"], lr) if is_watched else None
+        return errors_needed(state["costs"], lr) if self._watches_loss(step, state) else None
 
     def watches_agreement(self, step: int, state: State) -> bool:
         """Where it says how noisy the run is, and where the loss is watched."""
-        return counts(step, self.total_steps) or self.turns_back_at(step, 0.0, state) is not None
+        return counts(step, self.total_steps) or self._watches_loss(step, state)
 
     def turned_back(self, lr: float, state: State) -> State:
         """The rise is over."""
@@ -210,6 +207,11 @@ class Ceiling(Policy):
             return hyperparameters
         level = self._level(step, hyperparameters, state) * self._decayed(step, hyperparameters.shape, state)
         return replace(hyperparameters, lr=self._inside(level, state))
+
+    def _watches_loss(self, step: int, state: State) -> bool:
+        if state["step"] is None or state["turned"] is not None or not (self.first_relative_step and self.watched):
+            return False
+        return step < (WATCHED_STEPS if self.total_steps is None else self.watched * self.total_steps)
 
     def _inside(self, lr: float, state: State) -> float:
         """The lr within its bounds; of those that the caller has not given there are none before the first probe."""
@@ -241,14 +243,14 @@ class Ceiling(Policy):
         """The state with this probe among the last ones, per unit of lr."""
         lr, last = observation.hyperparameters.lr, slice(-self.window, None)
         kept = rounded if state["step"] is None and self.first_relative_step else float
-        lengths, curvatures = state["lengths"], state["curvatures"]
+        lengths, curvatures, costs = state["lengths"], state["curvatures"], state["costs"]
         if observation.relative_step is not None:
             lengths = [*lengths, kept(observation.relative_step / lr)][last]
         if trusts_s:
             assert observation.s is not None
             curvatures = [*curvatures, kept(observation.s / lr)][last]
-        latest = curvatures[-1] if trusts_s else None
-        costs = costs_with(state["costs"], latest, observation.agreement, self.window)
+            if observation.agreement is not None:
+                costs = [*costs, cost(curvatures[-1], observation.agreement)][last]
         agreements = with_agreement(state["agreements"], observation, self.total_steps)
         seen: State = {"curvatures": curvatures, "lengths": lengths, "costs": costs, "agreements": agreements}
         return {**state, "step": observation.step, **seen}

@@ -22,17 +22,17 @@ COST_OVER_GAIN = 10.0
 SMALLEST_AGREEMENT = 0.02
 """What an agreement counts at least; below that it is chance."""
 
-ERRORS = (5.0, 2.5)
-"""Standard errors by which the mean loss has to be up: with the loss as the only witness, and where steps cost too much
-as well. With the second, all of 12 runs of fine-tuning a GPT with AdamW are taken back (with 5 errors throughout, 7),
-and of 174 runs from scratch of tasks whose loss does not turn up two."""
+ERRORS_ALONE = 5.0
+"""Standard errors by which the mean loss has to be up with the loss as the only witness."""
+
+ERRORS_TOGETHER = 2.5
+"""The same where steps cost too much as well. With it all of 12 runs of fine-tuning a GPT with AdamW are taken back
+(with 5 errors throughout, 7), and of 174 runs from scratch of tasks whose loss does not turn up two."""
 
 
-def costs_with(costs: list[float], curvature: float | None, agreement: float | None, window: int) -> list[float]:
-    """The last probes' costs over gains, per unit of lr, with those of a probe that has measured both."""
-    if curvature is None or agreement is None:
-        return costs
-    return [*costs, curvature / max(agreement, SMALLEST_AGREEMENT)][-window:]
+def cost(curvature: float, agreement: float) -> float:
+    """Cost of a step over its gain, per unit of lr where the curvature is s per unit of lr."""
+    return curvature / max(agreement, SMALLEST_AGREEMENT)
 
 
 def errors_needed(costs: list[float], lr: float) -> float:
@@ -42,5 +42,5 @@ def errors_needed(costs: list[float], lr: float) -> float:
         >>> errors_needed([100.0, 300.0, 900.0], lr=0.01), errors_needed([100.0, 300.0, 900.0], lr=0.1)
         (5.0, 2.5)
     """
-    alone, together = ERRORS
-    return together if costs and statistics.median(costs) * lr > COST_OVER_GAIN else alone
+    is_costly = bool(costs) and statistics.median(costs) * lr > COST_OVER_GAIN
+    return ERRORS_TOGETHER if is_costly else ERRORS_ALONE
