@@ -34,8 +34,8 @@ $(CROSS_STAMP): $(STAMP) requirements-cross.txt
 demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
 	$(BIN)/dcao-lab demo
 
-studies: $(CROSS_STAMP)  ## The seven studies of embedded data (hours; stop and start again at will)
-	for name in robustness transfer ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
+studies: $(CROSS_STAMP)  ## The eight studies of embedded data (hours; stop and start again at will)
+	for name in robustness transfer quantities ablation generalisation eos overhead headline; do $(BIN)/dcao-lab study $$name || exit 1; done
 
 browser: $(CROSS_STAMP)  ## Chromium for the browser tests, where apt and root are there
 	@$(BIN)/python tests/helpers/browser.py
