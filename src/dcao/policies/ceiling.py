@@ -20,7 +20,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
-from dcao.policies.noise import counts, noise, share_of_decay, with_agreement
+from dcao.policies.noise import counts, noise, room, share_of_decay, with_agreement
 from dcao.policies.range_test import TURNED, WATCHED_STEPS, cost, errors_needed
 from dcao.rounding import rounded
 
@@ -148,6 +148,7 @@ class Ceiling(Policy):
             "lengths": [],
             "costs": [],
             "agreements": [],
+            "first_agreements": [],
         }
         return {"step": None, "held_at": None, "arrived": False, **measured}
 
@@ -161,12 +162,12 @@ class Ceiling(Policy):
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now, state)
         state = self._seen(observation, state, trusts_s=held is None)
-        longest = self._longest(now.momentum or 0.0)
+        limits = self._limits(now.momentum or 0.0, state)
         latest = state["curvatures"][-1:] if held is None else []
-        allowed = self._allowed(latest, state["lengths"][-1:], longest)
-        highest = self._allowed(state["curvatures"], state["lengths"], longest)
+        allowed = _allowed(latest, state["lengths"][-1:], *limits)
+        highest = _allowed(state["curvatures"], state["lengths"], *limits)
         exploring, lasting = _shares(now.shape)
-        arrives = not state["arrived"] and level * exploring > min(allowed, highest)
+        arrives = not (first or state["arrived"]) and level * exploring > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
             level = allowed
         elif arrives:
@@ -178,10 +179,10 @@ class Ceiling(Policy):
         if first:
             state |= {"first_lr": lr}
         phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
-        limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
-        limits += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
+        limit = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
+        limit += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
         return Decision(
-            hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
+            hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limit}"
         ), state
 
     def allowed_lr(self, observation: Observation, state: State) -> float | None:
@@ -251,22 +252,14 @@ class Ceiling(Policy):
             curvatures = [*curvatures, kept(observation.s / lr)][last]
             if observation.agreement is not None:
                 costs = [*costs, cost(curvatures[-1], observation.agreement)][last]
-        agreements = with_agreement(state["agreements"], observation, self.total_steps)
-        seen: State = {"curvatures": curvatures, "lengths": lengths, "costs": costs, "agreements": agreements}
-        return {**state, "step": observation.step, **seen}
+        seen: State = {"step": observation.step, "curvatures": curvatures, "lengths": lengths, "costs": costs}
+        return {**state, **seen, **with_agreement(state, observation, self.total_steps)}
 
-    def _longest(self, momentum: float) -> float:
-        """Largest l with this momentum."""
-        if momentum >= USUAL_MOMENTUM:
-            return self.max_relative_step
-        return self.max_relative_step * math.sqrt(math.sqrt(_num_averaged(momentum) / _num_averaged(USUAL_MOMENTUM)))
-
-    def _allowed(self, curvatures: list[float], lengths: list[float], longest: float) -> float:
-        """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
-        curvature = statistics.median(curvatures) if curvatures else 0.0
-        by_curvature = self.target / curvature if curvature > 0.0 else math.inf
-        length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
-        return min(by_curvature, longest / length if length > 0.0 else math.inf)
+    def _limits(self, momentum: float, state: State) -> tuple[float, float]:
+        """Largest s in this noise, and largest l with this momentum."""
+        share = _num_averaged(min(momentum, USUAL_MOMENTUM)) / _num_averaged(USUAL_MOMENTUM)
+        largest_s = self.target * room(state["agreements"] or state["first_agreements"])
+        return largest_s, self.max_relative_step * math.sqrt(math.sqrt(share))
 
     def _decayed(self, step: int, shape: LrShape, state: State) -> float:
         """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""
@@ -285,6 +278,14 @@ def _shares(shape: LrShape) -> tuple[float, float]:
     what trains falls, and would say of the top that it is too high.
     """
     return (shape.share, 1.0) if shape.is_warmup else (1.0, shape.share or 1.0)
+
+
+def _allowed(curvatures: list[float], lengths: list[float], largest_s: float, longest: float) -> float:
+    """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
+    curvature = statistics.median(curvatures) if curvatures else 0.0
+    by_curvature = largest_s / curvature if curvature > 0.0 else math.inf
+    length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
+    return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
 
 def _num_averaged(momentum: float) -> float:
