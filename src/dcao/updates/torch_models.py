@@ -124,6 +124,7 @@ ADAM = OptimizerModel(
     dynamics=_adam_dynamics,
     denominator=_adam_denominator,
     first_moment_correction=_adam_correction,
+    is_entrywise=True,
     momentum_key="betas",
     rescale_momentum=_rescale_adam,
 )
@@ -169,6 +170,7 @@ NADAM = OptimizerModel(
     dynamics=_nadam_dynamics,
     denominator=_adam_denominator,
     first_moment_correction=_nadam_correction,
+    is_entrywise=True,
     momentum_key="betas",
     rescale_momentum=_nothing_to_rescale,
 )
@@ -212,6 +214,7 @@ def _rescale_rmsprop(group: Group, state: MutableParamState, old: float, new: fl
 RMSPROP = OptimizerModel(
     dynamics=_rmsprop_dynamics,
     denominator=_rmsprop_denominator,
+    is_entrywise=True,
     momentum_key="momentum",
     rescale_momentum=_rescale_rmsprop,
 )
@@ -238,4 +241,4 @@ def _adagrad_denominator(group: Group, state: ParamState, grad: Tensor | None) -
     return total.sqrt() + float(group["eps"])
 
 
-ADAGRAD = OptimizerModel(dynamics=_adagrad_dynamics, denominator=_adagrad_denominator)
+ADAGRAD = OptimizerModel(dynamics=_adagrad_dynamics, denominator=_adagrad_denominator, is_entrywise=True)
