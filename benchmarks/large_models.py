@@ -131,6 +131,13 @@ class Training:
         tokens = torch.randint(self.words, (1, TOKENS))
         self.optimizer.minimize(lambda: self.model(tokens))
 
+    def bare_step(self) -> None:
+        """The same step without DCAO."""
+        tokens = torch.randint(self.words, (1, TOKENS))
+        self.optimizer.base.zero_grad()
+        self.model(tokens).backward()
+        self.optimizer.base.step()
+
     def around_probe(self, around: Callable[[Callable[[], Any]], Any]) -> Any:
         """One step, with ``around`` called on the probe before it."""
         loop, found = self.optimizer.loop, []
@@ -162,13 +169,14 @@ def alive_vectors(step: Callable[[], Any], num_params: int) -> float:
 
 
 def measure(size: str, repeats: int = 3) -> dict[str, float]:
-    """The costs of a probe of one model, whose step is a bare one, since nothing else is switched on."""
+    """The costs of a probe of one model."""
     training = Training(size)
     for _ in range(3):
         training.step()  # a probe with its check, a step, a probe that has a gradient from before
-    plain, probed = [], []
+    bare, probed = [], []
     for _ in range(repeats):
-        plain.append(seconds(training.step))
+        bare.append(seconds(training.bare_step))
+        training.step()
         probed.append(training.around_probe(seconds))
     training.step()
     spent = training.optimizer.probe_cost
@@ -176,7 +184,7 @@ def measure(size: str, repeats: int = 3) -> dict[str, float]:
     evaluations = training.optimizer.probe_cost - spent
     training.step()
     vectors = training.around_probe(lambda probe: alive_vectors(probe, training.num_params))
-    step = statistics.median(plain)
+    step = statistics.median(bare)
     return {
         "params": training.num_params,
         "step_seconds": step,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcao.vectors import as_real, entries_of, sizes_of, vector_dtype
+from dcao.vectors import as_real, sizes_of, vector_dtype
 
 SMALL = 2**14
 """Entries of the largest tensor that shares a block: an operation on fewer takes longer to begin than to do."""
@@ -104,22 +104,20 @@ def constant_blocks(values: Sequence[float], like: Sequence[Tensor], *, dtype: t
     return found
 
 
-def blocks_like(tensors: Sequence[Tensor], like: Sequence[Tensor], *, dtype: torch.dtype) -> list[Tensor] | None:
-    """The same with the blocks and on the devices of ``like``; None if they do not have its sizes.
-
-    One flat tensor of its size stands for all of them.
+def in_blocks_of(vector: Vector, like: Sequence[Tensor], *, dtype: torch.dtype) -> list[Tensor] | None:
+    """A vector, or one flat tensor, in the blocks and on the devices of ``like``; None if it is of another size.
 
     Example:
-        >>> blocks_like([torch.arange(3.0)], [torch.zeros(1), torch.zeros(2)], dtype=torch.float64)
+        >>> in_blocks_of([torch.arange(3.0)], [torch.zeros(1), torch.zeros(2)], dtype=torch.float64)
         [tensor([0., 1., 2.], dtype=torch.float64)]
-        >>> blocks_like([torch.arange(4.0)], [torch.zeros(1), torch.zeros(2)], dtype=torch.float64) is None
+        >>> in_blocks_of([torch.arange(4.0)], [torch.zeros(1), torch.zeros(2)], dtype=torch.float64) is None
         True
     """
-    if sizes_of(tensors) == sizes_of(like):
-        return blocks([tensor.to(own.device) for tensor, own in zip(tensors, like, strict=True)], dtype=dtype)
-    if len(tensors) != 1 or tensors[0].shape != (sum(sizes_of(like)),):
-        return None
-    return cut(tensors[0].to(dtype), like)
+    sizes = sizes_of(like)
+    spanned = [(sum(sizes[span]), like[span.start].device) for span in spans(like)]
+    if sizes_of(vector) != [size for size, _ in spanned]:
+        return cut(vector[0].to(dtype), like) if sizes_of(vector) == [sum(sizes)] else None
+    return [_as(dtype, block.to(device)) for block, (_, device) in zip(vector, spanned, strict=True)]
 
 
 def chosen(vector: Vector, indices: Sequence[int]) -> Vector:
@@ -188,8 +186,8 @@ def _parts(vector: Vector, index: int) -> Iterator[Tensor]:
             yield vector.function(*row)
     else:
         block = _flat(vector[index])
-        for part in torch.split(block, _part_size(block)):
-            yield _widened(part)
+        parts = torch.split(block, _part_size(block))
+        yield from parts if _wide(block) is block.dtype else map(_widened, parts)
 
 
 def _part_size(block: Tensor) -> int:
@@ -205,8 +203,8 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    dense = tensor.detach().to_dense() if tensor.is_sparse else tensor
-    return entries_of(dense).reshape(-1)
+    dense = tensor.detach()
+    return as_real(dense.to_dense() if tensor.is_sparse else dense).reshape(-1)
 
 
 # --- from vectors to numbers ------------------------------------------------------------------------------------------

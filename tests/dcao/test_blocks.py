@@ -14,11 +14,11 @@ from dcao.blocks import (
     Entrywise,
     add_to,
     blocks,
-    blocks_like,
     chosen,
     constant_blocks,
     cut,
     gram,
+    in_blocks_of,
     inner,
     inner_products,
     joined,
@@ -72,10 +72,10 @@ def test_blocks_hold_the_entries_in_order(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flat_vector_is_cut_into_the_blocks_of_its_tensors(kind):
     tensors = tensors_of(kind)
-    for vector in (cut(flat(tensors), tensors), blocks_like([flat(tensors)], tensors, dtype=torch.float64)):
+    for vector in (cut(flat(tensors), tensors), in_blocks_of([flat(tensors)], tensors, dtype=torch.float64)):
         assert [len(block) for block in vector] == [len(block) for block in blocks(tensors)]
         assert torch.equal(torch.cat(vector), flat(tensors))
-    assert blocks_like([flat(tensors)[1:]], tensors, dtype=torch.float64) is None
+    assert in_blocks_of([flat(tensors)[1:]], tensors, dtype=torch.float64) is None
 
 
 def test_large_blocks_are_the_tensors_own_memory_and_small_neighbours_are_copied():

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dcao.blocks import Vector
 from dcao.controller import Controller
 from dcao.probing.agreement import agreement_with
 from dcao.vectors import flatten, vector_dtype
@@ -31,7 +32,7 @@ class AgreementWatch:
     """Sizes of the cosines between the gradients of successive steps since the last probe.
 
     Attributes:
-        past: The gradients of the step before; None where the coming one is not compared with it.
+        past: The gradient of the step before, in blocks; None where the coming one is not compared with it.
         sizes: Since the last probe.
 
     Example:
@@ -46,7 +47,7 @@ class AgreementWatch:
     """
 
     def __init__(self) -> None:
-        self.past: list[Tensor] | None = None
+        self.past: Vector | None = None
         self.sizes: list[float] = []
 
     def note(self, gradients: Sequence[Tensor]) -> None:

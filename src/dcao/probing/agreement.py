@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dcao.blocks import Entrywise, Vector, blocks, blocks_like, chosen, gram, inner, largest_entry, nonzero_counts
+from dcao.blocks import Entrywise, Vector, blocks, chosen, gram, in_blocks_of, inner, largest_entry, nonzero_counts
 from dcao.probing.batch import Batch
 
 LEAST_IN_COMMON = 0.25
@@ -27,7 +27,7 @@ SAFE = (1e-20, 1e30)
 """Squares of lengths between these lose nothing to the range of float32."""
 
 
-def agreement(batches: Sequence[Batch], past: Sequence[Tensor] | None, *, dtype: torch.dtype) -> float | None:
+def agreement(batches: Sequence[Batch], past: Vector | None, *, dtype: torch.dtype) -> float | None:
     """Cosine between the gradients of a batch and of the one before, or the mean over pairs of neighbours of several.
 
     None where there is no second gradient, where one is zero or not finite, or where they move different weights.
@@ -46,9 +46,9 @@ def agreement(batches: Sequence[Batch], past: Sequence[Tensor] | None, *, dtype:
     return mean if math.isfinite(mean) else None
 
 
-def agreement_with(past: Sequence[Tensor] | None, gradient: Sequence[Tensor], *, dtype: torch.dtype) -> float | None:
+def agreement_with(past: Vector | None, gradient: Sequence[Tensor], *, dtype: torch.dtype) -> float | None:
     """The cosine between a gradient and that of the step before; None where that says nothing."""
-    before = None if past is None else blocks_like(past, gradient, dtype=dtype)
+    before = None if past is None else in_blocks_of(past, gradient, dtype=dtype)
     if before is None:
         return None
     value = cosine(before, blocks(gradient, dtype=dtype))
@@ -74,9 +74,12 @@ def cosine(left: Vector, right: Vector) -> float:
         of_left, product, of_right = gram(_divided(left, scales[0]), _divided(right, scales[1]))
     if not (of_left > 0.0 and of_right > 0.0):  # also catches nan
         return math.nan
+    found = product / math.sqrt(of_left) / math.sqrt(of_right)
+    if abs(found) > 1.1 * LEAST_IN_COMMON:  # then more of their lengths is in common, by Cauchy-Schwarz
+        return found
     alone = _alone(left, right, scales)
     in_common = math.sqrt(max(0.0, 1.0 - alone[0] / of_left)) * math.sqrt(max(0.0, 1.0 - alone[1] / of_right))
-    return product / math.sqrt(of_left) / math.sqrt(of_right) if in_common >= LEAST_IN_COMMON else math.nan
+    return found if in_common >= LEAST_IN_COMMON else math.nan
 
 
 def _alone(left: Vector, right: Vector, scales: tuple[float, float]) -> tuple[float, float]:

@@ -15,13 +15,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from dcao.blocks import (
     Entrywise,
     Vector,
     blocks,
-    blocks_like,
+    in_blocks_of,
     joint_norm,
     largest_entry,
     nonzero_counts,
@@ -112,11 +111,11 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0
 
 
-def _step_vectors(loss: ProbedLoss, batch: Batch, past: Sequence[Tensor] | None) -> StepVectors:
+def _step_vectors(loss: ProbedLoss, batch: Batch, past: Vector | None) -> StepVectors:
     step, stepping = loss.step, batch.stepping
     raw: Vector = blocks(batch.gradient or [], dtype=step.dtype)
     # A group may have been added since, and a checkpoint may come from another device.
-    before = None if past is None else blocks_like(past, loss.params, dtype=step.dtype)
+    before = None if past is None else in_blocks_of(past, loss.params, dtype=step.dtype)
     taken = raw if stepping is None else blocks(stepping.gradient, dtype=step.dtype)
     gradient = _with_decay(loss, taken)
     factors: Vector = step.displacement_factors(gradient)
@@ -135,7 +134,7 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Sequence[Tensor] | None)
             gradient=own if factor == 1.0 else [block / factor for block in own],
             displacement=_displacement(own, factors, 0, further),
             past=None if before is None else _displacement(_with_decay(loss, before), factors, exponent, further),
-            product=lambda v: _product(loss, batch, raw, v, unit=unit, factor=factor),
+            product=lambda v, norm: _product(loss, batch, raw, v, norm, unit=unit, factor=factor),
             weight=batch.weight,
             exponents=(exponent, exponent + further),
             length=length,
@@ -155,9 +154,11 @@ def _displacement(gradient: Vector, factors: Vector, exponent: int, further: int
     return Entrywise(lambda part, factor: part * 2.0**-exponent * factor * 2.0**-further, gradient, factors)
 
 
-def _product(loss: ProbedLoss, batch: Batch, raw: Vector, vector: Vector, *, unit: float, factor: float) -> Vector:
-    """``H_B`` times a displacement, and that of the coupled decay."""
-    product = loss.product_along_step(batch, raw, vector, unit=unit)
+def _product(
+    loss: ProbedLoss, batch: Batch, raw: Vector, vector: Vector, norm: float, *, unit: float, factor: float
+) -> Vector:
+    """``H_B`` times a displacement of length ``norm``, and that of the coupled decay."""
+    product = loss.product_along_step(batch, raw, vector, norm, unit=unit)
     if not loss.step.has_coupled_decay:
         return product
     decays = loss.step.l2_decay()

@@ -60,7 +60,7 @@ class StepVectors:
         gradient: ``g_B``.
         displacement: ``d_B``; the coming step goes along minus this.
         past: ``d_A`` of the batch before; None where it is not known.
-        product: ``H_B`` times a vector.
+        product: ``H_B`` times a vector, from that and its length.
         weight: Size of the batch.
         exponents: Powers of two that gradient and displacements have been divided by.
         length: Length of the displacement that the step takes, where it is not ``d_B``.
@@ -69,7 +69,7 @@ class StepVectors:
     gradient: Vector
     displacement: Vector
     past: Vector | None
-    product: Callable[[Vector], Vector]
+    product: Callable[[Vector, float], Vector]
     weight: float
     exponents: tuple[int, int] = (0, 0)
     length: float | None = None
@@ -91,14 +91,14 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
 
     Example:
         >>> g, d = [torch.tensor([1.0, 2.0])], [torch.tensor([0.5, 1.0])]  # with lr 0.5, of a quadratic of curvature 3
-        >>> one = StepVectors(gradient=g, displacement=d, past=d, product=lambda v: [3.0 * v[0]], weight=1.0)
+        >>> one = StepVectors(gradient=g, displacement=d, past=d, product=lambda v, _: [3.0 * v[0]], weight=1.0)
         >>> directional([one])
         Directional(total=1.5, signal=1.5, length=1.118..., trust=1.0, reason='')
     """
     slope = curvature = signal = 0.0
     for index, batch in enumerate(batches):
         of_gradient, unit = batch.exponents
-        product = batch.product(batch.displacement)
+        product = batch.product(batch.displacement, math.sqrt(batch.square_and_slope[0]))
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         # Both in one go, for which the difference of the gradients is made once.
         along, with_past = inner_products(product, [batch.displacement, batch.displacement if past is None else past])

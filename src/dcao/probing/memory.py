@@ -24,7 +24,7 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         num_runs: Lanczos runs so far, by their names.
-        past_gradient: Gradients of the last training batch, if the coming step is going to be probed.
+        past_gradient: Gradient of the last training batch, in blocks, if the coming step is going to be probed.
         why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
@@ -36,7 +36,7 @@ class ProbeMemory:
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     num_runs: dict[str, int] = field(default_factory=dict)
-    past_gradient: list[Tensor] | None = None
+    past_gradient: Vector | None = None
     why_not_lifted: str = ""
     natural_length: float | None = None
     scaling: StepScaling = field(default_factory=StepScaling)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.blocks import blocks
+from dcao.blocks import Vector, blocks, spans
 from dcao.gradients.presence import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
@@ -227,7 +227,7 @@ class Probe:
         deciding: dict[str, Reading],
         along: dict[str, Reading],
         step: int,
-        past_gradient: Sequence[Tensor] | None,
+        past_gradient: Vector | None,
     ) -> CurvatureEstimate:
         measure = self.settings.measure
         readings = {**along, **deciding}
@@ -263,7 +263,7 @@ class Probe:
     def _remember_probed(self, loss: ProbedLoss) -> None:
         """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
         if loss.batches[0].is_coming and self.settings.measure in ALONG_STEP:
-            self.memory.probed = blocks(copies(loss.batches[0].gradient or []), dtype=loss.step.dtype)
+            self.memory.probed = copied(loss.batches[0].gradient or [])
 
     def forget_gradient(self) -> None:
         """Forget the gradients of the last batch, and of the one that was probed for the step on it."""
@@ -275,16 +275,18 @@ class Probe:
         if params and (decides or self.settings.measure in ALONG_STEP):
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
-            memory.past_gradient = copies(gradients_left(params))
+            memory.past_gradient = copied(gradients_left(params))
 
-    def last_gradient(self) -> list[Tensor] | None:
-        """The training batch's gradients: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
+    def last_gradient(self) -> Vector | None:
+        """The training batch's gradient: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
         params = self.params()
         if self.memory.past_gradient is not None or not params:
             return self.memory.past_gradient
-        return copies(gradients_left(params))
+        return copied(gradients_left(params))
 
 
-def copies(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients that stay as they are when the next backward pass writes to ``.grad``."""
-    return [gradient.clone() for gradient in gradients]
+def copied(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients in blocks that stay as they are when the next backward pass writes to ``.grad``."""
+    kept = blocks(gradients)
+    spanned = zip(spans(gradients), kept, strict=True)
+    return [block if span.stop > span.start + 1 else block.clone() for span, block in spanned]

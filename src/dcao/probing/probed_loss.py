@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
-from dcao.blocks import Vector, blocks, cut, joined, joint_norm
+from dcao.blocks import Vector, blocks, cut, joined
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
@@ -137,13 +137,16 @@ class ProbedLoss:
         factor = batch.stepping.loss_factor if batch.stepping is not None and batch.is_training else 1.0
         return self.hessian_of(batch) if factor == 1.0 else ScaledOperator(self.hessian_of(batch), factor)
 
-    def product_along_step(self, batch: Batch, gradient: Vector, vector: Vector, *, unit: float = 1.0) -> Vector:
+    def product_along_step(
+        self, batch: Batch, gradient: Vector, vector: Vector, norm: float, *, unit: float = 1.0
+    ) -> Vector:
         """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
 
         Args:
             batch: The batch.
             gradient: Its gradient.
             vector: The displacement, divided by ``unit``.
+            norm: Its length.
             unit: What the displacement has been divided by.
         """
         self.num_matvecs += 1
@@ -151,9 +154,9 @@ class ProbedLoss:
             hessian = self.hessian_of(batch)
             flat = joined(vector, self.params, dtype=self.step.dtype, device=hessian.device)
             return cut(hessian.matvec(flat), self.params)
-        operator, norm = self._difference_of(batch, gradient), joint_norm(vector)
         if norm == 0.0:
             return vector
+        operator = self._difference_of(batch, gradient)
         operator.step_length = self._step_length(norm * unit) or operator.step_length
         return operator.product(vector, norm, side=-1.0)
 

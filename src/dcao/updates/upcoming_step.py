@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.blocks import Vector, blocks, constant_blocks, parts_of, pieces_of
+from dcao.blocks import Vector, blocks, constant_blocks, pieces_of, spans
 from dcao.updates.dynamics import StepDynamics
-from dcao.updates.model import Group, ParamState
+from dcao.updates.factors import block_factors
 from dcao.updates.registry import OptimizerModel, optimizer_model
 from dcao.vectors import as_real, flatten, vector_dtype
 
@@ -103,9 +103,11 @@ class UpcomingStep:
         """
         if not self.is_preconditioned:
             return constant_blocks([own.step_size for own in self._dynamics], self.params, dtype=self.dtype)
-        pieces = zip(pieces_of(gradient, self.params), self._groups, self._states, self._dynamics, strict=True)
-        factors = [_factors(self.record, group, state, grad, own.step_size) for grad, group, state, own in pieces]
-        return blocks(factors, dtype=self.dtype)
+        sizes = [own.step_size for own in self._dynamics]
+        return [
+            block_factors(self.record, self._groups[own], self._states[own], self.params[own], block, sizes[own])
+            for own, block in zip(spans(self.params), gradient, strict=True)
+        ]
 
     def inverse_sqrt(self, gradient: Vector) -> Tensor:
         """``P^-1/2`` with the P of the coming step, flat; it includes bias corrections and lr ratios between groups."""
@@ -129,23 +131,6 @@ class UpcomingStep:
             if id(group) not in by_group:
                 by_group[id(group)] = record.dynamics(group, state)
         return [by_group[id(group)] for group in self._groups]
-
-
-def _factors(record: OptimizerModel, group: Group, state: ParamState, grad: Tensor, step_size: float) -> Tensor:
-    """``step_size / P`` of one parameter, made part by part if it is large."""
-    factors = torch.empty_like(grad, dtype=torch.promote_types(grad.dtype, torch.float32))
-    alike = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.shape == grad.shape}
-    flat = [each.view(-1) for each in (factors, grad, *alike.values()) if each.is_contiguous()]
-    if not record.is_entrywise or len(flat) < 2 + len(alike):
-        return factors.copy_(_over(step_size, record.denominator(group, state, grad)))
-    for out, part, *values in parts_of(*([each] for each in flat)):
-        partial = {**state, **dict(zip(alike, values, strict=True))}
-        out.copy_(_over(step_size, record.denominator(group, partial, part)))
-    return factors
-
-
-def _over(step_size: float, denominator: Tensor | None) -> Tensor:
-    return torch.tensor(step_size) if denominator is None else step_size / denominator
 
 
 def _real_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def as_vectors(step: HandStep, H: Tensor, weight: float = 1.0, past: Tensor | No
         gradient=[step.gradient],
         displacement=[step.displacement],
         past=None if past is None else [past],
-        product=lambda v: [H @ v[0]],
+        product=lambda v, _: [H @ v[0]],
         weight=weight,
     )
 
@@ -96,7 +96,7 @@ UNTRUSTED = [
 def test_a_gradient_that_says_nothing_is_not_trusted(name, value, reason):
     gradient = torch.full((SIZE,), value)
     measured = directional(
-        [StepVectors(gradient=[gradient], displacement=[gradient], past=None, product=lambda v: v, weight=1.0)]
+        [StepVectors(gradient=[gradient], displacement=[gradient], past=None, product=lambda v, _: v, weight=1.0)]
     )
     assert (measured.trust, measured.reason) == (0.0, reason)
     assert math.isnan(measured.total)
@@ -111,7 +111,7 @@ def test_a_gradient_that_is_not_finite_one_step_away_is_an_infinite_s_to_be_acte
                 gradient=[gradient],
                 displacement=[gradient],
                 past=[gradient],
-                product=lambda v: [v[0] * value],
+                product=lambda v, _: [v[0] * value],
                 weight=1.0,
             )
         ]
