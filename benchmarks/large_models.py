@@ -7,10 +7,11 @@ evaluation.
 - **Passes**: an operation that touches every parameter once is one pass, counted with a ``TorchDispatchMode``, in the
   probe and outside of its evaluations of the loss. Scratch of at most :data:`SCRATCH` entries stays in the cache and is
   not counted; views are not, because they touch nothing.
-- **Memory**: what torch allocates in the step beyond the same step without a probe, in vectors of the parameters' size.
+- **Memory**: how far the peak of training with DCAO is above that of bare training, in vectors of the parameters' size
+  and by mode, beside what is expected; for larger models, which are built without memory, what is expected alone.
 
-Run: python benchmarks/large_models.py [SIZE ...] with sizes among tiny, small and GPT-2 (all by default: 3 minutes).
-Prints a table and writes results/large_models.json.
+Run: python benchmarks/large_models.py [SIZE ...] with sizes among tiny, small and GPT-2 (all by default: 4 minutes).
+Prints two tables and writes results/large_models.json.
 """
 
 from __future__ import annotations
@@ -36,7 +37,19 @@ SIZES = {  # width, layers, heads, words
     "tiny": (128, 2, 2, 5_000),
     "small": (256, 6, 4, 20_000),
     "GPT-2": (768, 12, 12, 50_257),
+    "1 B": (1600, 32, 16, 50_257),
+    "10 B": (4096, 48, 32, 50_257),
 }
+MEASURED = ("tiny", "small", "GPT-2")
+# The guard, which takes snapshots often enough to be seen here, and the vectors that it keeps of AdamW's three.
+MODES = {
+    "default": (dcao.Guard(snapshot_every=1), 3.0),
+    "snapshot in bfloat16": (dcao.Guard(snapshot_every=1, snapshot_dtype=torch.bfloat16), 1.5),
+    "no snapshot": (dcao.Guard(snapshot_every=None), 0.0),
+}
+PROBE = 4.0
+"""Vectors of a probe with AdamW: the gradient kept from the step before, the factors of the displacement, the
+parameters as they were, and the probe's own gradient."""
 TOKENS = 128
 SCRATCH = 2**18
 
@@ -120,8 +133,7 @@ class Training:
 
     def __init__(self, size: str, **settings: Any) -> None:
         torch.manual_seed(0)
-        width, layers, heads, words = SIZES[size]
-        self.words, self.model = words, Gpt(width, layers, heads, words)
+        self.words, self.model = SIZES[size][-1], Gpt(*SIZES[size])
         self.num_params = sum(p.numel() for p in self.model.parameters())
         base = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.optimizer = dcao.DCAO(base, policy=dcao.policies.Fixed(), every=2, **settings)
@@ -162,10 +174,22 @@ def count_passes(probe: Callable[[], Any]) -> Passes:
     return passes
 
 
-def alive_vectors(step: Callable[[], Any], num_params: int) -> float:
-    with AliveBytes() as alive:
-        step()
-    return alive.peak / (4 * num_params)
+def added_vectors(size: str, guard: dcao.Guard, steps: int = 5) -> float:
+    """How far the peak of training is above that of bare training."""
+    peaks = []
+    for is_bare in (True, False):
+        training = Training(size, guard=guard)
+        with AliveBytes() as alive:
+            for _ in range(steps):
+                training.bare_step() if is_bare else training.step()
+        peaks.append(alive.peak / (4 * training.num_params))
+    return peaks[1] - peaks[0]
+
+
+def num_params(size: str) -> int:
+    """Parameters of a model that is built without memory."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in Gpt(*SIZES[size]).parameters())
 
 
 def measure(size: str, repeats: int = 3) -> dict[str, float]:
@@ -182,8 +206,6 @@ def measure(size: str, repeats: int = 3) -> dict[str, float]:
     spent = training.optimizer.probe_cost
     passes = training.around_probe(count_passes)
     evaluations = training.optimizer.probe_cost - spent
-    training.step()
-    vectors = training.around_probe(lambda probe: alive_vectors(probe, training.num_params))
     step = statistics.median(bare)
     return {
         "params": training.num_params,
@@ -192,22 +214,36 @@ def measure(size: str, repeats: int = 3) -> dict[str, float]:
         "evaluations": evaluations,
         "passes": passes.entries / training.num_params,
         "reads_and_writes": passes.traffic / training.num_params,
-        "vectors": vectors,
     }
+
+
+def memory_rows(size: str, *, measured: bool) -> list[dict[str, Any]]:
+    """For each mode the vectors that it adds, expected and measured, and gigabytes in float32."""
+    rows = []
+    for mode, (guard, kept) in MODES.items():
+        row = {"mode": mode, "expected": kept + PROBE, "gigabytes": 4e-9 * num_params(size) * (kept + PROBE)}
+        rows.append(row | ({"measured": added_vectors(size, guard)} if measured else {}))
+    return rows
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    results = {}
-    print("model, parameters, step | a probe: in steps, evaluations, passes, reads and writes | vectors at its peak")
-    for size in sys.argv[1:] or SIZES:
+    results, memory = {}, {}
+    print("model, parameters, bare step | a probe: in steps, evaluations, passes, reads and writes")
+    for size in sys.argv[1:] or MEASURED:
         results[size] = row = measure(size)
         print(
             f"{size}, {row['params'] / 1e6:.1f} M, {row['step_seconds']:.2f} s | {row['probe_in_steps']:.2f}, "
-            f"{row['evaluations']:.0f}, {row['passes']:.1f}, {row['reads_and_writes']:.1f} | {row['vectors']:.1f}",
+            f"{row['evaluations']:.0f}, {row['passes']:.1f}, {row['reads_and_writes']:.1f}",
             flush=True,
         )
-    write_results("large_models", sizes=results)
+    print("model, mode | vectors that DCAO adds at most: expected, measured | GB in float32")
+    for size in sys.argv[1:] or SIZES:
+        memory[size] = memory_rows(size, measured=size in MEASURED)
+        for row in memory[size]:
+            found = f"{row['measured']:.2f}" if "measured" in row else "-"
+            print(f"{size}, {row['mode']} | {row['expected']:.1f}, {found} | {row['gigabytes']:.2f}", flush=True)
+    write_results("large_models", sizes=results, memory=memory)
 
 
 if __name__ == "__main__":
