@@ -4,9 +4,10 @@ A transformer of the shape of GPT-2 with random weights is trained by AdamW insi
 tokens a batch, so that few tokens meet many parameters: the hardest case for everything that a probe does beside its
 evaluation.
 
-- **Passes**: an operation that touches every parameter once is one pass, counted with a ``TorchDispatchMode``, in the
-  probe and outside of its evaluations of the loss. Scratch of at most :data:`SCRATCH` entries stays in the cache and is
-  not counted; views are not, because they touch nothing.
+- **Reads and writes** of vectors of the parameters' size, and **operations** on them, in the probe and outside of its
+  evaluations of the loss, counted with a ``TorchDispatchMode`` over those parameters that have more than
+  :data:`SCRATCH` entries. What the last :data:`RECENT` operations have touched, in parts of at most that, is taken to
+  come from the cache, and is not read again.
 - **Memory**: how far the peak of training with DCAO is above that of bare training, in vectors of the parameters' size
   and by mode, beside what is expected; for larger models, which are built without memory, what is expected alone.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +54,7 @@ PROBE = 4.0
 parameters as they were, and the probe's own gradient."""
 TOKENS = 128
 SCRATCH = 2**18
+RECENT = 8
 
 
 class Block(nn.Module):
@@ -92,22 +95,33 @@ class Gpt(nn.Module):
         return nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
-class Passes(TorchDispatchMode):
-    """Entries that operations touch, outside of evaluations: of the largest tensor of each that is not scratch."""
+class Traffic(TorchDispatchMode):
+    """Entries of large tensors that operations outside of evaluations touch.
+
+    Attributes:
+        in_memory: Entries that are read or written and are not in the cache.
+        operations: Entries of the largest tensor of each operation.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries = self.traffic = 0
+        self.in_memory = self.operations = 0
         self.is_paused = False
+        self._cached: deque[tuple[int, int]] = deque(maxlen=RECENT)  # address and length of parts
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if not self.is_paused and not func.is_view and func is not torch.ops.aten.detach.default:
-            tensors = {id(t): t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)}.values()
-            in_memory = [t.numel() for t in tensors if t.untyped_storage().nbytes() > SCRATCH * t.element_size()]
-            self.entries += max(in_memory, default=0) if "foreach" not in str(func) else sum(in_memory)
-            self.traffic += sum(in_memory)
+        makes_nothing = func.is_view or "empty" in str(func) or func is torch.ops.aten.detach.default
+        if not self.is_paused and not makes_nothing:
+            self._note([t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)])
         return result
+
+    def _note(self, tensors: list[Tensor]) -> None:
+        large = [t for t in tensors if t.untyped_storage().nbytes() > SCRATCH * t.element_size()]
+        parts = {(t.data_ptr(), t.numel()): t.numel() for t in large}
+        self.operations += max(parts.values(), default=0)
+        self.in_memory += sum(size for part, size in parts.items() if part not in self._cached)
+        self._cached.extend(part for part, size in parts.items() if size <= SCRATCH)
 
     @contextmanager
     def paused_in_evaluations(self) -> Iterator[None]:
@@ -135,6 +149,7 @@ class Training:
         torch.manual_seed(0)
         self.words, self.model = SIZES[size][-1], Gpt(*SIZES[size])
         self.num_params = sum(p.numel() for p in self.model.parameters())
+        self.num_large = sum(p.numel() for p in self.model.parameters() if p.numel() > SCRATCH)
         base = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.optimizer = dcao.DCAO(base, policy=dcao.policies.Fixed(), every=2, **settings)
 
@@ -168,10 +183,10 @@ def seconds(step: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def count_passes(probe: Callable[[], Any]) -> Passes:
-    with Passes() as passes, passes.paused_in_evaluations():
+def count_traffic(probe: Callable[[], Any]) -> Traffic:
+    with Traffic() as traffic, traffic.paused_in_evaluations():
         probe()
-    return passes
+    return traffic
 
 
 def added_vectors(size: str, guard: dcao.Guard, steps: int = 5) -> float:
@@ -204,7 +219,7 @@ def measure(size: str, repeats: int = 3) -> dict[str, float]:
         probed.append(training.around_probe(seconds))
     training.step()
     spent = training.optimizer.probe_cost
-    passes = training.around_probe(count_passes)
+    traffic = training.around_probe(count_traffic)
     evaluations = training.optimizer.probe_cost - spent
     step = statistics.median(bare)
     return {
@@ -212,8 +227,8 @@ def measure(size: str, repeats: int = 3) -> dict[str, float]:
         "step_seconds": step,
         "probe_in_steps": statistics.median(probed) / step,
         "evaluations": evaluations,
-        "passes": passes.entries / training.num_params,
-        "reads_and_writes": passes.traffic / training.num_params,
+        "reads_and_writes": traffic.in_memory / training.num_large,
+        "operations": traffic.operations / training.num_large,
     }
 
 
@@ -229,12 +244,12 @@ def memory_rows(size: str, *, measured: bool) -> list[dict[str, Any]]:
 def main() -> None:
     torch.set_num_threads(1)
     results, memory = {}, {}
-    print("model, parameters, bare step | a probe: in steps, evaluations, passes, reads and writes")
+    print("model, parameters, bare step | a probe: in steps, evaluations, reads and writes, operations")
     for size in sys.argv[1:] or MEASURED:
         results[size] = row = measure(size)
         print(
             f"{size}, {row['params'] / 1e6:.1f} M, {row['step_seconds']:.2f} s | {row['probe_in_steps']:.2f}, "
-            f"{row['evaluations']:.0f}, {row['passes']:.1f}, {row['reads_and_writes']:.1f}",
+            f"{row['evaluations']:.0f}, {row['reads_and_writes']:.1f}, {row['operations']:.1f}",
             flush=True,
         )
     print("model, mode | vectors that DCAO adds at most: expected, measured | GB in float32")

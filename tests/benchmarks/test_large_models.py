@@ -19,9 +19,13 @@ def test_the_models_of_the_table_have_the_sizes_that_it_names():
     assert sizes["10 B"] == pytest.approx(1e10, rel=0.1)
 
 
-def test_a_probe_goes_through_the_parameters_few_times():
+def test_a_probe_reads_and_writes_the_parameters_few_times():
     training = large_models.Training("small")
     for _ in range(4):
         training.step()
-    passes = training.around_probe(large_models.count_passes)
-    assert passes.entries / training.num_params < 15.0
+    traffic = training.around_probe(large_models.count_traffic)
+    # The gradient, its average and the factors: 3. Slope and length: 2. What moves, and how long it is: 3. To keep the
+    # parameters, move them and put them back: 8. The product with both displacements: 4. The two gradients' cosine,
+    # and which of their entries are zero: 4. Whether the gradient is the one that backward has left: 2.
+    assert traffic.in_memory / training.num_large == pytest.approx(26.0, abs=1.01)
+    assert traffic.operations / training.num_large < 22.0
