@@ -30,7 +30,8 @@ from dcao.probing.training_pass import run_closure, run_losses
 from dcao.schedules import ScheduleLike
 from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
-from dcao.wrapping import WrappingOptimizer, sets_up_state, uncompiled, with_own_hooks
+from dcao.uncompiled import uncompiled
+from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -210,6 +211,7 @@ class DCAO(WrappingOptimizer):
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
     @property
+    @uncompiled
     def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each param group."""
         self._sync()

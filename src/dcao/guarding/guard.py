@@ -181,9 +181,13 @@ class StepGuard:
             losses = self._memory.losses
             is_usual = loss is None or not losses or loss <= statistics.median(losses)
             if is_usual and self._is_snapshot_due(step, watches=watches):
-                self._snapshot = None  # before the next one is made: there is memory for one
-                self._snapshot = Snapshot(self.optimizer, modules, step)
+                self._take_snapshot(modules, step)
         return self._memory.remember(step=step, loss=loss, norm=norm)
+
+    def _take_snapshot(self, modules: Sequence[nn.Module], step: int) -> None:
+        if self._snapshot is None or not self._snapshot.take_again(modules, step):
+            self._snapshot = None  # before the next one is made: there is memory for one
+            self._snapshot = Snapshot(self.optimizer, modules, step, self.settings.snapshot_form)
 
     def _is_snapshot_due(self, step: int, *, watches: bool) -> bool:
         """While the loss is watched, what the run may go back to is where its mean was lowest."""
@@ -267,8 +271,8 @@ class StepGuard:
     def _restore(self) -> int:
         """Go back for good, and keep a snapshot of that: of the step that is returned."""
         step = self._trade_places()
-        self._is_away, self._snapshot = False, None  # what the run was at, before there is another copy
-        self._snapshot = Snapshot(self.optimizer, self._modules or (), step)
+        self._is_away = False
+        self._take_snapshot(self._modules or (), step)
         self.num_restored += 1
         return step
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from dcao.operators.base import LinearOperator, LossFn
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.lanczos import LanczosStatus, lanczos
+from dcao.uncompiled import uncompiled
 from dcao.vectors import DEFAULT_SEED, random_vector, seeded
 
 
@@ -55,6 +56,7 @@ class SpectralDensity:
         return float(self.weights @ self.nodes**power)
 
 
+@uncompiled
 def spectral_density(
     loss_fn: LossFn,
     params: Iterable[Tensor],

@@ -14,6 +14,7 @@ from dcao.isolation import without_autocast
 from dcao.operators.base import LinearOperator, LossFn, gradient_evaluations
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.recurrences import product
+from dcao.uncompiled import uncompiled
 from dcao.vectors import DEFAULT_SEED, random_vector, seeded
 
 TraceMethod = Literal["hutchinson", "hutch++"]
@@ -37,6 +38,7 @@ class TraceResult:
     cost: float
 
 
+@uncompiled
 def hessian_trace(
     loss_fn: LossFn,
     params: Iterable[Tensor],
