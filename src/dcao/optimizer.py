@@ -27,8 +27,8 @@ from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_closure, run_losses
+from dcao.recorders.base import Recorder
 from dcao.schedules import ScheduleLike
-from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
 from dcao.wrapping import WrappingOptimizer, sets_up_state, uncompiled, with_own_hooks
 
