@@ -193,7 +193,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if not self.loop.is_due():
             return None
-        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
+        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe))
         return self.last_estimate
 
     @uncompiled

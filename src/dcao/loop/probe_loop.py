@@ -184,7 +184,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
+        batch = mean_of_losses([loss_fn], self.probe)
         for _ in range(most_probes(self.num_steps)):
             started = time.perf_counter()
             try:

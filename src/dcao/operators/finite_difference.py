@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
-from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.lifting import lifted, require_liftable
 from dcao.operators.moving import moved, split_like
 from dcao.operators.precision import coarsest_half, is_half
@@ -191,7 +191,7 @@ class FiniteDifferenceOperator(LinearOperator):
             with isolated, self._at(direction, scale) as reached:
                 return self._gradient_fn(), reached
 
-        gradients, reached = twice_if_refused(evaluate)
+        gradients, reached = again_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
