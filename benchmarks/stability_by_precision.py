@@ -87,25 +87,25 @@ BASES = ("AdamW", "SGD")
 class Training:
     """A network that is trained in some mode, and can be copied to float64 in the middle of it."""
 
-    def __init__(self, network: str, base: str, mode: Mode) -> None:
+    def __init__(self, network: str, base: str, mode: Mode, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.mode = mode
-        self.inputs, directions = torch.randn(NUM_STEPS, 64, 64), torch.randn(64, 10)
-        self.targets = (self.inputs @ directions).argmax(-1)
-        model = NETWORKS[network]().to(mode.params)
+        self.mode, self.device = mode, device
+        inputs, directions = torch.randn(NUM_STEPS, 64, 64), torch.randn(64, 10)
+        self.inputs, self.targets = inputs.to(device), (inputs @ directions).argmax(-1).to(device)
+        model = NETWORKS[network]().to(device, mode.params)
         optimizer = {
             "AdamW": lambda params: torch.optim.AdamW(params, eps=1e-4 if mode.params is torch.float16 else 1e-8),
             "SGD": lambda params: torch.optim.SGD(params, momentum=0.9),
         }[base](model.parameters())
         self.pair = (model, DCAO(optimizer, every=EVERY))
-        self.scaler = torch.amp.GradScaler("cpu")
+        self.scaler = torch.amp.GradScaler(device)
         self.step = 0
 
     def loss(self) -> Tensor:
         model = self.pair[0]
         dtype = next(model.parameters()).dtype
         autocast = self.mode.autocast if dtype is torch.float32 else None
-        with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        with torch.autocast(self.device, autocast, enabled=autocast is not None):
             outputs = model(self.inputs[self.step].to(dtype))
         wide = outputs if dtype is torch.float64 else outputs.float()
         return self.mode.size * F.cross_entropy(wide, self.targets[self.step])
@@ -140,10 +140,10 @@ class Training:
 
 
 def stability_and_truth(
-    network: str, base: str, mode: Mode, num_steps: int = NUM_STEPS
+    network: str, base: str, mode: Mode, num_steps: int = NUM_STEPS, device: str = "cpu"
 ) -> Iterator[tuple[float, float]]:
     """``s``, and what it is in float64, at each probe of a run where it is not tiny."""
-    training = Training(network, base, mode)
+    training = Training(network, base, mode, device)
     for step in range(num_steps):
         is_due = step % EVERY == 0
         twin = training.in_float64() if is_due else training

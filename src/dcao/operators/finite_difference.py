@@ -123,7 +123,8 @@ class FiniteDifferenceOperator(LinearOperator):
         elif self._lifts:
             self.computes_in, self.precision_note = None, "half precision is evaluated in float32"
         elif precision is not None:
-            self.precision_note = f"the loss is computed in {precision}, so it is measured over a longer step"
+            name = "torch.float16 or TF32" if precision is torch.float16 else str(precision)
+            self.precision_note = f"the loss is computed in {name}, so it is measured over a longer step"
         self._describe()
 
     def matvec(self, vector: Tensor) -> Tensor:
