@@ -49,9 +49,18 @@ def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None
             scale *= 2.0
         yield reached
     finally:
-        for (p, piece), data in zip(moves, saved, strict=True):
-            if piece is not None:
-                p.data.copy_(data)
+        moved_ones = [(p, data) for (p, piece), data in zip(moves, saved, strict=True) if piece is not None]
+        try:
+            put_back(moved_ones)
+        except BaseException:  # a signal handler may raise at any time, and half of them must not stay where they are
+            put_back(moved_ones)
+            raise
+
+
+def put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy into each parameter what was saved of it."""
+    for p, data in saved:
+        p.data.copy_(data)
 
 
 def _move(moves: Sequence[Move], saved: Sequence[Tensor], scale: float, generator: torch.Generator | None) -> float:
