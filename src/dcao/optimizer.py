@@ -49,8 +49,8 @@ class DCAO(WrappingOptimizer):
     for long is a warning, once (``docs/warnings.md``).
 
     Args:
-        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
-            :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
+        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch, and timm's copies; others
+            with :func:`dcao.register_optimizer`, or to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
             30 to 80 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
