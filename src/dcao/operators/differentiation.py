@@ -58,7 +58,7 @@ class Differentiation:
         """
         if not (is_scaled and flows_in_float16(loss)):
             return self._gradient(loss, params)
-        gradients = self.scale.undone(self._gradient(loss.float() * self.scale.factor, params))
+        gradients = self.scale.undone(self._gradient(self.scale.times(loss), params))
         if gradients is None:
             raise GradRefused("the gradient of the scaled loss overflows float16")
         return gradients

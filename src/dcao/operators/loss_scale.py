@@ -15,7 +15,7 @@ FIRST = 2.0**16
 """The factor that is tried first: the one that ``torch.amp.GradScaler`` starts from."""
 
 CUT = 16.0
-"""What the factor is divided by where a gradient overflows; five such factors lead to 1."""
+"""What the factor is divided by where a gradient overflows; after four such cuts it is 1."""
 
 
 class LossScale:
@@ -33,12 +33,16 @@ class LossScale:
         >>> loss = (1e-9 * w.half().float()).sum()
         >>> torch.autograd.grad(loss, w, retain_graph=True)
         (tensor([0., 0.]),)
-        >>> scale.undone(torch.autograd.grad(scale.factor * loss, w))
+        >>> scale.undone(torch.autograd.grad(scale.times(loss), w))
         [tensor([1.00...e-09, 1.00...e-09])]
     """
 
     def __init__(self) -> None:
         self.factor = FIRST
+
+    def times(self, loss: Tensor) -> Tensor:
+        """The loss times the factor, in float32 or wider."""
+        return (loss.float() if is_half(loss) else loss) * self.factor
 
     def undone(self, gradients: Sequence[Tensor]) -> list[Tensor] | None:
         """The gradients divided by the factor, in float32 or wider.

@@ -49,12 +49,12 @@ class MeanOfLosses:
         self, before_each: Callable[[], None] = lambda: None, check: Callable[[Tensor], None] = lambda loss: None
     ) -> Tensor:
         """The mean; its gradient is added to what is in ``.grad``. The last of the losses is checked at the end."""
-        count, losses, factors = len(self.loss_fns), list[Tensor](), list[float]()
+        count, losses, are_scaled = len(self.loss_fns), list[Tensor](), list[bool]()
 
         def share_of(loss: Tensor) -> Tensor:
-            if not factors:  # all of one size, as they are added up
-                factors.append(self._factor_of(loss))
-            return (loss if factors[0] == 1.0 else loss.float()) * (factors[0] / count)
+            if not are_scaled:  # all of them or none, as they are added up
+                are_scaled.append(self.scale is not None and flows_in_float16(loss))
+            return (self.scale.times(loss) if self.scale is not None and are_scaled[0] else loss) * (1.0 / count)
 
         for index, loss_fn in enumerate(self.loss_fns):
             before_each()
@@ -62,12 +62,9 @@ class MeanOfLosses:
                 loss = evaluate_and_backward(loss_fn, weighed=share_of)
             losses.append(loss.detach())
         check(loss)
-        if factors[0] != 1.0:
+        if are_scaled[0]:
             self._unscale()
         return torch.stack(losses).mean()
-
-    def _factor_of(self, loss: Tensor) -> float:
-        return self.scale.factor if self.scale is not None and flows_in_float16(loss) else 1.0
 
     def _unscale(self) -> None:
         assert self.scale is not None
