@@ -29,6 +29,8 @@ HEAVY = [
     "typer",
     "rich",
     "tensorboard",
+    "wandb",
+    "trackio",
 ]
 ALLOWED = {"dcao", "torch", *sys.stdlib_module_names}
 # public without a callable's docstring: modules, which have pages of their own

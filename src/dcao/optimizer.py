@@ -27,8 +27,8 @@ from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_closure, run_losses
+from dcao.recorders.base import Recorder
 from dcao.schedules import ScheduleLike
-from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
 from dcao.uncompiled import uncompiled
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
@@ -50,8 +50,8 @@ class DCAO(WrappingOptimizer):
     for long is a warning, once (``docs/warnings.md``).
 
     Args:
-        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
-            :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
+        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch, and timm's copies; others
+            with :func:`dcao.register_optimizer`, or to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
             30 to 80 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
@@ -194,7 +194,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if not self.loop.is_due():
             return None
-        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
+        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe))
         return self.last_estimate
 
     @uncompiled
