@@ -23,6 +23,7 @@ from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank, without_gradient_sync
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
+from dcao.state.places import Place
 from dcao.state.start import Moving, Start
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
@@ -100,14 +101,17 @@ class Probe:
         """Whether a measure along the step would say nothing now, because all gradients in ``.grad`` are zero."""
         return self.settings.measure in ALONG_STEP and not any_is_not_zero(self.params())
 
-    def start(self, loss_fn: object) -> RngState:
-        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
+    def start(self, loss_fn: object, places: Sequence[Place] = ()) -> RngState:
+        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches.
+
+        ``places`` are more places of such state, in objects that the walk leaves out.
+        """
         params = params_of(self.optimizer)
         streams = capture_rng(params)
         if self.is_held:
             return streams
         try:
-            start = Start(loss_fn, params, self.model.look()[0], self.moving)
+            start = Start(loss_fn, params, self.model.look()[0], self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))

@@ -1,0 +1,122 @@
+"""Training passes that are made outside of ``step``: by ``minimize``, or by a trainer that owns the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import Optimizer
+
+from dcao.gradients.backward_watch import BackwardWatch
+from dcao.gradients.since_backward import SinceBackward
+from dcao.loop.probe_loop import ProbeLoop
+from dcao.probing.batch import Batch, Closure
+from dcao.state.places import Place
+
+if TYPE_CHECKING:
+    from dcao.optimizer import DCAO
+
+
+class ComingPass:
+    """The pass that the coming step is taken on, where it was made before ``step`` is called.
+
+    Wrappers that a trainer puts around DCAO hand on its attributes, but keep what is assigned to them. So this is one
+    object that is changed in place, and ``wrapper.minimize(loss_fn)`` reaches the DCAO inside.
+
+    Attributes:
+        batch: Of ``minimize``.
+        followed: Of a trainer.
+    """
+
+    def __init__(self) -> None:
+        self.batch: Batch | None = None
+        self.followed: FollowedPass | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a pass was made."""
+        return self.batch is not None or self.followed is not None
+
+    def take(self) -> Batch | None:
+        """Its batch, once; None if no pass was made, or none that reached the parameters."""
+        batch, followed = self.batch, self.followed
+        self.forget()
+        return followed.end() if batch is None and followed is not None else batch
+
+    def forget(self) -> None:
+        """Forget a pass whose step is not taken."""
+        if self.followed is not None:
+            self.followed.stop_watching()
+        self.batch = self.followed = None
+
+    def __reduce__(self) -> tuple[type[ComingPass], tuple[()]]:
+        return ComingPass, ()  # a copy of the optimizer has made no pass
+
+
+class FollowedPass:
+    """Forward and backward passes of a trainer, from before the first one to the step that is taken on them.
+
+    To make one says: what ``again`` does I am about to do myself. The next ``step()`` then knows its batch, and a probe
+    measures it as if the step had been ``minimize``.
+
+    Args:
+        optimizer: Whose step it will be.
+        loop: The optimizer's.
+        again: Makes the same passes once more, and returns the loss; it may learn what these are while they are made.
+        reached: Objects whose state the passes use or change, beside the model's.
+        places: More places of such state, whose content is not looked into.
+
+    Attributes:
+        loss: Sum of the losses of its passes so far, detached; None before the first.
+        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
+    """
+
+    def __init__(
+        self,
+        optimizer: DCAO,
+        again: Closure,
+        *,
+        reached: Sequence[object] = (),
+        places: Sequence[Place] = (),
+    ) -> None:
+        self.again = again
+        self.loss: Any = None
+        self.precision: torch.dtype | None = None
+        self._loop: ProbeLoop = optimizer.loop
+        self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
+        optimizer.coming.forget()
+        self._rng_state = optimizer.before_loss([again, *reached], places)
+        self._watch = None if self._rng_state is None else BackwardWatch(self._loop.probe.params())
+        if self._watch is not None:
+            self._watch.__enter__()
+        optimizer.coming.followed = self
+
+    def note(self, loss: Any) -> None:
+        """Add the loss of one pass."""
+        if loss is not None:
+            loss = loss.detach()
+            self.loss = loss if self.loss is None else self.loss + loss
+
+    def stop_watching(self) -> None:
+        """Take the hooks off the parameters."""
+        if self._watch is not None:
+            self._watch.__exit__(None, None, None)
+
+    def end(self) -> Batch | None:
+        """The batch of the passes that were made; None if none was, or it skipped its backward pass."""
+        self.stop_watching()
+        since = None
+        if self._watch is not None:
+            since = SinceBackward.of_closure(self._watch, self._loop.probe.model, *self._optimizers)
+        if self.loss is None or (self._watch is not None and since is None):
+            return None
+        return Batch(
+            closure=self.again,
+            rng_state=self._rng_state,
+            loss=self.loss,
+            precision=self.precision,
+            is_training=True,
+            differentiation=self._loop.probe.differentiation,
+            since_backward=since,
+        )
