@@ -16,18 +16,18 @@ from dcao.guarding.settings import Guard
 from dcao.isolation import RngState
 from dcao.loop.answering import lets_pass
 from dcao.loop.base_step import probe_and_step
-from dcao.loop.passes import ComingPass
+from dcao.loop.passes import ComingPass, pass_of
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
-from dcao.probing.batch import Batch, Closure
+from dcao.probing.batch import Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
-from dcao.probing.training_pass import run_closure, run_losses
+from dcao.probing.training_pass import run_losses
 from dcao.schedules import ScheduleLike
 from dcao.state.places import Place
 from dcao.telemetry import Recorder
@@ -166,7 +166,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if closure is not None and not self.coming.is_known and self.controller.record is None:
             return self._pass_through(closure)
-        loss, batch = self._run(closure)
+        loss, batch = pass_of(self, closure)
         has_gradient = self.gradients.begin_step()
         safe = not has_gradient or lets_pass(self.guard, self.loop, batch)
         if safe:
@@ -258,17 +258,6 @@ class DCAO(WrappingOptimizer):
         """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
         return self.loop.start_of(loss_fn, places)
-
-    def _run(self, closure: Closure | None) -> tuple[Any, Batch | None]:
-        """What a closure returns, and the batch of the step: of the pass made before, or of the closure."""
-        if closure is None or self.coming.is_known:  # a trainer may add a closure that only calls hooks
-            return None if closure is None else closure(), self.coming.take()
-        rng_state = self.before_loss(closure)
-        loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
-        self.gradients.check_closure(loss)
-        # A trainer has a closure for steps without one, in which there is nothing to probe.
-        is_empty = loss is None and batch.is_watched_in_vain and not self.loop.turns.has_begun
-        return loss, None if is_empty else batch
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

@@ -11,8 +11,11 @@ from torch.optim import Optimizer
 from dcao.gradients.backward_watch import BackwardWatch
 from dcao.gradients.since_backward import SinceBackward
 from dcao.loop.probe_loop import ProbeLoop
+from dcao.operators.precision import coarsest_half, half_precision_of
 from dcao.probing.batch import Batch, Closure
+from dcao.probing.training_pass import run_closure
 from dcao.state.places import Place
+from dcao.telling.trainers import tell_of_callback
 
 if TYPE_CHECKING:
     from dcao.optimizer import DCAO
@@ -54,6 +57,21 @@ class ComingPass:
         return ComingPass, ()  # a copy of the optimizer has made no pass
 
 
+def pass_of(optimizer: DCAO, closure: Closure | None) -> tuple[Any, Batch | None]:
+    """What the closure of a step returns, and the batch of the step: of the pass made before, or of the closure."""
+    if closure is None or optimizer.coming.is_known:  # a trainer may add a closure that only calls hooks
+        return None if closure is None else closure(), optimizer.coming.take()
+    rng_state = optimizer.before_loss(closure)
+    if rng_state is not None:
+        tell_of_callback(closure, optimizer.notices)
+    loop = optimizer.loop
+    loss, batch = run_closure(closure, loop.probe, rng_state, optimizers=(optimizer, optimizer.base))
+    optimizer.gradients.check_closure(loss)
+    # A trainer has a closure for steps without one, in which there is nothing to probe.
+    is_empty = loss is None and batch.is_watched_in_vain and not loop.turns.has_begun
+    return loss, None if is_empty else batch
+
+
 class FollowedPass:
     """Forward and backward passes of a trainer, from before the first one to the step that is taken on them.
 
@@ -63,7 +81,8 @@ class FollowedPass:
     Args:
         optimizer: Whose step it will be.
         loop: The optimizer's.
-        again: Makes the same passes once more, and returns the loss; it may learn what these are while they are made.
+        again: Makes the same passes once more, and returns the loss. It may learn what these are while they are made,
+            so the walk for state does not go through it.
         reached: Objects whose state the passes use or change, beside the model's.
         places: More places of such state, whose content is not looked into.
 
@@ -86,15 +105,17 @@ class FollowedPass:
         self._loop: ProbeLoop = optimizer.loop
         self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
         optimizer.coming.forget()
-        self._rng_state = optimizer.before_loss([again, *reached], places)
+        self._rng_state = optimizer.before_loss(list(reached), places)
         self._watch = None if self._rng_state is None else BackwardWatch(self._loop.probe.params())
         if self._watch is not None:
             self._watch.__enter__()
         optimizer.coming.followed = self
 
     def note(self, loss: Any) -> None:
-        """Add the loss of one pass."""
+        """Add the loss of one pass; with its graph it also tells the precision."""
         if loss is not None:
+            if self._watch is not None:
+                self.precision = coarsest_half({half_precision_of(loss), self.precision})
             loss = loss.detach()
             self.loss = loss if self.loss is None else self.loss + loss
 

@@ -1,0 +1,190 @@
+"""DCAO in the Trainer of Lightning: ``DCAOCallback`` among its callbacks; see ``docs/trainers.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.loop.passes import FollowedPass
+from dcao.optimizer import DCAO
+from dcao.state.probing import is_probing
+
+
+class DCAOCallback(Callback):
+    """Makes Lightning's automatic optimization train with DCAO: ``Trainer(callbacks=[DCAOCallback()])``.
+
+    ``configure_optimizers`` returns a DCAO, with or without a scheduler. Probes then measure all micro-batches of
+    ``accumulate_grad_batches``, with the clip and the precision of the Trainer, and what they evaluate again is not in
+    ``self.log`` and in metrics. A ``LearningRateMonitor`` logs the lr that has trained in a step, not a scheduler's.
+
+    Optimizers other than DCAO are left alone, and so is manual optimization, which needs no callback.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[DCAOCallback()], logger=False, enable_checkpointing=False, accelerator="cpu")
+        >>> any(isinstance(callback, DCAOCallback) for callback in trainer.callbacks)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._attached = ExitStack()
+        self._shown: list[_Shown] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach to the loop, whose optimizers are there now, and loaded."""
+        self._detach()
+        ours = [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, DCAO)]
+        monitors = [callback for callback in _callbacks_of(trainer) if isinstance(callback, LearningRateMonitor)]
+        self._shown = [self._attached.enter_context(_showing(each, ours, trainer)) for each in monitors if ours]
+        if pl_module.automatic_optimization:
+            for optimizer in ours:  # of which there may be one
+                self._attached.enter_context(_following(trainer, pl_module, optimizer))
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Let monitors log the lr that has trained."""
+        for shown in self._shown:
+            shown.batch_ends()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the loop as it was."""
+        self._detach()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the loop as it was."""
+        self._detach()
+
+    def _detach(self) -> None:
+        self._attached.close()
+        self._shown = []
+
+
+def _callbacks_of(trainer: Any) -> list[Callback]:
+    return list(trainer.callbacks)
+
+
+# --- the loss of a step -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _following(trainer: Trainer, module: LightningModule, optimizer: DCAO) -> Iterator[None]:
+    """Context in which DCAO knows the passes of each step."""
+    loop = trainer.fit_loop.epoch_loop.automatic_optimization
+    make_closure, steps = loop._make_closure, _Steps(trainer, module, optimizer)
+
+    def make_followed(kwargs: Any, inner: Optimizer, batch_idx: int) -> Closure:
+        return steps.follow(make_closure(kwargs, inner, batch_idx), kwargs)
+
+    vars(loop)["_make_closure"] = make_followed
+    try:
+        yield
+    finally:
+        vars(loop).pop("_make_closure", None)
+        optimizer.coming.forget()
+
+
+class _Steps:
+    """Begins a pass with the first micro-batch of each step."""
+
+    def __init__(self, trainer: Trainer, module: LightningModule, optimizer: DCAO) -> None:
+        self.optimizer = optimizer
+        loop = trainer.fit_loop.epoch_loop
+        zeroed = loop.automatic_optimization.optim_progress.optimizer.zero_grad
+        # What a micro-batch counts: what self.log was told, and how often gradients were zeroed.
+        self._counted = [module, _callbacks_of(trainer), loop._results, vars(loop._results)]
+        self._counted += [vars(zeroed.total), vars(zeroed.current)]
+        self._closures: list[_FollowedClosure] = []
+
+    def follow(self, closure: Closure, kwargs: Any) -> Closure:
+        """The closure of a micro-batch, which will be part of the coming step."""
+        begins = closure._zero_grad_fn is not None
+        if not begins and self.optimizer.coming.followed is None:
+            return closure  # the Trainer makes no gradients
+        if begins:
+            self._closures = []
+            FollowedPass(self.optimizer, partial(_again, self._closures), reached=[*self._counted, kwargs])
+        followed = _FollowedClosure(closure, self.optimizer)
+        self._closures.append(followed)
+        return followed
+
+
+class _FollowedClosure(Closure):
+    """A closure of Lightning, whose loss is noted when the Trainer calls it."""
+
+    def __init__(self, closure: Closure, optimizer: DCAO) -> None:
+        super().__init__(closure._step_fn, closure._backward_fn, closure._zero_grad_fn)
+        self.optimizer = optimizer
+
+    @torch.enable_grad()
+    def closure(self, *args: Any, **kwargs: Any) -> ClosureResult:
+        """Forward and backward pass of a micro-batch."""
+        result = super().closure(*args, **kwargs)
+        if not is_probing() and self.optimizer.coming.followed is not None:
+            self.optimizer.coming.followed.note(result.closure_loss)
+        return result
+
+
+def _again(closures: Sequence[_FollowedClosure]) -> Tensor | None:
+    """All micro-batches once more; their result is not what the Trainer is going to ask for."""
+    losses = [result.loss for closure in closures if (result := closure.closure()).loss is not None]
+    return torch.stack(losses).sum() if losses else None
+
+
+# --- the lr that trains -----------------------------------------------------------------------------------------------
+
+
+class _Shown:
+    """A ``LearningRateMonitor`` that is asked at the end of each batch, while the groups hold what has trained."""
+
+    def __init__(self, monitor: LearningRateMonitor, optimizers: Sequence[DCAO], trainer: Trainer) -> None:
+        self.optimizers, self.trainer = optimizers, trainer
+        self._at_batch, self._at_epoch = monitor.on_train_batch_start, monitor.on_train_epoch_start
+        self._trained: dict[int, list[float]] = {}  # by the id of the base
+        self._is_at_epoch = False
+
+    def note_step(self, base: Optimizer, args: Any, kwargs: Any) -> None:
+        """An optimizer has stepped."""
+        self._trained[id(base)] = [float(group["lr"]) for group in base.param_groups]
+
+    def epoch_starts(self, *args: Any, **kwargs: Any) -> None:
+        """What trains in its first step is not decided yet."""
+        self._is_at_epoch = True
+
+    def batch_starts(self, *args: Any, **kwargs: Any) -> None:
+        """What trains in the step is not decided yet."""
+
+    def batch_ends(self) -> None:
+        """Log what has trained."""
+        with ExitStack() as lrs:
+            for each in self.optimizers:
+                lrs.enter_context(each.controller.lrs.replaced(self._trained.get(id(each.base))))
+            if self._is_at_epoch:
+                self._at_epoch(self.trainer)
+            self._at_batch(self.trainer)
+        self._is_at_epoch = False
+
+
+@contextmanager
+def _showing(monitor: LearningRateMonitor, optimizers: Sequence[DCAO], trainer: Trainer) -> Iterator[_Shown]:
+    """Context in which a monitor shows what trains."""
+    shown = _Shown(monitor, optimizers, trainer)
+    handles = [each.base.register_step_post_hook(shown.note_step) for each in optimizers]
+    hooks: dict[str, Callable[..., None]] = {
+        "on_train_batch_start": shown.batch_starts,
+        "on_train_epoch_start": shown.epoch_starts,
+    }
+    vars(monitor).update(hooks)
+    try:
+        yield shown
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name in hooks:
+            vars(monitor).pop(name, None)
