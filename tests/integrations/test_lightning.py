@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +21,6 @@ from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
 
 from dcao import DCAO, MemoryRecorder, policies  # noqa: E402
 from dcao.integrations.lightning import DCAOCallback  # noqa: E402
-from helpers import TESTS  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
@@ -321,20 +318,3 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on_bit_for_bit(tmp_path):
     fit(half, callbacks=(save,), enable_checkpointing=True, max_epochs=2, ckpt_path=tmp_path / "epoch=0.ckpt")
     assert half.lrs == whole.lrs[BATCHES:]
     assert torch.equal(weights(half.net), weights(whole.net))
-
-
-# --- two processes
-
-
-def test_two_ranks_decide_alike_and_as_one_process_on_the_same_global_batches(tmp_path):
-    command = [sys.executable, "-m", "helpers.lightning_ranks", str(tmp_path)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one, *two = (torch.load(tmp_path / name) for name in ("0_of_1.pt", "0_of_2.pt", "1_of_2.pt"))
-    assert two[0]["lrs"] == two[1]["lrs"]
-    assert torch.equal(two[0]["weights"], two[1]["weights"])
-    assert len(one["lrs"]) == 30
-    # In float64 a sum in another order leaves 1e-16, and s is a difference of gradients over a step of about 1e-8.
-    assert two[0]["s"] == pytest.approx(one["s"], rel=1e-5)
-    assert two[0]["lrs"] == pytest.approx(one["lrs"], rel=1e-7)
-    torch.testing.assert_close(two[0]["weights"], one["weights"], rtol=1e-7, atol=1e-9)

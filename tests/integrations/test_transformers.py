@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments  # noqa: E402
 
 from dcao import DCAO, MemoryRecorder, policies  # noqa: E402
-from dcao.integrations.accelerated import dcao_of, refuse_engines  # noqa: E402
+from dcao.integrations.accelerate import dcao_of, refuse_engines  # noqa: E402
 from dcao.integrations.transformers import DCAOMixin, DCAOTrainer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(

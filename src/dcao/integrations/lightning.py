@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -100,7 +99,6 @@ class _Steps:
         # What a micro-batch counts: what self.log was told, and how often gradients were zeroed.
         self._counted = [module, _callbacks_of(trainer), loop._results, vars(loop._results)]
         self._counted += [vars(zeroed.total), vars(zeroed.current)]
-        self._closures: list[_FollowedClosure] = []
 
     def follow(self, closure: Closure, kwargs: Any) -> Closure:
         """The closure of a micro-batch, which will be part of the coming step."""
@@ -108,15 +106,12 @@ class _Steps:
         if not begins and self.optimizer.coming.followed is None:
             return closure  # the Trainer makes no gradients
         if begins:
-            self._closures = []
-            FollowedPass(self.optimizer, partial(_again, self._closures), reached=[*self._counted, kwargs])
-        followed = _FollowedClosure(closure, self.optimizer)
-        self._closures.append(followed)
-        return followed
+            FollowedPass(self.optimizer, reached=[*self._counted, kwargs])
+        return _FollowedClosure(closure, self.optimizer)
 
 
 class _FollowedClosure(Closure):
-    """A closure of Lightning, whose loss is noted when the Trainer calls it."""
+    """A closure of Lightning, which says what it is going to do when the Trainer calls it."""
 
     def __init__(self, closure: Closure, optimizer: DCAO) -> None:
         super().__init__(closure._step_fn, closure._backward_fn, closure._zero_grad_fn)
@@ -125,16 +120,17 @@ class _FollowedClosure(Closure):
     @torch.enable_grad()
     def closure(self, *args: Any, **kwargs: Any) -> ClosureResult:
         """Forward and backward pass of a micro-batch."""
+        followed = self.optimizer.coming.followed
+        if followed is None or is_probing():
+            return super().closure(*args, **kwargs)
+        followed.add(self._again)
         result = super().closure(*args, **kwargs)
-        if not is_probing() and self.optimizer.coming.followed is not None:
-            self.optimizer.coming.followed.note(result.closure_loss)
+        followed.note(result.closure_loss)
         return result
 
-
-def _again(closures: Sequence[_FollowedClosure]) -> Tensor | None:
-    """All micro-batches once more; their result is not what the Trainer is going to ask for."""
-    losses = [result.loss for closure in closures if (result := closure.closure()).loss is not None]
-    return torch.stack(losses).sum() if losses else None
+    def _again(self) -> Tensor | None:
+        """The same without a result that the Trainer would ask for."""
+        return self.closure().loss
 
 
 # --- the lr that trains -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from dcao.integrations.accelerated import dcao_of, precision_of, refuse_engines
+from dcao.integrations.accelerate import dcao_of, precision_of, refuse_engines
 from dcao.loop.passes import FollowedPass
 from dcao.optimizer import DCAO
 from dcao.state.places import Entries
@@ -42,7 +42,7 @@ class DCAOMixin(Base):
         'DCAOMixin'
     """
 
-    _passes: _Passes | None = None
+    _pass: FollowedPass | None = None
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
         """The optimizer that the Trainer makes, or was given, inside DCAO."""
@@ -63,7 +63,7 @@ class DCAOMixin(Base):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of the coming step: a new training pass begins."""
-        self._passes = None
+        self._pass = None
         return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -71,12 +71,20 @@ class DCAOMixin(Base):
         optimizer = dcao_of(self.optimizer)
         if optimizer is None or is_probing():
             return super().training_step(model, inputs, *args, **kwargs)
-        if self._passes is None:
-            self._passes = _Passes(self, optimizer)
-        self._passes.add((model, copy.copy(inputs), args, kwargs))
+        if self._pass is None:
+            self._pass = self._begin_pass(optimizer)
+        kept = copy.copy(inputs)  # the step may take something away
+        self._pass.add(lambda: self.training_step(model, copy.copy(kept), *args, **kwargs))
         loss = super().training_step(model, inputs, *args, **kwargs)
-        self._passes.followed.note(loss)
+        self._pass.note(loss)
         return loss
+
+    def _begin_pass(self, optimizer: DCAO) -> FollowedPass:
+        """Of the coming step; what the class of the caller keeps in its attributes is put back after a probe."""
+        state = vars(self)
+        reached = [type(self), *(value for name, value in state.items() if name not in DATA)]
+        precision = precision_of(self.accelerator)
+        return FollowedPass(optimizer, reached=reached, places=[Entries(state)], precision=precision)
 
     def _get_learning_rate(self) -> float:
         """For the log: the lr that has trained, and not the scheduler's."""
@@ -86,30 +94,3 @@ class DCAOMixin(Base):
 
 class DCAOTrainer(DCAOMixin, Trainer):
     """The ``Trainer`` of Hugging Face, which trains with DCAO; all that it takes is what ``Trainer`` takes."""
-
-
-class _Passes:
-    """The micro-batches of a step, which can be evaluated again."""
-
-    def __init__(self, trainer: DCAOMixin, optimizer: DCAO) -> None:
-        self.trainer = trainer
-        self.each: list[tuple[nn.Module, dict[str, Any], tuple[Any, ...], dict[str, Any]]] = []
-        state = vars(trainer)
-        reached = [type(trainer), *(value for name, value in state.items() if name not in DATA)]
-        self.followed = FollowedPass(optimizer, self.again, reached=reached, places=[Entries(state)])
-        self.followed.precision = precision_of(trainer.accelerator)
-
-    def add(self, arguments: tuple[nn.Module, dict[str, Any], tuple[Any, ...], dict[str, Any]]) -> None:
-        """Remember a micro-batch."""
-        self.each.append(arguments)
-
-    def again(self) -> Tensor:
-        """Forward and backward passes of all of them; the loss of the step."""
-        losses = [
-            self.trainer.training_step(model, copy.copy(inputs), *args, **kwargs)
-            for model, inputs, args, kwargs in self.each
-        ]
-        total = losses[0]
-        for loss in losses[1:]:
-            total = total + loss
-        return total

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim import Optimizer
 
 from dcao.gradients.backward_watch import BackwardWatch
 from dcao.gradients.since_backward import SinceBackward
+from dcao.isolation import RngState, capture_rng, restore_rng
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.operators.precision import coarsest_half, half_precision_of
 from dcao.probing.batch import Batch, Closure
@@ -75,33 +77,30 @@ def pass_of(optimizer: DCAO, closure: Closure | None) -> tuple[Any, Batch | None
 class FollowedPass:
     """Forward and backward passes of a trainer, from before the first one to the step that is taken on them.
 
-    To make one says: what ``again`` does I am about to do myself. The next ``step()`` then knows its batch, and a probe
-    measures it as if the step had been ``minimize``.
+    To make one and to :meth:`add` to it says: what these functions do I am about to do myself. The next ``step()`` then
+    knows its batch, and a probe measures it as if the step had been ``minimize``.
 
     Args:
         optimizer: Whose step it will be.
-        loop: The optimizer's.
-        again: Makes the same passes once more, and returns the loss. It may learn what these are while they are made,
-            so the walk for state does not go through it.
         reached: Objects whose state the passes use or change, beside the model's.
         places: More places of such state, whose content is not looked into.
+        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
 
     Attributes:
         loss: Sum of the losses of its passes so far, detached; None before the first.
-        precision: Half-precision dtype in which the loss is computed; None: in none that is known.
     """
 
     def __init__(
         self,
         optimizer: DCAO,
-        again: Closure,
         *,
         reached: Sequence[object] = (),
         places: Sequence[Place] = (),
+        precision: torch.dtype | None = None,
     ) -> None:
-        self.again = again
         self.loss: Any = None
-        self.precision: torch.dtype | None = None
+        self._precision = precision
+        self._parts: list[_Part] = []
         self._loop: ProbeLoop = optimizer.loop
         self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
         optimizer.coming.forget()
@@ -111,11 +110,21 @@ class FollowedPass:
             self._watch.__enter__()
         optimizer.coming.followed = self
 
+    def add(self, function: Callable[[], Any], *, variables: Sequence[Place] = ()) -> None:
+        """A micro-batch whose passes come now.
+
+        Args:
+            function: Makes them once more; returns its share of the step's loss, None if it skips its backward pass.
+            variables: What it reads, and may hold something else when it is called again.
+        """
+        streams = None if self._watch is None else capture_rng(self._loop.probe.params())
+        self._parts.append(_Part(function, streams, [(place, place.read()) for place in variables]))
+
     def note(self, loss: Any) -> None:
-        """Add the loss of one pass; with its graph it also tells the precision."""
+        """Add the loss of a micro-batch that was made; with its graph it also tells the precision."""
         if loss is not None:
             if self._watch is not None:
-                self.precision = coarsest_half({half_precision_of(loss), self.precision})
+                self._precision = coarsest_half({half_precision_of(loss), self._precision})
             loss = loss.detach()
             self.loss = loss if self.loss is None else self.loss + loss
 
@@ -133,11 +142,32 @@ class FollowedPass:
         if self.loss is None or (self._watch is not None and since is None):
             return None
         return Batch(
-            closure=self.again,
+            closure=self._again,
             rng_state=self._rng_state,
             loss=self.loss,
-            precision=self.precision,
+            precision=self._precision,
             is_training=True,
             differentiation=self._loop.probe.differentiation,
             since_backward=since,
         )
+
+    def _again(self) -> Any:
+        """All passes once more, each from the random numbers that it had; the loss of the step."""
+        losses = [loss.detach() for part in self._parts if (loss := part()) is not None]
+        return torch.stack(losses).sum() if losses else None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One micro-batch."""
+
+    function: Callable[[], Any]
+    streams: RngState | None
+    variables: Sequence[tuple[Place, Any]]
+
+    def __call__(self) -> Any:
+        if self.streams is not None:
+            restore_rng(self.streams)
+        for place, content in self.variables:
+            place.write(content)
+        return self.function()

@@ -1,0 +1,158 @@
+"""DCAO under Accelerate: ``prepare(accelerator, ...)`` for ``accelerator.prepare(...)``; see ``docs/trainers.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao.loop.passes import FollowedPass
+from dcao.operators.base import LossFn, evaluate_loss
+from dcao.optimizer import DCAO
+from dcao.state.origins import names_of
+from dcao.state.places import Cell, Names, Place
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+ENGINES = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+
+
+def prepare(accelerator: Accelerator, *objects: Any, **settings: Any) -> Any:
+    """What ``accelerator.prepare(*objects)`` returns, where each DCAO among them is an :class:`AcceleratedDCAO`.
+
+    Example:
+        >>> accelerator = Accelerator(cpu=True)
+        >>> model = torch.nn.Linear(4, 1)
+        >>> model, optimizer = prepare(accelerator, model, DCAO(torch.optim.AdamW(model.parameters())))
+        >>> x = torch.randn(8, 4)
+        >>> for _ in range(3):
+        ...     loss = optimizer.backward(lambda: model(x).square().mean())
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> optimizer.num_steps
+        3
+    """
+    refuse_engines(accelerator)
+    prepared = accelerator.prepare(*objects, **settings)
+    for optimizer in accelerator._optimizers:
+        if type(optimizer) is AcceleratedOptimizer and isinstance(optimizer.optimizer, DCAO):
+            # The object stays the same, because Accelerate has given it to its schedulers.
+            optimizer.__class__ = AcceleratedDCAO
+            optimizer.accelerator = accelerator
+    return prepared
+
+
+class AcceleratedDCAO(AcceleratedOptimizer):  # type: ignore[misc]  # Accelerate has no types
+    """A DCAO that Accelerate has prepared; all that DCAO has can be asked of it too.
+
+    A loop calls :meth:`backward` in place of ``accelerator.backward(loss)``, then ``step()`` as always; or
+    :meth:`minimize`, or ``step(closure)``, or :meth:`probe_if_due` before the step.
+
+    Attributes:
+        optimizer: The DCAO inside.
+        accelerator: The one that has prepared it.
+    """
+
+    optimizer: DCAO
+    accelerator: Accelerator
+    _followed: FollowedPass | None = None
+
+    def backward(self, loss_fn: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        """``loss_fn(*arguments)``, detached, after ``accelerator.backward`` of it.
+
+        A probe that is due at the step evaluates it again, with all other micro-batches of the step: those of
+        ``accelerator.accumulate``. The variables that it uses are then what they are now.
+        """
+        if self._followed is None:
+            self._followed = FollowedPass(self.optimizer, reached=[loss_fn, arguments])
+        evaluate = partial(self._evaluate, partial(loss_fn, *arguments))
+        self._followed.add(evaluate, variables=_variables_of(loss_fn))
+        loss = evaluate()
+        self._followed.note(loss)
+        return loss.detach() * self._num_parts
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """A step, unless this is not the last micro-batch of one."""
+        super().step(closure)
+        if self.gradient_state.sync_gradients:
+            self._followed = None
+
+    def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
+        """One training step; see :meth:`dcao.DCAO.minimize`.
+
+        Raises:
+            ValueError: Within ``accelerator.accumulate``, before the last micro-batch; or in fp16.
+        """
+        if not self.gradient_state.sync_gradients:
+            raise ValueError(
+                "minimize must be a whole step, got one within accelerator.accumulate; pass it the list of "
+                "micro-batches without accumulate, or call optimizer.backward(loss_fn) and step()"
+            )
+        if self.scaler is not None:
+            raise ValueError(
+                "minimize does not scale the loss, which fp16 needs; call optimizer.backward(loss_fn) and step(), "
+                'or use mixed_precision="bf16"'
+            )
+        return self.optimizer.minimize(loss_fn, clip_norm=clip_norm)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the DCAO inside: ``probe_if_due``, ``effective_lrs``, ``last_estimate`` and so on."""
+        if name in ("optimizer", "accelerator"):  # not there yet, in a copy
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
+
+    @property
+    def _num_parts(self) -> int:
+        return int(self.accelerator.gradient_accumulation_steps)
+
+    def _evaluate(self, loss_fn: LossFn) -> Tensor:
+        loss = evaluate_loss(loss_fn)
+        self.accelerator.backward(loss)
+        return loss / self._num_parts
+
+
+def _variables_of(function: object) -> list[Place]:
+    """What a function finds in outer functions and in its module: a loop gives it other batches later."""
+    if not isinstance(function, FunctionType):
+        return []
+    cells = [Cell(cell) for cell in function.__closure__ or ()]
+    return [*cells, Names(function.__globals__, names_of(function.__code__))]
+
+
+# --- for the Trainer of Hugging Face too ----------------------------------------------------------------------------
+
+
+def dcao_of(optimizer: Optimizer | None) -> DCAO | None:
+    """The DCAO inside what Accelerate has made of it; None if it is another optimizer.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(1))
+        >>> optimizer = DCAO(torch.optim.SGD([weight], lr=0.1))
+        >>> dcao_of(AcceleratedOptimizer(optimizer)) is optimizer
+        True
+        >>> dcao_of(optimizer.base)
+    """
+    while isinstance(optimizer, AcceleratedOptimizer):
+        optimizer = optimizer.optimizer
+    return optimizer if isinstance(optimizer, DCAO) else None
+
+
+def precision_of(accelerator: Accelerator) -> torch.dtype | None:
+    """The half-precision dtype of its autocast; None if there is none."""
+    return PRECISIONS.get(accelerator.mixed_precision)
+
+
+def refuse_engines(accelerator: Accelerator) -> None:
+    """Raise a ValueError where another engine makes the step."""
+    if accelerator.distributed_type in ENGINES:
+        raise ValueError(
+            f"DCAO must take the step itself, got Accelerate with {accelerator.distributed_type.value}, which takes it "
+            "in an engine of its own; train with DistributedDataParallel, or with the bare optimizer"
+        )
