@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,11 +12,9 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.loop.passes import FollowedPass
-from dcao.operators.base import LossFn, evaluate_loss
+from dcao.integrations.own_loops import BackwardOfLosses, refuse_scaler
+from dcao.operators.base import LossFn
 from dcao.optimizer import DCAO
-from dcao.state.origins import names_of
-from dcao.state.places import Cell, Names, Place
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ENGINES = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
@@ -49,34 +45,18 @@ def prepare(accelerator: Accelerator, *objects: Any, **settings: Any) -> Any:
     return prepared
 
 
-class AcceleratedDCAO(AcceleratedOptimizer):  # type: ignore[misc]  # Accelerate has no types
+class AcceleratedDCAO(BackwardOfLosses, AcceleratedOptimizer):  # type: ignore[misc]  # Accelerate has no types
     """A DCAO that Accelerate has prepared; all that DCAO has can be asked of it too.
 
-    A loop calls :meth:`backward` in place of ``accelerator.backward(loss)``, then ``step()`` as always; or
-    :meth:`minimize`, or ``step(closure)``, or :meth:`probe_if_due` before the step.
+    A loop calls ``backward(loss_fn)`` in place of ``accelerator.backward(loss)``, then ``step()`` as always; or
+    :meth:`minimize`, or ``step(closure)``, or ``probe_if_due(loss_fn)`` before the step.
 
     Attributes:
         optimizer: The DCAO inside.
         accelerator: The one that has prepared it.
     """
 
-    optimizer: DCAO
     accelerator: Accelerator
-    _followed: FollowedPass | None = None
-
-    def backward(self, loss_fn: Callable[..., Tensor], *arguments: Any) -> Tensor:
-        """``loss_fn(*arguments)``, detached, after ``accelerator.backward`` of it.
-
-        A probe that is due at the step evaluates it again, with all other micro-batches of the step: those of
-        ``accelerator.accumulate``. The variables that it uses are then what they are now.
-        """
-        if self._followed is None:
-            self._followed = FollowedPass(self.optimizer, reached=[loss_fn, arguments])
-        evaluate = partial(self._evaluate, partial(loss_fn, *arguments))
-        self._followed.add(evaluate, variables=_variables_of(loss_fn))
-        loss = evaluate()
-        self._followed.note(loss)
-        return loss.detach() * self._num_parts
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """A step, unless this is not the last micro-batch of one."""
@@ -95,11 +75,7 @@ class AcceleratedDCAO(AcceleratedOptimizer):  # type: ignore[misc]  # Accelerate
                 "minimize must be a whole step, got one within accelerator.accumulate; pass it the list of "
                 "micro-batches without accumulate, or call optimizer.backward(loss_fn) and step()"
             )
-        if self.scaler is not None:
-            raise ValueError(
-                "minimize does not scale the loss, which fp16 needs; call optimizer.backward(loss_fn) and step(), "
-                'or use mixed_precision="bf16"'
-            )
+        refuse_scaler(self.scaler)
         return self.optimizer.minimize(loss_fn, clip_norm=clip_norm)
 
     def __getattr__(self, name: str) -> Any:
@@ -108,22 +84,11 @@ class AcceleratedDCAO(AcceleratedOptimizer):  # type: ignore[misc]  # Accelerate
             raise AttributeError(name)
         return getattr(self.optimizer, name)
 
-    @property
-    def _num_parts(self) -> int:
-        return int(self.accelerator.gradient_accumulation_steps)
+    def _share(self) -> float:
+        return 1.0 / int(self.accelerator.gradient_accumulation_steps)
 
-    def _evaluate(self, loss_fn: LossFn) -> Tensor:
-        loss = evaluate_loss(loss_fn)
+    def _call_backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)
-        return loss / self._num_parts
-
-
-def _variables_of(function: object) -> list[Place]:
-    """What a function finds in outer functions and in its module: a loop gives it other batches later."""
-    if not isinstance(function, FunctionType):
-        return []
-    cells = [Cell(cell) for cell in function.__closure__ or ()]
-    return [*cells, Names(function.__globals__, names_of(function.__code__))]
 
 
 # --- for the Trainer of Hugging Face too ----------------------------------------------------------------------------
@@ -135,7 +100,7 @@ def dcao_of(optimizer: Optimizer | None) -> DCAO | None:
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(1))
         >>> optimizer = DCAO(torch.optim.SGD([weight], lr=0.1))
-        >>> dcao_of(AcceleratedOptimizer(optimizer)) is optimizer
+        >>> dcao_of(Accelerator(cpu=True).prepare(optimizer)) is optimizer
         True
         >>> dcao_of(optimizer.base)
     """

@@ -25,7 +25,8 @@ class DCAOCallback(Callback):
     ``accumulate_grad_batches``, with the clip and the precision of the Trainer, and what they evaluate again is not in
     ``self.log`` and in metrics. A ``LearningRateMonitor`` logs the lr that has trained in a step, not a scheduler's.
 
-    Optimizers other than DCAO are left alone, and so is manual optimization, which needs no callback.
+    In manual optimization ``optimizer.minimize(loss_fn)``, ``step(closure)``, and ``probe_if_due(loss_fn)`` before
+    ``step()`` need no callback, except for what their loss logs. Optimizers other than DCAO are left alone.
 
     Example:
         >>> trainer = Trainer(callbacks=[DCAOCallback()], logger=False, enable_checkpointing=False, accelerator="cpu")
@@ -43,9 +44,10 @@ class DCAOCallback(Callback):
         ours = [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, DCAO)]
         monitors = [callback for callback in _callbacks_of(trainer) if isinstance(callback, LearningRateMonitor)]
         self._shown = [self._attached.enter_context(_showing(each, ours, trainer)) for each in monitors if ours]
-        if pl_module.automatic_optimization:
-            for optimizer in ours:  # of which there may be one
-                self._attached.enter_context(_following(trainer, pl_module, optimizer))
+        for optimizer in ours:
+            self._attached.enter_context(_protecting(trainer, pl_module, optimizer))
+            if pl_module.automatic_optimization:
+                self._attached.enter_context(_following(trainer, optimizer))
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Let monitors log the lr that has trained."""
@@ -73,13 +75,30 @@ def _callbacks_of(trainer: Any) -> list[Callback]:
 
 
 @contextmanager
-def _following(trainer: Trainer, module: LightningModule, optimizer: DCAO) -> Iterator[None]:
+def _protecting(trainer: Trainer, module: LightningModule, optimizer: DCAO) -> Iterator[None]:
+    """Context in which what a training step counts is put back after a probe: metrics, and the zeroing of gradients."""
+    loop, probe = trainer.fit_loop.epoch_loop, optimizer.loop.probe
+    zeroed = loop.automatic_optimization.optim_progress.optimizer.zero_grad
+    counted = [loop._results, vars(loop._results), vars(zeroed.total), vars(zeroed.current)]
+    probe.also_reached = [module, _callbacks_of(trainer), *counted]
+    try:
+        yield
+    finally:
+        probe.also_reached = ()
+
+
+@contextmanager
+def _following(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
     """Context in which DCAO knows the passes of each step."""
     loop = trainer.fit_loop.epoch_loop.automatic_optimization
-    make_closure, steps = loop._make_closure, _Steps(trainer, module, optimizer)
+    make_closure = loop._make_closure
 
     def make_followed(kwargs: Any, inner: Optimizer, batch_idx: int) -> Closure:
-        return steps.follow(make_closure(kwargs, inner, batch_idx), kwargs)
+        closure = make_closure(kwargs, inner, batch_idx)
+        if closure._zero_grad_fn is not None:  # the first micro-batch of a step
+            FollowedPass(optimizer, reached=[kwargs])
+        # None: the Trainer makes no gradients
+        return closure if optimizer.coming.followed is None else _FollowedClosure(closure, optimizer)
 
     vars(loop)["_make_closure"] = make_followed
     try:
@@ -87,27 +106,6 @@ def _following(trainer: Trainer, module: LightningModule, optimizer: DCAO) -> It
     finally:
         vars(loop).pop("_make_closure", None)
         optimizer.coming.forget()
-
-
-class _Steps:
-    """Begins a pass with the first micro-batch of each step."""
-
-    def __init__(self, trainer: Trainer, module: LightningModule, optimizer: DCAO) -> None:
-        self.optimizer = optimizer
-        loop = trainer.fit_loop.epoch_loop
-        zeroed = loop.automatic_optimization.optim_progress.optimizer.zero_grad
-        # What a micro-batch counts: what self.log was told, and how often gradients were zeroed.
-        self._counted = [module, _callbacks_of(trainer), loop._results, vars(loop._results)]
-        self._counted += [vars(zeroed.total), vars(zeroed.current)]
-
-    def follow(self, closure: Closure, kwargs: Any) -> Closure:
-        """The closure of a micro-batch, which will be part of the coming step."""
-        begins = closure._zero_grad_fn is not None
-        if not begins and self.optimizer.coming.followed is None:
-            return closure  # the Trainer makes no gradients
-        if begins:
-            FollowedPass(self.optimizer, reached=[*self._counted, kwargs])
-        return _FollowedClosure(closure, self.optimizer)
 
 
 class _FollowedClosure(Closure):

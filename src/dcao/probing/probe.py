@@ -50,6 +50,7 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
+        also_reached: Objects of a trainer whose state the losses change, in ways that cannot be seen from them.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
@@ -70,6 +71,7 @@ class Probe:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
         self.moving = Moving()
+        self.also_reached: Sequence[object] = ()
         self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
@@ -111,7 +113,7 @@ class Probe:
         if self.is_held:
             return streams
         try:
-            start = Start(loss_fn, params, self.model.look()[0], self.moving, places)
+            start = Start([loss_fn, *self.also_reached], params, self.model.look()[0], self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
