@@ -68,6 +68,8 @@ def main(folder: Path) -> None:
             use_distributed_sampler=False,
             callbacks=[DCAOCallback()],
             precision="64-true",
+            accumulate_grad_batches=2,
+            gradient_clip_val=0.3,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -62,7 +62,13 @@ class AcceleratedDCAO(BackwardOfLosses, AcceleratedOptimizer):  # type: ignore[m
         """A step, unless this is not the last micro-batch of one."""
         super().step(closure)
         if self.gradient_state.sync_gradients:
-            self._followed = None
+            self.forget_losses()
+
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
+        """Clear the gradients, unless they are being accumulated."""
+        super().zero_grad(set_to_none)
+        if self.gradient_state.sync_gradients:
+            self.forget_losses()
 
     def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
         """One training step; see :meth:`dcao.DCAO.minimize`.

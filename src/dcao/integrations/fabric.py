@@ -49,7 +49,12 @@ class _FabricDCAO(BackwardOfLosses):
         try:
             return super().step(closure)  # type: ignore[misc]  # of Fabric's wrapper
         finally:
-            self._followed = None
+            self.forget_losses()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        self.optimizer.zero_grad(set_to_none)
+        self.forget_losses()
 
     def minimize(self, loss_fn: LossFn | Sequence[LossFn], *, clip_norm: float | None = None) -> Tensor:
         """One training step; see :meth:`dcao.DCAO.minimize`.

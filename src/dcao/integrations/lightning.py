@@ -45,7 +45,7 @@ class DCAOCallback(Callback):
         monitors = [callback for callback in _callbacks_of(trainer) if isinstance(callback, LearningRateMonitor)]
         self._shown = [self._attached.enter_context(_showing(each, ours, trainer)) for each in monitors if ours]
         for optimizer in ours:
-            self._attached.enter_context(_protecting(trainer, pl_module, optimizer))
+            self._attached.enter_context(_protecting(trainer, optimizer))
             if pl_module.automatic_optimization:
                 self._attached.enter_context(_following(trainer, optimizer))
 
@@ -75,12 +75,15 @@ def _callbacks_of(trainer: Any) -> list[Callback]:
 
 
 @contextmanager
-def _protecting(trainer: Trainer, module: LightningModule, optimizer: DCAO) -> Iterator[None]:
-    """Context in which what a training step counts is put back after a probe: metrics, and the zeroing of gradients."""
+def _protecting(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
+    """Context in which what a training step counts is put back after a probe: metrics, and the zeroing of gradients.
+
+    What the module keeps is found from its parameters.
+    """
     loop, probe = trainer.fit_loop.epoch_loop, optimizer.loop.probe
     zeroed = loop.automatic_optimization.optim_progress.optimizer.zero_grad
     counted = [loop._results, vars(loop._results), vars(zeroed.total), vars(zeroed.current)]
-    probe.also_reached = [module, _callbacks_of(trainer), *counted]
+    probe.also_reached = [_callbacks_of(trainer), *counted]
     try:
         yield
     finally:
@@ -97,8 +100,8 @@ def _following(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
         closure = make_closure(kwargs, inner, batch_idx)
         if closure._zero_grad_fn is not None:  # the first micro-batch of a step
             FollowedPass(optimizer, reached=[kwargs])
-        # None: the Trainer makes no gradients
-        return closure if optimizer.coming.followed is None else _FollowedClosure(closure, optimizer)
+        follows = optimizer.coming.followed is not None  # if not, the Trainer makes no gradients
+        return _FollowedClosure(closure, optimizer) if follows else closure
 
     vars(loop)["_make_closure"] = make_followed
     try:

@@ -40,6 +40,11 @@ class BackwardOfLosses:
         self._followed.note(loss)
         return loss.detach() / self._share()
 
+    def forget_losses(self) -> None:
+        """What ``backward`` comes to next is the first micro-batch of a step."""
+        self._followed = None
+        self.optimizer.coming.forget()
+
     def _share(self) -> float:
         """By what the library multiplies a loss before its backward pass."""
         return 1.0

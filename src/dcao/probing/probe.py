@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -120,6 +121,9 @@ class Probe:
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "also_reached": ()}  # a copy of the optimizer must not copy a trainer
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
