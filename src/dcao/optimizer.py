@@ -29,7 +29,6 @@ from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
 from dcao.probing.training_pass import run_losses
 from dcao.schedules import ScheduleLike
-from dcao.state.places import Place
 from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
 from dcao.wrapping import WrappingOptimizer, sets_up_state, uncompiled, with_own_hooks
@@ -254,10 +253,10 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def before_loss(self, loss_fn: object, places: Sequence[Place] = ()) -> RngState | None:
+    def before_loss(self, loss_fn: object) -> RngState | None:
         """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
-        return self.loop.start_of(loss_fn, places)
+        return self.loop.start_of(loss_fn)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""

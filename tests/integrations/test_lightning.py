@@ -250,6 +250,40 @@ def test_a_training_step_that_returns_none_is_no_step_and_the_next_one_is_probed
 # --- what probes leave alone
 
 
+class Hooked(Regression):
+    """With hooks that count, and a validation in the middle."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.num_backward = self.num_steps = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"loss": super().training_step(batch, batch_idx), "index": batch_idx}
+
+    def on_after_backward(self) -> None:
+        self.num_backward += 1
+        self.log("backward", torch.ones(()), on_step=False, on_epoch=True, reduce_fx="sum")
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.num_steps += 1
+        self.log("steps", torch.ones(()), on_step=False, on_epoch=True, reduce_fx="sum")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("validation", mse(self.net, batch))
+
+    def val_dataloader(self) -> DataLoader:
+        return loader()
+
+
+def test_hooks_of_the_module_are_counted_once():
+    module = Hooked(every=2)
+    trainer = fit(module, accumulate_grad_batches=2, val_check_interval=10)
+    assert (module.num_backward, module.num_steps) == (BATCHES, BATCHES // 2)
+    assert trainer.callback_metrics["backward"] == BATCHES
+    assert trainer.callback_metrics["steps"] == BATCHES // 2
+    assert len(module.recorder.records) >= 7
+
+
 class Logged(Logger):
     """Keeps what is logged."""
 

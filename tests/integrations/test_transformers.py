@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -220,6 +222,40 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on_bit_for_bit(tmp_path):
     assert dcao_of(half.optimizer).num_steps == 15
     assert torch.equal(weights(half.model), weights(whole.model))
     assert timeless(half.state.log_history)[7:15] == timeless(whole.state.log_history)[7:15]
+
+
+def cross_entropy(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    logits = outputs.logits[:, :-1].flatten(0, 1)
+    return F.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum") / num_items_in_batch
+
+
+SETTINGS = {
+    "label smoothing": {"label_smoothing_factor": 0.1},
+    "a loss of one's own": {"compute_loss_func": cross_entropy, "gradient_accumulation_steps": 2},
+    "checkpointing": {"gradient_checkpointing": True},
+    "re-entrant checkpointing": {
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    },
+    "noise in embeddings": {"neftune_noise_alpha": 5.0},
+    "warmup from 0": {"warmup_steps": 3},
+    "no scheduler to speak of": {"lr_scheduler_type": "constant"},
+    "no clip": {"max_grad_norm": 0.0},
+    "sgd": {"optim": "sgd"},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_the_pass_is_probed_whatever_the_settings_make_of_it(settings, tmp_path):
+    """At one evaluation a probe, and one more for the check at the first whether the loss repeats."""
+    own = {name: each for name, each in settings.items() if name == "compute_loss_func"}
+    others = {name: each for name, each in settings.items() if name not in own}
+    trainer = DCAOTrainer(gpt(), arguments(tmp_path, max_steps=8, **others), train_dataset=sentences(64), **own)
+    trainer.train()
+    optimizer = dcao_of(trainer.optimizer)
+    assert optimizer.probe_cost == 3.0  # at steps 0 (with a warmup from 0, at step 1) and 5
+    assert optimizer.last_estimate.trust > 0.0
+    assert optimizer.effective_lrs != [1e-3]
 
 
 def test_a_probe_knows_the_precision_of_the_trainer(tmp_path):

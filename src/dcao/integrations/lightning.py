@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from dcao.loop.passes import FollowedPass
 from dcao.optimizer import DCAO
 from dcao.state.probing import is_probing
+from dcao.state.start import no_surroundings
 
 
 class DCAOCallback(Callback):
@@ -83,11 +84,11 @@ def _protecting(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
     loop, probe = trainer.fit_loop.epoch_loop, optimizer.loop.probe
     zeroed = loop.automatic_optimization.optim_progress.optimizer.zero_grad
     counted = [loop._results, vars(loop._results), vars(zeroed.total), vars(zeroed.current)]
-    probe.also_reached = [_callbacks_of(trainer), *counted]
+    probe.surroundings = lambda: ([_callbacks_of(trainer), *counted], ())
     try:
         yield
     finally:
-        probe.also_reached = ()
+        probe.surroundings = no_surroundings
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from transformers import Trainer
 from dcao.integrations.accelerate import dcao_of, precision_of, refuse_engines
 from dcao.loop.passes import FollowedPass
 from dcao.optimizer import DCAO
-from dcao.state.places import Entries
+from dcao.state.places import Entries, Place
 from dcao.state.probing import is_probing
+from dcao.state.start import no_surroundings
 
 if TYPE_CHECKING:
     Base = Trainer
@@ -60,6 +62,7 @@ class DCAOMixin(Base):
             optimizer = dcao_of(self.optimizer)
             if optimizer is not None:
                 optimizer.coming.forget()
+                optimizer.loop.probe.surroundings = no_surroundings
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of the coming step: a new training pass begins."""
@@ -72,19 +75,18 @@ class DCAOMixin(Base):
         if optimizer is None or is_probing():
             return super().training_step(model, inputs, *args, **kwargs)
         if self._pass is None:
-            self._pass = self._begin_pass(optimizer)
+            optimizer.loop.probe.surroundings = self._surroundings
+            self._pass = FollowedPass(optimizer, precision=precision_of(self.accelerator))
         kept = copy.copy(inputs)  # the step may take something away
         self._pass.add(lambda: self.training_step(model, copy.copy(kept), *args, **kwargs))
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._pass.note(loss)
         return loss
 
-    def _begin_pass(self, optimizer: DCAO) -> FollowedPass:
-        """Of the coming step; what the class of the caller keeps in its attributes is put back after a probe."""
+    def _surroundings(self) -> tuple[Sequence[object], Sequence[Place]]:
+        """What the class of the caller keeps in its attributes is put back after a probe."""
         state = vars(self)
-        reached = [type(self), *(value for name, value in state.items() if name not in DATA)]
-        precision = precision_of(self.accelerator)
-        return FollowedPass(optimizer, reached=reached, places=[Entries(state)], precision=precision)
+        return [type(self), *(value for name, value in state.items() if name not in DATA)], [Entries(state)]
 
     def _get_learning_rate(self) -> float:
         """For the log: the lr that has trained, and not the scheduler's."""

@@ -82,8 +82,7 @@ class FollowedPass:
 
     Args:
         optimizer: Whose step it will be.
-        reached: Objects whose state the passes use or change, beside the model's.
-        places: More places of such state, whose content is not looked into.
+        reached: Objects whose state the passes use or change, beside the model's and the trainer's.
         precision: Half-precision dtype in which the loss is computed; None: in none that is known.
 
     Attributes:
@@ -95,7 +94,6 @@ class FollowedPass:
         optimizer: DCAO,
         *,
         reached: Sequence[object] = (),
-        places: Sequence[Place] = (),
         precision: torch.dtype | None = None,
     ) -> None:
         self.loss: Any = None
@@ -104,7 +102,7 @@ class FollowedPass:
         self._loop: ProbeLoop = optimizer.loop
         self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
         optimizer.coming.forget()
-        self._rng_state = optimizer.before_loss(list(reached), places)
+        self._rng_state = optimizer.before_loss(list(reached))
         self._watch = None if self._rng_state is None else BackwardWatch(self._loop.probe.params())
         if self._watch is not None:
             self._watch.__enter__()

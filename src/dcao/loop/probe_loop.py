@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from dcao.controller import Controller
@@ -22,7 +21,6 @@ from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.source import ProbeSource, nothing_to_probe
 from dcao.schedules import Schedule
-from dcao.state.places import Place
 from dcao.telemetry import Recorder, SafeRecording
 from dcao.telling.failures import Failure, is_of_dcao
 from dcao.telling.watch import Watch
@@ -92,9 +90,9 @@ class ProbeLoop:
         """Whether a probe on which the policy decides is due before the coming step."""
         return self.turns.is_due(self.num_steps)
 
-    def start_of(self, loss_fn: object, places: Sequence[Place] = ()) -> RngState | None:
+    def start_of(self, loss_fn: object) -> RngState | None:
         """What a probe of the coming training pass will start from, if one is due."""
-        return self.probe.start(loss_fn, places) if self.is_due() and self.source.is_training_batch else None
+        return self.probe.start(loss_fn) if self.is_due() and self.source.is_training_batch else None
 
     def before_step(self, batch: Batch | None, *, has_gradient: bool = True) -> None:
         """Probe the coming step's batch if a probe is due; else let the policy move lr as it has planned.

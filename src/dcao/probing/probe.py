@@ -24,8 +24,7 @@ from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank, without_gradient_sync
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
-from dcao.state.places import Place
-from dcao.state.start import Moving, Start
+from dcao.state.start import Moving, Start, Surroundings, no_surroundings
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
@@ -51,7 +50,7 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
-        also_reached: Objects of a trainer whose state the losses change, in ways that cannot be seen from them.
+        surroundings: Says what of a trainer the losses change beside what they are seen to reach.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
@@ -72,7 +71,7 @@ class Probe:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
         self.moving = Moving()
-        self.also_reached: Sequence[object] = ()
+        self.surroundings: Surroundings = no_surroundings
         self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
@@ -104,17 +103,15 @@ class Probe:
         """Whether a measure along the step would say nothing now, because all gradients in ``.grad`` are zero."""
         return self.settings.measure in ALONG_STEP and not any_is_not_zero(self.params())
 
-    def start(self, loss_fn: object, places: Sequence[Place] = ()) -> RngState:
-        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches.
-
-        ``places`` are more places of such state, in objects that the walk leaves out.
-        """
+    def start(self, loss_fn: object) -> RngState:
+        """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
         params = params_of(self.optimizer)
         streams = capture_rng(params)
         if self.is_held:
             return streams
         try:
-            start = Start([loss_fn, *self.also_reached], params, self.model.look()[0], self.moving, places)
+            reached, places = self.surroundings()
+            start = Start([loss_fn, *reached], params, self.model.look()[0], self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
@@ -123,7 +120,7 @@ class Probe:
         return replace(streams, start=start)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "also_reached": ()}  # a copy of the optimizer must not copy a trainer
+        return {**self.__dict__, "surroundings": no_surroundings}  # a copy of the optimizer must not copy a trainer
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.

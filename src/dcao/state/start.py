@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,6 +20,15 @@ from dcao.vectors import unique
 LOOSE_BYTES = 2**22
 """Bytes of tensors beside parameters and buffers that are copied on suspicion, the nearest first. The rest is taken for
 data until it is seen to change."""
+
+
+Surroundings = Callable[[], tuple[Sequence[object], Sequence[Place]]]
+"""Objects to look through for state, and places of state whose content is not looked into."""
+
+
+def no_surroundings() -> tuple[Sequence[object], Sequence[Place]]:
+    """There is no trainer around the loss."""
+    return (), ()
 
 
 class Moving:
