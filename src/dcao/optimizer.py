@@ -163,7 +163,7 @@ class DCAO(WrappingOptimizer):
         if closure is None and not self.coming.is_known and sets_up_state(self.base):
             return self.base.step()
         self._sync()
-        if closure is not None and not self.coming.is_known and self.controller.record is None:
+        if closure is not None and not self.coming.is_made and self.controller.record is None:
             return self._pass_through(closure)
         loss, batch = pass_of(self, closure)
         has_gradient = self.gradients.begin_step()
@@ -260,6 +260,7 @@ class DCAO(WrappingOptimizer):
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        self.coming.forget()
         if self.loop.is_due():
             self.loop.watch.note_passed_through(self.base)
         with self.controller.training_lrs():

@@ -328,6 +328,24 @@ def test_a_learning_rate_monitor_logs_what_trains(scheduled):
     assert "on_train_batch_start" not in vars(monitor)  # after the training it is as it was
 
 
+class Quasi(Regression):
+    """Trains with LBFGS, which calls its closure as often as it likes."""
+
+    def configure_optimizers(self) -> Any:
+        base = torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
+        self.dcao = base if self.bare else DCAO(base, **self.options)
+        return self.dcao
+
+
+def test_an_optimizer_that_calls_its_closure_itself_is_left_alone():
+    found = []
+    for bare in (True, False):
+        module = Quasi(bare=bare)
+        trainer = fit(module, callback=not bare)
+        found.append((weights(module.net).tolist(), float(trainer.callback_metrics["count"])))
+    assert found[0] == found[1]
+
+
 def test_the_trainer_is_left_as_it_was():
     module = Regression()
     trainer = fit(module)

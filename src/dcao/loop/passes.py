@@ -40,8 +40,13 @@ class ComingPass:
 
     @property
     def is_known(self) -> bool:
-        """Whether a pass was made."""
+        """Whether a pass was made, or is going to be made by the closure of the step."""
         return self.batch is not None or self.followed is not None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a pass was made."""
+        return self.batch is not None or (self.followed is not None and self.followed.loss is not None)
 
     def take(self) -> Batch | None:
         """Its batch, once; None if no pass was made, or none that reached the parameters."""
