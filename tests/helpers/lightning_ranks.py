@@ -1,4 +1,4 @@
-"""``python -m helpers.lightning_ranks FOLDER``: the same training by Lightning in two processes and in one.
+"""``python -m helpers.lightning_ranks FOLDER``: the same training by Lightning and Fabric in two processes and in one.
 
 A process of its own, because processes that train cannot be forked from one that has called backward before.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy as FabricDDP
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from dcao import DCAO
+from dcao.integrations.fabric import setup
 from dcao.integrations.lightning import DCAOCallback
 
 GLOBAL_BATCH = 8
@@ -51,20 +54,47 @@ class Sharing(LightningModule):
         return self.dcao
 
     def on_train_end(self) -> None:
-        weights = torch.cat([p.detach().flatten() for p in self.net.parameters()])
-        found = {"lrs": self.lrs, "weights": weights, "s": self.dcao.last_estimate.s}
-        torch.save(found, self.folder / f"{self.global_rank}_of_{self.trainer.world_size}.pt")
+        path = self.folder / f"lightning_{self.global_rank}_of_{self.trainer.world_size}.pt"
+        save(path, self.net, self.dcao, self.lrs)
+
+
+def save(path: Path, net: nn.Module, optimizer: DCAO, lrs: list[float]) -> None:
+    weights = torch.cat([p.detach().flatten() for p in net.parameters()])
+    torch.save({"lrs": lrs, "weights": weights, "s": optimizer.last_estimate.s}, path)
+
+
+def fabric_loop(fabric: Fabric, folder: Path) -> None:
+    """Accumulates two micro-batches a step, of which each rank has every second example."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    base, lrs = torch.optim.AdamW(plain.parameters(), lr=1e-3), list[float]()
+    base.register_step_post_hook(lambda optimizer, *_: lrs.append(float(optimizer.param_groups[0]["lr"])))
+    inner = DCAO(base)
+    net, optimizer = setup(fabric, plain, inner)
+    x = torch.randn(320, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for index, whole in enumerate(x.split(GLOBAL_BATCH)):
+        own = whole[fabric.global_rank :: fabric.world_size]
+        is_last = index % 2 == 1
+        with fabric.no_backward_sync(net, enabled=not is_last):
+            optimizer.backward(lambda: F.mse_loss(net(own), own.sum(dim=1, keepdim=True).sin()) / 2)  # noqa: B023
+        if is_last:
+            optimizer.step()
+            optimizer.zero_grad()
+    save(folder / f"fabric_{fabric.global_rank}_of_{fabric.world_size}.pt", plain, inner, lrs)
 
 
 def main(folder: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    two = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
-    for strategy, ranks in ((two, 2), ("auto", 1)):
+    settings = {"start_method": "fork", "process_group_backend": "gloo", "timeout": timedelta(seconds=60)}
+    two = (FabricDDP(**settings), DDPStrategy(**settings))
+    for ranks, (of_fabric, of_trainer) in ((2, two), (1, ("auto", "auto"))):
+        fabric = Fabric(accelerator="cpu", devices=ranks, strategy=of_fabric)
+        fabric.launch(fabric_loop, folder)
         trainer = Trainer(
             max_epochs=1,
             accelerator="cpu",
             devices=ranks,
-            strategy=strategy,
+            strategy=of_trainer,
             use_distributed_sampler=False,
             callbacks=[DCAOCallback()],
             precision="64-true",

@@ -18,8 +18,8 @@ pytest.importorskip("transformers")
 
 @pytest.mark.parametrize(
     ("script", "names"),
-    [("lightning_ranks", [""]), ("accelerate_ranks", ["accelerate_", "hugging_face_"])],
-    ids=["Lightning", "Accelerate and Hugging Face"],
+    [("lightning_ranks", ["lightning_", "fabric_"]), ("accelerate_ranks", ["accelerate_", "hugging_face_"])],
+    ids=["Lightning and Fabric", "Accelerate and Hugging Face"],
 )
 def test_two_ranks_decide_alike_and_as_one_process_on_the_same_global_batches(script, names, tmp_path):
     command = [sys.executable, "-W", "ignore", "-m", f"helpers.{script}", str(tmp_path)]
