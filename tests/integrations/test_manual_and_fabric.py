@@ -16,6 +16,7 @@ pytest.importorskip("lightning")
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision as TrainerPrecision
 
 from dcao import DCAO, MemoryRecorder
 from dcao.integrations.fabric import setup
@@ -125,7 +126,7 @@ class Manual(LightningModule):
         return self.dcao
 
 
-def fit(module: LightningModule) -> Trainer:
+def fit(module: LightningModule, **settings: Any) -> Trainer:
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -134,6 +135,7 @@ def fit(module: LightningModule) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **settings,
     )
     trainer.fit(module, DataLoader(TensorDataset(*examples()), batch_size=BATCH))
     return trainer
@@ -160,6 +162,31 @@ class Bare(Manual):
 def test_a_manual_step_with_nothing_to_probe_says_what_to_call():
     with pytest.raises(ValueError, match=r"nothing to probe: call optimizer.minimize\(loss_fn\), .*probe_if_due"):
         fit(Bare(""))
+
+
+def scaler_plugin() -> Any:
+    """What ``precision="16-mixed"`` is on a GPU."""
+    return TrainerPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
+
+
+def test_probe_if_due_goes_with_a_grad_scaler_in_manual_optimization():
+    module = Manual("probe_if_due")
+    fit(module, plugins=[scaler_plugin()])
+    assert module.dcao.num_steps == BATCHES
+    assert len(module.dcao.loop.recording.recorder.records) >= 5
+    assert "failed" not in module.dcao.last_estimate.reason
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "sentence"),
+    [
+        ("minimize", AssertionError, "Attempted unscale_ but _scale is None"),
+        ("closure", ValueError, "nothing to probe"),
+    ],
+)
+def test_other_ways_with_a_grad_scaler_in_manual_optimization_are_refused(way, error, sentence):
+    with pytest.raises(error, match=sentence):
+        fit(Manual(way), plugins=[scaler_plugin()])
 
 
 class Growing(Manual):
