@@ -235,6 +235,28 @@ def test_backward_returns_the_loss_itself_whatever_is_accumulated():
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=0.0)  # divided by 3 and times 3 again
 
 
+@pytest.fixture
+def three_batches() -> list[tuple[Tensor, Tensor]]:
+    return list(zip(*(each.split(BATCH) for each in examples()), strict=True))[:3]
+
+
+def test_a_batch_whose_gradient_is_thrown_away_is_no_part_of_the_next_step(three_batches):
+    found = []
+    for thrown_away in ([], three_batches[:2]):
+        net = (it := Setting()).net.eval()
+
+        def loss(x: Tensor, y: Tensor, net: nn.Module = net) -> Tensor:
+            return F.mse_loss(net(x), y)
+
+        for batch in thrown_away:
+            it.optimizer.backward(loss, *batch)
+            it.optimizer.zero_grad()
+        it.optimizer.backward(loss, *three_batches[2])
+        it.optimizer.step()
+        found.append((it.optimizer.last_estimate, it.lrs, weights(it.net).tolist()))
+    assert found[0] == found[1]
+
+
 def test_probes_leave_the_weights_and_the_random_streams_alone():
     found = []
     for wrap in (lambda base: base, lambda base: DCAO(base, policy=policies.Fixed(), every=2)):

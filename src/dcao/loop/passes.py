@@ -171,6 +171,11 @@ class _Part:
     def __call__(self) -> Any:
         if self.streams is not None:
             restore_rng(self.streams)
-        for place, content in self.variables:
-            place.write(content)
-        return self.function()
+        now = [(place, place.read()) for place, _ in self.variables]
+        try:
+            for place, content in self.variables:
+                place.write(content)
+            return self.function()
+        finally:
+            for place, content in now:
+                place.write(content)

@@ -108,6 +108,25 @@ def test_each_part_is_evaluated_with_the_random_numbers_that_it_had():
     assert estimate.reason == ""
 
 
+def test_variables_that_were_rebound_since_are_what_they_were_after_a_probe():
+    run, seen = Run(policy=policies.Fixed(), every=1), list[float]()
+    x, y = batch(0)
+
+    def again() -> Tensor:
+        seen.append(float(x[0, 0]))
+        return run.passes(x, y)
+
+    followed = FollowedPass(run.optimizer)
+    followed.add(again, variables=[Cell(cell) for cell in again.__closure__])
+    followed.note(again())
+    first, (x, y) = x, batch(1)
+    second = x
+    run.optimizer.step()
+    assert run.optimizer.probe_cost >= 1.0
+    assert set(seen) == {float(first[0, 0])}
+    assert x is second
+
+
 def test_probes_of_followed_passes_leave_the_run_alone():
     watched, bare = Run(policy=policies.Fixed(), every=1), Run(policy=policies.Fixed())
     for run in (watched, bare):
