@@ -346,6 +346,36 @@ def test_an_optimizer_that_calls_its_closure_itself_is_left_alone():
     assert found[0] == found[1]
 
 
+def test_the_package_pytorch_lightning_is_served_too():
+    package = pytest.importorskip("pytorch_lightning")
+
+    class Small(package.LightningModule):
+        configure_optimizers, training_step = Regression.configure_optimizers, Regression.training_step
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.metric = network(), torchmetrics.MeanMetric()
+            self.bare, self.scheduled, self.lr, self.lrs, self.recorder = False, True, 1e-3, [], MemoryRecorder()
+            self.options: dict[str, Any] = {}
+
+    logger, module = type("Logged", (Logged, package.loggers.logger.Logger), {})(), Small()
+    trainer = package.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[package.callbacks.LearningRateMonitor(), DCAOCallback()],
+        logger=logger,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader())
+    assert trainer.callback_metrics["count"] == BATCHES
+    rows = [(step, row["lr-DCAO"]) for step, row in logger.rows if "lr-DCAO" in row]
+    assert list(dict.fromkeys(rows)) == list(enumerate(module.lrs))
+
+
 def test_the_trainer_is_left_as_it_was():
     module = Regression()
     trainer = fit(module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -43,7 +43,7 @@ class DCAOCallback(Callback):
         """Attach to the loop, whose optimizers are there now, and loaded."""
         self._detach()
         ours = [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, DCAO)]
-        monitors = [callback for callback in _callbacks_of(trainer) if isinstance(callback, LearningRateMonitor)]
+        monitors = [callback for callback in _callbacks_of(trainer) if _is_monitor(callback)]
         self._shown = [self._attached.enter_context(_showing(each, ours, trainer)) for each in monitors if ours]
         for optimizer in ours:
             self._attached.enter_context(_protecting(trainer, optimizer))
@@ -66,6 +66,11 @@ class DCAOCallback(Callback):
     def _detach(self) -> None:
         self._attached.close()
         self._shown = []
+
+
+def _is_monitor(callback: Any) -> TypeGuard[LearningRateMonitor]:
+    """By name, because the package ``pytorch_lightning`` has a copy of the class."""
+    return any(each.__name__ == LearningRateMonitor.__name__ for each in type(callback).__mro__)
 
 
 def _callbacks_of(trainer: Any) -> list[Callback]:
