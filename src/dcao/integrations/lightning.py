@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.core.optimizer import do_nothing_closure
 from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult
 from torch import Tensor
 from torch.optim import Optimizer
@@ -47,8 +49,8 @@ class DCAOCallback(Callback):
         self._shown = [self._attached.enter_context(_showing(each, ours, trainer)) for each in monitors if ours]
         for optimizer in ours:
             self._attached.enter_context(_protecting(trainer, optimizer))
-            if pl_module.automatic_optimization:
-                self._attached.enter_context(_following(trainer, optimizer))
+            follow = _following if pl_module.automatic_optimization else _following_closures
+            self._attached.enter_context(follow(trainer, optimizer))
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Let monitors log the lr that has trained."""
@@ -115,6 +117,35 @@ def _following(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
     finally:
         vars(loop).pop("_make_closure", None)
         optimizer.coming.forget()
+
+
+@contextmanager
+def _following_closures(trainer: Trainer, optimizer: DCAO) -> Iterator[None]:
+    """Context in which DCAO knows a caller's closure that is not handed to it: with a GradScaler Lightning calls it."""
+    plugin = trainer.precision_plugin
+    step = plugin.optimizer_step
+
+    def follow_and_step(stepping: Any, model: Any, closure: Callable[[], Any], **kwargs: Any) -> Any:
+        is_callers = getattr(closure, "__name__", "") != do_nothing_closure.__name__
+        if stepping is optimizer and is_callers and not optimizer.coming.is_known:
+            closure = partial(_follow, optimizer, closure)
+        return step(stepping, model=model, closure=closure, **kwargs)
+
+    if getattr(plugin, "scaler", None) is not None:
+        vars(plugin)["optimizer_step"] = follow_and_step
+    try:
+        yield
+    finally:
+        vars(plugin).pop("optimizer_step", None)
+        optimizer.coming.forget()
+
+
+def _follow(optimizer: DCAO, closure: Callable[[], Any]) -> Any:
+    followed = FollowedPass(optimizer, reached=[closure])
+    followed.add(closure)
+    loss = closure()
+    followed.note(loss)
+    return loss
 
 
 class _FollowedClosure(Closure):
