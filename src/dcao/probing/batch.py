@@ -78,6 +78,11 @@ class Batch:
         """The gradient that the optimizer steps with; empty if it is not known yet."""
         return self.stepping.gradient if self.stepping is not None else self.gradient or []
 
+    @property
+    def is_watched_in_vain(self) -> bool:
+        """Whether a closure that is going to be probed has called no backward pass."""
+        return self.closure is not None and self.rng_state is not None and self.since_backward is None
+
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
