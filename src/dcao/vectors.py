@@ -201,6 +201,6 @@ def require_initialized(params: Iterable[Tensor]) -> None:
     """Check that no lazy module waits for its first batch: a probe would draw its values, and put the draws back."""
     if any(map(is_lazy, params)):
         raise ValueError(
-            "Attempted to use an uninitialized parameter: a lazy module gets its parameters from its first batch, which "
-            "must not be a probe's. Fix: evaluate the loss, or take a training step, before probing"
+            "Attempted to use an uninitialized parameter: a lazy module gets its parameters from its first batch, and "
+            "that must not be a probe's. Fix: evaluate the loss, or take a training step, before probing"
         )
