@@ -55,10 +55,11 @@ class WrappingOptimizer(Optimizer):
         base: The optimizer to wrap.
     """
 
-    _is_built = False  # until it is, torch's constructor assigns groups and a state that would replace the base's
-
     def __init__(self, base: Optimizer) -> None:
         self.base = base
+        # Until it is, torch's constructor assigns groups and a state that would replace the base's. No attribute of the
+        # class, which wrappers that imitate it would read in place of this one.
+        self._is_built = False
         super().__init__(base.param_groups, base.defaults)
         self._is_built = True
 

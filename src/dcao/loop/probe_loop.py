@@ -20,8 +20,9 @@ from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.source import ProbeSource, nothing_to_probe
+from dcao.recorders.base import Recorder
+from dcao.recorders.safe import SafeRecording
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, SafeRecording
 from dcao.telling.failures import Failure, is_of_dcao
 from dcao.telling.watch import Watch
 
@@ -183,7 +184,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
+        batch = mean_of_losses([loss_fn], self.probe)
         for _ in range(most_probes(self.num_steps)):
             started = time.perf_counter()
             try:

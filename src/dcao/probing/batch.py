@@ -18,7 +18,7 @@ from dcao.gradients.stepping import Stepping, how_it_steps
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
@@ -78,6 +78,11 @@ class Batch:
         """The gradient that the optimizer steps with; empty if it is not known yet."""
         return self.stepping.gradient if self.stepping is not None else self.gradient or []
 
+    @property
+    def is_watched_in_vain(self) -> bool:
+        """Whether a closure that is going to be probed has called no backward pass."""
+        return self.closure is not None and self.rng_state is not None and self.since_backward is None
+
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(self.loss)
@@ -112,7 +117,7 @@ class Batch:
             with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
                 return self._evaluate(params)
 
-        loss, gradient = twice_if_refused(evaluate)
+        loss, gradient = again_if_refused(evaluate)
         if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
         return replace(
@@ -177,7 +182,8 @@ class Batch:
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         if self.loss_fn is not None:
             loss = evaluate_loss(self.loss_fn)
-            gradient = self.differentiation.gradient(loss, params)
+            # What a training pass has left in .grad is unscaled, and is compared with what is evaluated here.
+            gradient = self.differentiation.gradient(loss, params, is_scaled=not self.is_training)
         else:
             loss, gradient = self._evaluate_closure(params)
         if self.group is not None:
@@ -195,12 +201,12 @@ class Batch:
         return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
-def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
-    """The loss of a training step, after the backward pass of ``share`` times it has filled ``.grad``."""
+def evaluate_and_backward(loss_fn: LossFn, *, weighed: Callable[[Tensor], Tensor] = lambda loss: loss) -> Tensor:
+    """The loss of a training step, after the backward pass of what it is ``weighed`` to has filled ``.grad``."""
     with torch.enable_grad():
         loss = evaluate_loss(loss_fn)
         try:
-            (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
+            weighed(loss).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "a second time" in str(error):
                 raise ValueError(

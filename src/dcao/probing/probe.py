@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -24,12 +25,12 @@ from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank, without_gradient_sync
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
-from dcao.state.start import Moving, Start
+from dcao.state.start import Moving, Start, Surroundings, no_surroundings
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import params_of, unique
+from dcao.vectors import params_of, require_initialized, unique
 
 UNREACHABLE = (
     "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
@@ -50,6 +51,7 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
+        surroundings: Says what of a trainer the losses change beside what they are seen to reach.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
@@ -70,6 +72,7 @@ class Probe:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
         self.moving = Moving()
+        self.surroundings: Surroundings = no_surroundings
         self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
@@ -108,13 +111,17 @@ class Probe:
         if self.is_held:
             return streams
         try:
-            start = Start(loss_fn, params, self.model.look()[0], self.moving)
+            reached, places = self.surroundings()
+            start = Start([loss_fn, *reached], params, self.model.look()[0], self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "surroundings": no_surroundings}  # a copy of the optimizer must not copy a trainer
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
@@ -153,6 +160,7 @@ class Probe:
     def _why_not(self, params: Sequence[Tensor]) -> str:
         """Why nothing can be measured; empty if something can."""
         refuse_maximize(self.optimizer)  # a group may have been added
+        require_initialized(params)
         return NEVER_REASON if self.is_held else "" if params else "no parameter requires grad"
 
     @contextmanager
