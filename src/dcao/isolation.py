@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dcao.shards import evaluating_shards
 from dcao.state.buffers import in_copies
 from dcao.state.probing import probing
 from dcao.vectors import unique
@@ -79,7 +80,7 @@ def leave_no_trace(
         # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
         entered = nullcontext() if start is None else start.entered()
-        with in_copies(modules, start), torch.enable_grad(), probing(), entered:
+        with in_copies(modules, start), torch.enable_grad(), probing(), entered, evaluating_shards(modules):
             yield
     finally:
         parametrize._cache = parametrized

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from dcao.gradients.gradient_mark import GradientMark
+from dcao.shards import placed_like
 from dcao.vectors import entries_of
 
 
@@ -88,7 +89,9 @@ class BackwardWatch:
         self.num_passes += 1
         self.mark = GradientMark(self.params)
         if self.keep:
-            self.gradients = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.params]
+            self.gradients = [
+                torch.zeros_like(p) if p.grad is None else placed_like(p.grad.detach().clone(), p) for p in self.params
+            ]
 
 
 def _at_end_of_backward(callback: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dcao.layout import layout_of
 from dcao.vectors import entries_of, norms_of, vector_dtype
 
 SAME = 1e-3
@@ -88,9 +89,9 @@ def _version(grad: Tensor | None) -> int:
 
 def _lengths_and_sums(grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     """Length and sum of the entries of each gradient, in float32 or wider, on the device of the first."""
-    entries = [entries_of(grad) for grad in grads if grad is not None]
-    if not entries:
+    found = [grad for grad in grads if grad is not None]
+    if not found:
         return torch.zeros(1), torch.zeros(1)
-    lengths = norms_of(entries)
+    lengths, entries = norms_of(found), [entries_of(grad) for grad in found]
     sums = torch.stack([each.sum(dtype=vector_dtype([each])).to(lengths) for each in entries])
-    return lengths, sums
+    return lengths, layout_of(found).sum_each(sums)

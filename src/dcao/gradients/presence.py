@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.layout import layout_of
 from dcao.operators.graph import graph_nodes
 from dcao.telling.notices import LONG, Notices
 from dcao.vectors import entries_of, params_of
@@ -124,4 +125,5 @@ def any_is_not_zero(params: Iterable[Tensor]) -> bool:
         >>> any_is_not_zero([w])
         False
     """
-    return any(bool(entries_of(p.grad).any()) for p in params if p.grad is not None)
+    grads = [p.grad for p in params if p.grad is not None]
+    return layout_of(grads).on_any_rank(any(bool(entries_of(grad).any()) for grad in grads))

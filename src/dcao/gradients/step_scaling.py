@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dcao.gradients.since_backward import clip_in
 from dcao.gradients.stepping import Stepping, scaled
+from dcao.layout import WHOLE, Layout
 from dcao.vectors import joint_norm
 
 ALIKE = 1e-3
@@ -46,15 +46,15 @@ class StepScaling:
     last_length: float = 0.0
     last_ratio: float = 0.0
 
-    def learn(self, taken: Tensor, probed: Tensor | None = None) -> None:
+    def learn(self, taken: Tensor, probed: Tensor | None = None, layout: Layout = WHOLE) -> None:
         """Look at a gradient that steps, and at that of the probe before it; both are flat."""
-        length, last = float(torch.linalg.vector_norm(taken)), self.last_length
+        length, last = float(layout.norm(taken)), self.last_length
         if not 0.0 < length < math.inf:
             return
         self.last_length = length
         if probed is not None and probed.shape == taken.shape:
-            whole = float(torch.linalg.vector_norm(probed))
-            cosine = float(torch.dot(taken, probed)) / (length * whole) if 0.0 < whole < math.inf else 0.0
+            whole = float(layout.norm(probed))
+            cosine = float(layout.dot(taken, probed)) / (length * whole) if 0.0 < whole < math.inf else 0.0
             if cosine > SAME_WAY:
                 self._learn_ratio(length, whole, math.sqrt(max(0.0, 1.0 - cosine * cosine)))
                 return

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dcao.gradients.since_backward import SinceBackward
+from dcao.layout import WHOLE, Layout, layout_of
 from dcao.vectors import flatten, vector_dtype
 
 UNCHANGED = 1e-4
@@ -54,14 +55,16 @@ class Stepping:
         """How many times the loss that is evaluated the loss that trains is."""
         return self.factor / self.clip
 
-    def along(self, loss_gradient: Tensor, taken: Tensor, displacement: Tensor) -> tuple[Tensor, float]:
+    def along(
+        self, loss_gradient: Tensor, taken: Tensor, displacement: Tensor, layout: Layout = WHOLE
+    ) -> tuple[Tensor, float]:
         """The gradient along which curvature is measured, and ``f``; all vectors are flat.
 
         Noise that does not depend on the weights makes no step unstable, so that it is left out of the direction.
         """
         if self.is_noisy:
             return loss_gradient * self.factor, self.factor
-        return taken, self.factor if self.is_scaled else _share(taken, loss_gradient, displacement)
+        return taken, self.factor if self.is_scaled else _share(taken, loss_gradient, displacement, layout)
 
 
 def scaled(gradient: Sequence[Tensor], factor: float, clip: float) -> Stepping:
@@ -90,8 +93,9 @@ def how_it_steps(
         return [grad / factor for grad in taken], Stepping(gradient=taken, factor=factor, clip=clip, reason=reason)
     gradient = evaluate()
     loss, step = (flatten(each, dtype=vector_dtype(each)) for each in (gradient, taken))
-    is_noisy = not since.has_leftovers and not _is_shortened(loss, step)
-    factor = _share(step, loss, loss if is_noisy else step)
+    layout = layout_of(taken)
+    is_noisy = not since.has_leftovers and not _is_shortened(loss, step, layout)
+    factor = _share(step, loss, loss if is_noisy else step, layout)
     clip = since.clip_in(since.mark.length_ratio() if since.has_leftovers else factor)
     stepping = Stepping(
         gradient=taken,
@@ -104,17 +108,17 @@ def how_it_steps(
     return gradient, stepping
 
 
-def _share(taken: Tensor, loss_gradient: Tensor, direction: Tensor) -> float:
+def _share(taken: Tensor, loss_gradient: Tensor, direction: Tensor, layout: Layout) -> float:
     """Slope of the step's gradient along ``direction`` over that of the loss's; infinite if the latter is 0."""
-    unit = direction / torch.linalg.vector_norm(direction, math.inf).clamp_min(torch.finfo(direction.dtype).tiny)
-    slope = float(torch.dot(loss_gradient, unit))
-    return float(torch.dot(taken, unit)) / slope if slope != 0.0 else math.inf
+    unit = direction / layout.largest(direction).clamp_min(torch.finfo(direction.dtype).tiny)
+    slope = float(layout.dot(loss_gradient, unit))
+    return float(layout.dot(taken, unit)) / slope if slope != 0.0 else math.inf
 
 
-def _is_shortened(loss: Tensor, step: Tensor) -> bool:
+def _is_shortened(loss: Tensor, step: Tensor, layout: Layout) -> bool:
     """Whether no entry was turned or made longer, as by a clip of each value or a mask."""
     kept = (step * loss >= 0.0) & (step.abs() <= loss.abs() * 1.001)
-    return bool(kept.to(loss.dtype).mean() >= MOSTLY)
+    return layout.num_nonzero(kept) >= MOSTLY * layout.total(len(kept))
 
 
 def scaling_in_words(factor: float, clip: float) -> str:

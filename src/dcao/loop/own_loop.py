@@ -9,7 +9,7 @@ from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import gradients_left
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, joint_norm, vector_dtype
+from dcao.vectors import flatten, vector_dtype
 
 NOTABLE = 0.01
 """Relative change of a step's length that is worth a second decision."""
@@ -31,11 +31,11 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     if not params:
         return
     taken = flatten(gradients_left(params), dtype=vector_dtype(params))
-    length = 0.0 if probed is None else joint_norm([probed])
-    before = memory.scaling.of(length)
-    memory.scaling.learn(taken, probed)
-    now, estimate = memory.scaling.of(length), loop.at_top
     step = UpcomingStep(loop.probe.optimizer, loop.probe.record, params)
+    length = 0.0 if probed is None else float(step.layout.norm(probed))
+    before = memory.scaling.of(length)
+    memory.scaling.learn(taken, probed, step.layout)
+    now, estimate = memory.scaling.of(length), loop.at_top
     if probed is None or estimate is None or not estimate.trust or not step.has_record or step.is_preconditioned:
         return
     if abs(now[0] / before[0] - 1.0) > NOTABLE:

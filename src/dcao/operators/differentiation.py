@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from dcao.operators.graph import graph_nodes
+from dcao.shards import is_shard, placed_like
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class Differentiation:
 
     ``autograd.grad`` is the first choice because it leaves ``.grad`` and the hooks that fire when it is filled alone.
     Re-entrant activation checkpointing and functions like it (DeepSpeed's, Megatron's, MemCNN's) refuse it, each in
-    words of its own.
+    words of its own. Shards of parameters are no leaves of the graph: ``backward`` alone reduces gradients to them.
 
     Attributes:
         by_backward: Whether ``backward`` is used.
@@ -48,6 +49,7 @@ class Differentiation:
             GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time; the loss has
                 to be evaluated again.
         """
+        self.by_backward = self.by_backward or any(map(is_shard, params))
         with _without_accumulation_hooks(params):
             found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
         left = [_take_grad(p) for p in params]
@@ -60,7 +62,7 @@ class Differentiation:
             self._hides_nothing = True
         self._has_worked = True
         self.has_reached = any(grad is not None for grad in (*found, *left))
-        return [_sum(*three) for three in zip(found, left, params, strict=True)]
+        return [placed_like(_sum(*three), three[2]) for three in zip(found, left, params, strict=True)]
 
     def _try_grad(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
         try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
+from dcao.layout import layout_of
 from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.lifting import lifted, require_liftable
@@ -98,7 +99,7 @@ class FiniteDifferenceOperator(LinearOperator):
         if step_length is not None and not 0.0 < step_length < float("inf"):
             raise ValueError(f"step_length must be positive and finite, got {step_length}")
         self.params = trainable(params)
-        self.size = sum(sizes_of(self.params))
+        self.size, self.layout = sum(sizes_of(self.params)), layout_of(self.params)
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if base_gradient is not None and base_gradient.shape != (self.size,):
@@ -128,7 +129,7 @@ class FiniteDifferenceOperator(LinearOperator):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``, a flat vector of length ``size``, up to the error of the difference."""
-        norm = float(torch.linalg.vector_norm(vector))
+        norm = float(self.layout.norm(vector))
         if norm == 0.0:
             return torch.zeros_like(vector)
         return self._lifted_if_possible(lambda: self._difference(vector, norm))
@@ -204,7 +205,7 @@ class FiniteDifferenceOperator(LinearOperator):
     def _at(self, direction: Tensor | None, scale: float) -> Iterator[float]:
         moves = split_like(direction, self.params)
         if not self._lifts:
-            with moved(moves, scale, self._generator) as reached:
+            with moved(moves, scale, self._generator, self.layout) as reached:
                 yield reached
             return
         wide = [(p, piece) for p, piece in moves if not is_half(p)]

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dcao.layout import WHOLE, Layout
 from dcao.operators.precision import is_half
+from dcao.shards import local_part
 from dcao.vectors import shaped, sizes_of
 
 Move = tuple[Tensor, Tensor | None]
@@ -20,15 +22,18 @@ MAX_DOUBLINGS = 32
 
 
 def split_like(direction: Tensor | None, params: Sequence[Tensor]) -> list[Move]:
-    """Each parameter with its piece of a flat direction."""
+    """Each parameter, or what this process holds of it, with its piece of a flat direction."""
+    parts = [local_part(p) for p in params]
     if direction is None:
-        return [(p, None) for p in params]
-    pieces = torch.split(direction, sizes_of(params))
-    return [(p, shaped(piece, p)) for piece, p in zip(pieces, params, strict=True)]
+        return [(p, None) for p in parts]
+    pieces = torch.split(direction, sizes_of(parts))
+    return [(p, shaped(piece, p)) for piece, p in zip(pieces, parts, strict=True)]
 
 
 @contextmanager
-def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None = None) -> Iterator[float]:
+def moved(
+    moves: Sequence[Move], scale: float, generator: torch.Generator | None = None, layout: Layout = WHOLE
+) -> Iterator[float]:
     """Context in which the parameters are at ``w + scale * direction``; they are put back bit for bit.
 
     They are written in place through ``.data``, which leaves the version counters alone, so graphs that hold the
@@ -43,7 +48,7 @@ def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None
     saved = [p.data if piece is None else p.data.clone() for p, piece in moves]
     try:
         for _ in range(MAX_DOUBLINGS):
-            reached = _move(moves, saved, scale, generator)
+            reached = _move(moves, saved, scale, generator, layout)
             if not abs(reached) < abs(scale) / 2.0:
                 break
             scale *= 2.0
@@ -54,23 +59,26 @@ def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None
                 p.data.copy_(data)
 
 
-def _move(moves: Sequence[Move], saved: Sequence[Tensor], scale: float, generator: torch.Generator | None) -> float:
+def _move(
+    moves: Sequence[Move], saved: Sequence[Tensor], scale: float, generator: torch.Generator | None, layout: Layout
+) -> float:
     if not any(is_half(p) for p, piece in moves if piece is not None):
         for p, piece in moves:
             if piece is not None:
                 p.data.add_(piece.to(device=p.device, dtype=p.dtype), alpha=scale)
         return scale
-    along = length = 0.0
-    for (p, piece), data in zip(moves, saved, strict=True):
+    along, length = [0.0] * len(moves), [0.0] * len(moves)
+    for index, ((p, piece), data) in enumerate(zip(moves, saved, strict=True)):
         if piece is None:
             continue
         direction = piece.to(device=p.device, dtype=torch.promote_types(p.dtype, torch.float32))
         start = data.to(direction.dtype)
         end = torch.add(start, direction, alpha=scale)
         p.data.copy_(rounded_at_random(end, p.dtype, generator) if is_half(p) else end)
-        along += float(torch.sum((p.data.to(direction.dtype) - start) * direction))
-        length += float(torch.sum(direction * direction))
-    return along / length
+        along[index] = float(torch.sum((p.data.to(direction.dtype) - start) * direction))
+        length[index] = float(torch.sum(direction * direction))
+    sums = layout.sum_each(torch.tensor([along, length], dtype=torch.float64))
+    return math.fsum(sums[0].tolist()) / math.fsum(sums[1].tolist())
 
 
 def rounded_at_random(values: Tensor, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:

@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dcao.layout import layout_of
 from dcao.probing.batch import Batch
 from dcao.vectors import flatten, sizes_of
 
@@ -67,13 +68,15 @@ def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtyp
         >>> cosine([torch.ones(2), torch.zeros(2)], [torch.zeros(2), torch.ones(2)])  # nothing in common
         nan
     """
-    sums = [_sums(*group, dtype) for group in _groups(left, right)]
-    if not sums:
-        return math.nan
-    parts = torch.stack([each.to(sums[0].device) for each in sums]).tolist()  # the only wait for the device
-    dot, of_left, of_right, left_in_common, right_in_common = (
-        math.fsum(part[2 + index] * part[first] * part[second] for part in parts)  # at most 1e38^2 in 1e308
-        for index, (first, second) in enumerate([(0, 1), (0, 0), (1, 1), (0, 0), (1, 1)])
+    layout = layout_of(right)
+    sums = [_sums(*group, dtype) for group in _groups(layout.counted(left), layout.counted(right))]
+    # The only wait for the device, unless there are several ranks.
+    parts = torch.stack([each.to(sums[0].device) for each in sums]).tolist() if sums else []
+    dot, of_left, of_right, left_in_common, right_in_common = layout.add_up(
+        [
+            math.fsum(part[2 + index] * part[first] * part[second] for part in parts)  # at most 1e38^2 in 1e308
+            for index, (first, second) in enumerate([(0, 1), (0, 0), (1, 1), (0, 0), (1, 1)])
+        ]
     )
     if not (of_left > 0.0 and of_right > 0.0):  # also catches nan
         return math.nan

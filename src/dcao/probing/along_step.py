@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dcao.layout import WHOLE, Layout
 from dcao.probing.batch import Batch
 from dcao.probing.estimate import Reading
 from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, natural_length
@@ -105,7 +106,7 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
 
     found = natural_length(slope, difference_length(loss.params, 0.0, None))
     if found is None:  # along a straight line any length is as good as any other: a root mean square of 1
-        found = math.sqrt(int(step.displacement.count_nonzero()))
+        found = math.sqrt(step.layout.num_nonzero(step.displacement))
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0
 
 
@@ -119,15 +120,15 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVe
     factors = step.displacement_factors(step.split(gradient))
     length, factor = None, 1.0
     if stepping is not None:
-        along, factor = stepping.along(raw, taken, gradient * factors)
+        along, factor = stepping.along(raw, taken, gradient * factors, step.layout)
         if along is not taken:
-            length = float(torch.linalg.vector_norm(gradient * factors))
+            length = float(step.layout.norm(gradient * factors))
             gradient = _with_decay(loss, along)
     # Powers of two round nothing, and keep the squares of 1e20 and of 1e-20 inside float32.
-    exponent = _exponent(gradient)
+    exponent = _exponent(gradient, step.layout)
     gradient = _divided(gradient, exponent)
     displacement = gradient * factors
-    further = _exponent(displacement)
+    further = _exponent(displacement, step.layout)
     unit = _times_power(1.0, exponent + further)
     decay = step.l2_decay() / factor
     return StepVectors(
@@ -138,6 +139,7 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVe
         weight=batch.weight,
         exponents=(exponent, exponent + further),
         length=length,
+        layout=step.layout,
     )
 
 
@@ -163,9 +165,9 @@ def _with_decay(loss: ProbedLoss, gradient: Tensor) -> Tensor:
     return gradient if decayed is gradient else decayed.masked_fill_(gradient == 0.0, 0.0)
 
 
-def _exponent(vector: Tensor) -> int:
+def _exponent(vector: Tensor, layout: Layout) -> int:
     """The power of two to divide by, so that no square leaves the range of the dtype; 0 if none does."""
-    largest = float(torch.linalg.vector_norm(vector, math.inf))
+    largest = float(layout.largest(vector))
     exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
     most = math.frexp(torch.finfo(vector.dtype).max)[1] - 2
     return min(max(exponent, -most), most) if abs(exponent) > SAFE_EXPONENT else 0
@@ -221,6 +223,7 @@ class StepVectors:
         weight: Size of the batch.
         exponents: Powers of two that gradient and displacements have been divided by.
         length: Length of the displacement that the step takes, where it is not ``d_B``.
+        layout: Where the entries of the vectors are.
     """
 
     gradient: Tensor
@@ -230,6 +233,7 @@ class StepVectors:
     weight: float
     exponents: tuple[int, int] = (0, 0)
     length: float | None = None
+    layout: Layout = WHOLE
 
 
 def directional(batches: Sequence[StepVectors]) -> Directional:
@@ -244,11 +248,11 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
     slope = curvature = signal = 0.0
     for index, batch in enumerate(batches):
         of_gradient, unit = batch.exponents
-        product = batch.product(batch.displacement)
+        product, dot = batch.product(batch.displacement), batch.layout.dot
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
-        slope += batch.weight * _times_power(dot(batch.gradient, batch.displacement), of_gradient + unit)
-        curvature += batch.weight * _times_power(dot(batch.displacement, product), 2 * unit)
-        signal += batch.weight * _times_power(dot(past, product), 2 * unit) if past is not None else 0.0
+        slope += batch.weight * _times_power(float(dot(batch.gradient, batch.displacement)), of_gradient + unit)
+        curvature += batch.weight * _times_power(float(dot(batch.displacement, product)), 2 * unit)
+        signal += batch.weight * _times_power(float(dot(past, product)), 2 * unit) if past is not None else 0.0
     return replace(_judge(slope, curvature, signal), length=mean_length(batches))
 
 
@@ -256,14 +260,9 @@ def mean_length(batches: Sequence[StepVectors]) -> float:
     """``||d_B||``, the mean over the batches."""
     length = 0.0
     for batch in batches:
-        own = _times_power(float(torch.linalg.vector_norm(batch.displacement)), batch.exponents[1])
+        own = _times_power(float(batch.layout.norm(batch.displacement)), batch.exponents[1])
         length += (own if batch.length is None else batch.length) / len(batches)
     return length
-
-
-def dot(left: Tensor, right: Tensor) -> float:
-    """Inner product of two flat vectors, as a number."""
-    return float(torch.dot(left, right))
 
 
 def _times_power(value: float, exponent: int) -> float:

@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dcao.layout import layout_of
 from dcao.operators.finite_difference import step_length_at
+from dcao.shards import local_part
 from dcao.vectors import as_real, vector_dtype
 
 OUTLIER = 100.0
@@ -51,15 +53,15 @@ def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> f
         >>> round(moving_length([w, unused, offset], d), 4)  # 0.1 * sqrt(300)
         1.7321
     """
-    dtype, device = vector_dtype(params), params[0].device
+    dtype, device, layout = vector_dtype(params), params[0].device, layout_of(params)
     lengths, counts = [], []
-    for p, piece in zip(params, displacement, strict=True):
+    for p, piece in zip(map(local_part, params), displacement, strict=True):
         moves = piece != 0.0
         moving = as_real(p.detach()) * moves
         lengths.append(torch.linalg.vector_norm(moving, dtype=vector_dtype([p])).to(device, dtype))
         counts.append(moves.sum().to(device))
-    stacked = torch.stack(lengths)
-    factors = _counted(stacked.tolist(), torch.stack(counts).tolist())
+    stacked = layout.norm_each(torch.stack(lengths))
+    factors = _counted(stacked.tolist(), layout.sum_each(torch.stack(counts)).tolist())
     return float(torch.linalg.vector_norm(stacked * torch.tensor(factors, dtype=dtype, device=device)))
 
 

@@ -20,7 +20,7 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import on_any_rank, without_gradient_sync
+from dcao.probing.ranks import mean_loss, on_any_rank, without_gradient_sync
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
@@ -128,7 +128,8 @@ class Probe:
         tolerance = rounding(params)  # here, under the caller's autocast
         with self._looking_at(batches, params) as loss:
             if not self._repeats(loss, tolerance):
-                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+                cost = loss.cost + loss.num_checks
+                return replace(self._nothing(step, NEVER_REASON), loss=_mean_value(loss), cost=cost)
             self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
             self.num_checks += int(loss.search_cost)
@@ -156,12 +157,12 @@ class Probe:
 
     @contextmanager
     def _looking_at(self, batches: Sequence[Batch], params: list[Tensor]) -> Iterator[ProbedLoss]:
-        modules, group = self.model.look()
+        modules, ranks = self.model.look()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(
                 batch.keeping_autocast(),
-                group=group,
+                ranks=ranks,
                 differentiation=self.differentiation,
                 scaling=self.memory.scaling,
             )
@@ -169,7 +170,7 @@ class Probe:
         ]
         with (
             without_autocast(),
-            without_gradient_sync(modules) if group is not None else nullcontext(),
+            without_gradient_sync(modules) if ranks is not None else nullcontext(),
             ProbedLoss(
                 UpcomingStep(self.optimizer, self.record, params),
                 modules,
@@ -187,7 +188,7 @@ class Probe:
         """Whether evaluations of the loss can be compared; checked once, at the first probe."""
         starts = [batch.rng_state.start for batch in loss.batches if batch.is_training and batch.rng_state is not None]
         is_complete = all(start is None or start.is_complete for start in starts)
-        is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
+        is_complete = not on_any_rank(not is_complete, loss.batches[0].ranks)
         if self.memory.repeats is Repeats.UNKNOWN and is_complete:
             self.memory.repeats = check(loss, tolerance)
             self.num_checks += loss.num_checks
@@ -247,7 +248,7 @@ class Probe:
         return CurvatureEstimate(
             step=step,
             measure=measure,
-            loss=loss.value,
+            loss=_mean_value(loss),
             s=stability.get(measure),
             stability=stability,
             trust=readings[measure].trust,
@@ -282,6 +283,12 @@ class Probe:
         if self.memory.past_gradient is not None or not params:
             return self.memory.past_gradient
         return _flat_gradient(params)
+
+
+def _mean_value(loss: ProbedLoss) -> float:
+    """The loss over the batches of all ranks."""
+    ranks = loss.batches[0].ranks
+    return loss.value if ranks is None else mean_loss(loss.value, ranks)
 
 
 def _flat_gradient(params: Sequence[Tensor]) -> Tensor:

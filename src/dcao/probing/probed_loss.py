@@ -127,8 +127,9 @@ class ProbedLoss:
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
             # The gradients of a caller's closure are means over the ranks already.
-            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
-                operator = MeanOverRanksOperator(operator, batch.group)
+            ranks = batch.ranks
+            if ranks is not None and ranks.are_replicas and (batch.loss_fn is not None or batch.parts):
+                operator = MeanOverRanksOperator(operator, ranks)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
@@ -204,7 +205,7 @@ class ProbedLoss:
         chosen = self.settings.step_length if self.distance is None else self.distance
         if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(vector)) * unit
+        length = float(self.step.layout.norm(vector)) * unit
         if chosen is None or not math.isfinite(length):
             return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).

@@ -45,14 +45,14 @@ def check(loss: ProbedLoss, tolerance: float) -> Repeats:
 
     Under DistributedDataParallel the ranks agree on the worst that one of them finds.
     """
-    first, group = loss.batches[0], loss.batches[0].group
+    first, ranks = loss.batches[0], loss.batches[0].ranks
     second = loss.check_again(first)
     apart = differences(_evaluation(first), _evaluation(second), tolerance)
-    if not on_any_rank(bool(apart), group, loss.params):
+    if not on_any_rank(bool(apart), ranks):
         return Repeats.ALWAYS
     third = loss.check_again(first)
     repeats = not differences(_evaluation(second), _evaluation(third), tolerance)
-    repeats = not on_any_rank(not repeats, group, loss.params)
+    repeats = not on_any_rank(not repeats, ranks)
     if repeats and _compresses_gradients(loss.modules):
         return Repeats.LATER
     _warn(apart or ["something on another rank"], repeats=repeats)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.layout import layout_of
+from dcao.shards import is_shard, local_part
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, optimizer_model
 from dcao.vectors import as_real, flatten, sizes_of, vector_dtype
@@ -39,7 +41,7 @@ class UpcomingStep:
 
     def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
         self.params, self.dtype = params, vector_dtype(params)
-        self.sizes = sizes_of(params)
+        self.sizes, self.layout = sizes_of(params), layout_of(params)
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # With get, because the state is a defaultdict and indexing would write into it.
@@ -121,7 +123,7 @@ class UpcomingStep:
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """Pieces of a flat vector with the shapes (of :func:`as_real`) and on the devices of the parameters."""
-        pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
+        pieces = zip(torch.split(vector, self.sizes), map(local_part, self.params), strict=True)
         return [piece.view(as_real(p.detach()).shape).to(p.device) for piece, p in pieces]
 
     @cached_property
@@ -139,7 +141,7 @@ class UpcomingStep:
 
 
 def _real_state(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a complex parameter as torch's optimizers read it: each number as two real ones."""
-    if not any(isinstance(value, Tensor) and value.is_complex() for value in state.values()):
+    """The state of a complex parameter as torch's optimizers read it, and what this process holds of a sharded one."""
+    if not any(isinstance(value, Tensor) and (value.is_complex() or is_shard(value)) for value in state.values()):
         return state
-    return {key: as_real(value) if isinstance(value, Tensor) else value for key, value in state.items()}
+    return {key: as_real(local_part(value)) if isinstance(value, Tensor) else value for key, value in state.items()}

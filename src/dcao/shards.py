@@ -1,0 +1,113 @@
+"""Tensors of which each process holds a part: DTensors, as ``fully_shard`` and ``parallelize_module`` make them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def is_shard(tensor: object) -> TypeGuard[DTensor]:
+    """Whether a tensor is spread over the ranks of a mesh, even if that is a mesh of one.
+
+    Example:
+        >>> is_shard(torch.ones(2))
+        False
+    """
+    loaded = sys.modules.get("torch.distributed.tensor")  # who has made one has imported it
+    return loaded is not None and isinstance(tensor, loaded.DTensor)
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, in the same memory: all of it, unless it is a shard.
+
+    Sums that are still spread over the ranks, as some gradients are, are made first, in new memory.
+
+    Example:
+        >>> whole = torch.ones(2)
+        >>> local_part(whole) is whole
+        True
+    """
+    if not is_shard(tensor):
+        return tensor
+    with torch.no_grad():
+        return summed(tensor).to_local().detach()
+
+
+def summed(tensor: DTensor) -> DTensor:
+    """A tensor without sums that are still spread over the ranks."""
+    from torch.distributed.tensor import Replicate
+
+    if not any(placement.is_partial() for placement in tensor.placements):
+        return tensor
+    return tensor.redistribute(placements=[Replicate() if each.is_partial() else each for each in tensor.placements])
+
+
+def placed_like(gradient: Tensor, param: Tensor) -> Tensor:
+    """A gradient spread over the ranks in the same way as its parameter."""
+    if not is_shard(gradient) or not is_shard(param) or gradient.placements == param.placements:
+        return gradient
+    return gradient.redistribute(placements=param.placements)
+
+
+def cut(whole: Tensor, like: DTensor) -> Tensor:
+    """The part of ``whole`` that this process holds of a tensor of the same shape."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
+    for dim, (length, begin) in enumerate(zip(shape, offset, strict=True)):
+        whole = whole.narrow(dim, min(begin, whole.shape[dim]), length)
+    return whole
+
+
+def whole_value(number: Any) -> Any:
+    """A loss as one number that this process holds, where tensor parallelism has left it spread over the ranks."""
+    return number.full_tensor() if is_shard(number) else number
+
+
+# --- fully_shard ------------------------------------------------------------------------------------------------------
+
+
+def fully_sharded(modules: Iterable[nn.Module]) -> list[Any]:
+    """Those of ``modules`` whose parameters ``fully_shard`` gathers before they are used."""
+    loaded = sys.modules.get("torch.distributed.fsdp")
+    return [] if loaded is None else [module for module in modules if isinstance(module, loaded.FSDPModule)]
+
+
+@contextmanager
+def evaluating_shards(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Context for an evaluation: parameters are gathered anew in it, and given back after an exception too.
+
+    What a forward pass without a backward pass has gathered, as a validation does, stays until it is used; a probe that
+    has moved the shards must not read that.
+    """
+    gather_nothing(modules)
+    try:
+        yield
+    except BaseException:
+        _reset(fully_sharded(modules))
+        raise
+
+
+def gather_nothing(modules: Iterable[nn.Module]) -> None:
+    """Give back the parameters that ``fully_shard`` has gathered, so that modules hold the shards."""
+    for module in fully_sharded(modules):
+        module.reshard()
+
+
+def _reset(modules: Sequence[Any]) -> None:
+    for module in modules:
+        if hasattr(module, "reset_iter_state"):  # of torch 2.13
+            try:
+                module.reset_iter_state()
+            except RuntimeError:  # not the root
+                continue
+        else:
+            module.reshard()
