@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
+
+T = TypeVar("T")
 
 
 def is_shard(tensor: object) -> TypeGuard[DTensor]:
@@ -111,3 +113,53 @@ def _reset(modules: Sequence[Any]) -> None:
                 continue
         else:
             module.reshard()
+
+
+class Gathering:
+    """What a forward pass gathers, so that a rank which fails in it can take part to the end.
+
+    A rank whose loss raises has not gathered the parameters of the layers that it has not come to, and the others would
+    wait for it. It gathers them in the order of the last whole pass; before the first one, in that of the definition.
+    With compiled modules, which hooks would make torch compile again, and in backward passes nothing stands in.
+
+    Args:
+        modules: All modules of the model.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module] = ()) -> None:
+        found = fully_sharded(modules)
+        inner = {id(each) for module in found for each in module.modules() if each is not module}
+        roots = [module for module in found if id(module) not in inner]
+        self._order = fully_sharded(each for root in roots for each in root.modules())
+        self._roots = {id(root) for root in roots}
+        self._is_watched = bool(found) and not any(map(_is_compiled, modules))
+
+    def forward(self, evaluate: Callable[[], T]) -> T:
+        """What ``evaluate`` returns, which runs the forward pass; if it raises, this rank has gathered all the same."""
+        if not self._is_watched:
+            return evaluate()
+        entered: list[Any] = []
+        handles = [
+            module.register_forward_pre_hook(lambda module, _: entered.append(module))
+            for module in {id(module): module for module in self._order}.values()
+        ]
+        try:
+            result = evaluate()
+        except Exception:
+            self._gather_the_rest(self._order[len(entered) :])
+            raise
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._order = entered
+        return result
+
+    def _gather_the_rest(self, modules: Sequence[Any]) -> None:
+        for module in modules:
+            module.unshard()
+            if id(module) not in self._roots:  # which stays gathered until the backward pass
+                module.reshard()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"

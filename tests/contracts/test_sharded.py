@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from dcao import ProbeSettings, policies
+from dcao import Guard, ProbeSettings, policies
 from helpers.several_ranks import on_ranks
 from helpers.sharded_runs import WAYS, train
 
@@ -27,6 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     "default-adamw": {"steps": 40},
     "default-sgd": {"steps": 40, "base": torch.optim.SGD, "total_steps": 40, "spectrum_every": 30},
     "default-float32": {"steps": 30, "dtype": torch.float32},
+    "blow-up": {"steps": 23, "blows_up_at": 14, "guard": Guard(snapshot_every=5)},
+    "nan-on-one-rank": {"steps": 9, "spoils": {7: [math.nan, 1.0, 1.0, 1.0]}},
 }
 FEW = ["load-central", "parts-and-a-clip", "hessian", "default-adamw"]
 RUNS = [
@@ -73,7 +76,7 @@ def test_shards_train_as_one_process_does(way, case, histories, alone):
     torch.testing.assert_close(
         first["weights"], whole["weights"], rtol=0.0, atol=1e-12 if is_double else 1e-5, check_dtype=False
     )
-    assert first["skipped"] == whole["skipped"]
+    assert first["skipped"] == whole["skipped"] == {"blow-up": (7, 1), "nan-on-one-rank": (1, 0)}.get(case, (0, 0))
 
 
 @pytest.mark.parametrize(("way", "case"), RUNS)

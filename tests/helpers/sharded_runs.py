@@ -61,12 +61,33 @@ def sharded(way, model, rank):
     return model, slice(part * share, (part + 1) * share)
 
 
-def train(rank, way, steps, dtype=torch.float64, base=torch.optim.AdamW, lr=1e-3, entry="minimize", **settings):
-    """What each probe measured and the run decided, and the weights at the end."""
+def train(
+    rank,
+    way,
+    steps,
+    dtype=torch.float64,
+    base=torch.optim.AdamW,
+    lr=1e-3,
+    entry="minimize",
+    spoils=None,
+    blows_up_at=None,
+    **settings,
+):
+    """What each probe measured and the run decided, and the weights at the end.
+
+    ``spoils`` has factors on the inputs of steps, one for each rank; ``blows_up_at`` is a step before which somebody
+    multiplies the weights by 1e4.
+    """
     model, rows = sharded(way, Network(dtype), rank)
     optimizer = DCAO(base(model.parameters(), lr=lr), recorder=MemoryRecorder(), **settings)
     lrs = []
-    for x, y in zip(*data(steps, dtype), strict=True):
+    for step, (x, y) in enumerate(zip(*data(steps, dtype), strict=True)):
+        if step in (spoils or {}):
+            x[rows] *= spoils[step][rank]
+        if step == blows_up_at:
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.mul_(1e4)
 
         def loss_fn(x=x[rows], y=y[rows]):
             return nn.functional.mse_loss(model(x), y)

@@ -16,13 +16,14 @@ from dcao.gradients.since_backward import SinceBackward
 from dcao.gradients.step_scaling import StepScaling
 from dcao.gradients.stepping import Stepping, how_it_steps
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
+from dcao.models import Model
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.differentiation import Differentiation, twice_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
-from dcao.probing.ranks import Ranks, mean_over_ranks, together
+from dcao.probing.ranks import Ranks, mean_loss, mean_over_ranks, together
 from dcao.shards import placed_like, whole_value
 
 Closure = Callable[[], Any]
@@ -184,7 +185,8 @@ class Batch:
             return loss, [mean_over_ranks(grad, self.ranks) for grad in gradient]
         if self.loss_fn is None:
             return together(lambda: self._evaluate_closure(params), self.ranks)
-        loss = together(lambda: evaluate_loss(self.loss_fn), self.ranks)  # type: ignore[arg-type]
+        loss_fn, gathering = self.loss_fn, self.ranks.gathering
+        loss = together(lambda: gathering.forward(lambda: evaluate_loss(loss_fn)), self.ranks)
         return loss, self.differentiation.gradient(loss, params)
 
     def _evaluate_alone(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
@@ -230,6 +232,17 @@ def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
 def gradients_left(params: Sequence[Tensor]) -> list[Tensor]:
     """What a backward pass has left in ``.grad``; zero for parameters that it did not reach."""
     return [torch.zeros_like(p) if p.grad is None else placed_like(p.grad.detach(), p) for p in params]
+
+
+def mean_loss_of(batch: Batch | None, model: Model) -> float | None:
+    """The loss of a training batch, the mean over the ranks if there are several; None if it is not known."""
+    if batch is None:
+        return None
+    own, ranks = batch.loss_value(), model.look()[1]
+    if ranks is None:
+        return own
+    mean = mean_loss(own, ranks)  # all ranks take part, whether they know theirs or not
+    return None if own is None else mean
 
 
 def closure_loss(loss: Any) -> float:

@@ -20,7 +20,7 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import mean_loss, on_any_rank, without_gradient_sync
+from dcao.probing.ranks import evaluating_replicas, mean_loss, on_any_rank, with_buffers_sent
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start
@@ -106,8 +106,10 @@ class Probe:
         streams = capture_rng(params)
         if self.is_held:
             return streams
+        modules = self.model.look()[0]
         try:
-            start = Start(loss_fn, params, self.model.look()[0], self.moving)
+            with with_buffers_sent(modules):
+                start = Start(loss_fn, params, modules, self.moving)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
@@ -170,7 +172,7 @@ class Probe:
         ]
         with (
             without_autocast(),
-            without_gradient_sync(modules) if ranks is not None else nullcontext(),
+            evaluating_replicas(modules) if ranks is not None else nullcontext(),
             ProbedLoss(
                 UpcomingStep(self.optimizer, self.record, params),
                 modules,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from dcao.layout import ShardedLayout, layout_of
 from dcao.operators.base import LinearOperator, WrappedOperator
 from dcao.operators.differentiation import GradRefused
-from dcao.shards import whole_value
+from dcao.shards import Gathering, whole_value
+from dcao.state.tensors import Kept, can_be_kept
 
 T = TypeVar("T")
 
@@ -34,11 +35,13 @@ class Ranks:
         group: Their process group; None: all that there are.
         device: The device on which they talk to each other.
         are_replicas: Whether each holds the whole model, and evaluates gradients of its own batch alone.
+        gathering: What a forward pass of sharded parameters gathers.
     """
 
     group: dist.ProcessGroup | None
     device: torch.device
     are_replicas: bool
+    gathering: Gathering = field(default_factory=Gathering)
 
 
 class FailedElsewhere(RuntimeError):
@@ -52,9 +55,8 @@ def ranks_of(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Ranks | 
     """The processes among which ``params`` are spread, or which hold replicas of ``modules``; None for one process."""
     layout = layout_of(params)
     if isinstance(layout, ShardedLayout):
-        return Ranks(
-            group=layout.group, device=torch.empty(0, device=layout.mesh.device_type).device, are_replicas=False
-        )
+        device = torch.empty(0, device=layout.mesh.device_type).device
+        return Ranks(group=layout.group, device=device, are_replicas=False, gathering=Gathering(modules))
     for module in modules:
         if isinstance(module, DistributedDataParallel):
             return Ranks(group=module.process_group, device=params[0].device, are_replicas=True)
@@ -127,6 +129,40 @@ def without_gradient_sync(modules: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for module, flag in zip(replicas, flags, strict=True):
             module.require_backward_grad_sync = flag
+
+
+@contextmanager
+def evaluating_replicas(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Context of a probe, in which no forward or backward pass of a DDP module waits for other ranks.
+
+    So a rank whose loss raises holds nobody up. Buckets that the next forward pass would rebuild are rebuilt before.
+    """
+    replicas = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    flags = [module.require_forward_param_sync for module in replicas]
+    try:
+        for module in replicas:
+            module._has_rebuilt_buckets = module.reducer._rebuild_buckets() or module._has_rebuilt_buckets
+            module.require_forward_param_sync = False
+        with without_gradient_sync(replicas):
+            yield
+    finally:
+        for module, flag in zip(replicas, flags, strict=True):
+            module.require_forward_param_sync = flag
+
+
+@contextmanager
+def with_buffers_sent(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Context in which replicas of DDP have the buffers that the coming forward pass will send to all ranks."""
+    replicas: list[Any] = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    replicas = [replica for replica in replicas if replica._check_sync_bufs_pre_fwd()]
+    kept = [Kept.now(buffer) for replica in replicas for buffer in replica.buffers() if can_be_kept(buffer)]
+    try:
+        for replica in replicas:
+            replica._sync_buffers()
+        yield
+    finally:
+        for each in kept:
+            each.restore()
 
 
 class MeanOverRanksOperator(WrappedOperator):
