@@ -43,6 +43,10 @@ class Layout:
         """Inner product of two vectors."""
         return self._sum([torch.dot(left[run], right[run]) for run in self.runs(len(left))], left)
 
+    def dots(self, *pairs: tuple[Tensor, Tensor]) -> list[float]:
+        """Inner products of several pairs of vectors, in one sum over the ranks."""
+        return self.add_up([sum(float(torch.dot(a[run], b[run])) for run in self.runs(len(a))) for a, b in pairs])
+
     def norm(self, vector: Tensor) -> Tensor:
         """Euclidean length."""
         return self._length([torch.linalg.vector_norm(vector[run]) for run in self.runs(len(vector))], vector)
@@ -67,6 +71,10 @@ class Layout:
     def sum_each(self, sums: Tensor) -> Tensor:
         """Sums over the whole tensors, from those over what this process holds of each (along the last axis)."""
         return sums
+
+    def norm_and_sum_each(self, norms: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, of the same tensors, in one sum over the ranks."""
+        return norms, sums
 
     def counted(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What this process holds of those tensors that it counts."""
@@ -129,6 +137,11 @@ class ShardedLayout(Layout):
         """Sums over the whole tensors, from those over what this process holds of each (along the last axis)."""
         counts = torch.tensor(self._counts, device=sums.device)
         return self._reduced(torch.where(counts, sums, torch.zeros_like(sums))).to(sums)
+
+    def norm_and_sum_each(self, norms: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, of the same tensors, in one sum over the ranks."""
+        squares, added = self.sum_each(torch.stack([norms.double().square(), sums.double()]))
+        return squares.sqrt().to(norms), added.to(sums)
 
     def counted(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What this process holds of those tensors that it counts."""
@@ -211,7 +224,9 @@ def _counts(tensor: Tensor, mesh: DeviceMesh) -> bool:
         return not any(coordinate)
     own = tensor.device_mesh
     of_own = own.get_coordinate() or [0] * own.ndim
-    repeats = [at for at, placement in zip(of_own, tensor.placements, strict=True) if placement.is_replicate()]
+    # Sums that are still spread over the ranks are made before anything is counted, and are then the same on each.
+    is_same = [placement.is_replicate() or placement.is_partial() for placement in tensor.placements]
+    repeats = [at for at, same in zip(of_own, is_same, strict=True) if same]
     if own != mesh:
         names = own.mesh_dim_names or ()
         repeats += [at for at, name in zip(coordinate, mesh.mesh_dim_names or (), strict=True) if name not in names]

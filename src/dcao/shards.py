@@ -83,14 +83,15 @@ def fully_sharded(modules: Iterable[nn.Module]) -> list[Any]:
     return [] if loaded is None else [module for module in modules if isinstance(module, loaded.FSDPModule)]
 
 
+def class_before_sharding(kind: type) -> type:
+    """The class that a module had before ``fully_shard`` has given it one of its own; else ``kind`` itself."""
+    loaded = sys.modules.get("torch.distributed.fsdp")
+    return kind.__bases__[-1] if loaded is not None and issubclass(kind, loaded.FSDPModule) else kind
+
+
 @contextmanager
 def evaluating_shards(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Context for an evaluation: parameters are gathered anew in it, and given back after an exception too.
-
-    What a forward pass without a backward pass has gathered, as a validation does, stays until it is used; a probe that
-    has moved the shards must not read that.
-    """
-    gather_nothing(modules)
+    """Context for an evaluation, in which parameters are gathered; after an exception they are given back too."""
     try:
         yield
     except BaseException:
@@ -99,7 +100,11 @@ def evaluating_shards(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def gather_nothing(modules: Iterable[nn.Module]) -> None:
-    """Give back the parameters that ``fully_shard`` has gathered, so that modules hold the shards."""
+    """Give back the parameters that ``fully_shard`` has gathered, so that modules hold the shards.
+
+    What a forward pass without a backward pass has gathered, as a validation does, stays until it is used; a probe that
+    has moved the shards must not read that.
+    """
     for module in fully_sharded(modules):
         module.reshard()
 

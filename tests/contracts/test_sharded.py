@@ -18,6 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
     "load-central": {"steps": 5, **FIXED, "measure": ProbeSettings("load", hvp="central")},
     "batch-in-a-closure": {"steps": 5, **FIXED, "measure": "batch", "entry": "closure"},
     "parts-and-a-clip": {"steps": 5, **FIXED, "entry": "parts", "base": torch.optim.SGD, "lr": 0.05},
+    "by-hand": {"steps": 5, **FIXED, "entry": "by hand, after a validation"},
     "preconditioned": {"steps": 3, **FIXED, "measure": ProbeSettings("preconditioned", hvp="central")},
     "hessian": {"steps": 3, **FIXED, "measure": ProbeSettings("hessian", k=2, smallest=True, hvp="central")},
     "narrow-basis": {

@@ -24,10 +24,13 @@ class Network(nn.Module):
         self.second = nn.Linear(8, 8)
         self.last = nn.Linear(8, 3)
         self.to(dtype)
+        self.num_calls = 0
 
     def forward(self, x):
+        """Depends on how often it has been called, which a probe has to put back."""
+        self.num_calls += 1
         hidden = self.norm(self.first(x).tanh())
-        return self.last(self.second(hidden).tanh())
+        return self.last(self.second(hidden).tanh()) * (1.0 + 0.1 / self.num_calls)
 
 
 def data(steps, dtype):
@@ -100,6 +103,13 @@ def train(
 
         if entry == "minimize":
             optimizer.minimize(loss_fn)
+        elif entry == "by hand, after a validation":
+            with torch.no_grad():
+                model(x[rows])
+            optimizer.probe_if_due(loss_fn)
+            optimizer.zero_grad()
+            loss_fn().backward()
+            optimizer.step()
         elif entry == "parts":
             halves = [slice(None, None, 2), slice(1, None, 2)]
             parts = [lambda h=h, x=x, y=y: nn.functional.mse_loss(model(x[rows][h]), y[rows][h]) for h in halves]

@@ -92,6 +92,7 @@ def _lengths_and_sums(grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     found = [grad for grad in grads if grad is not None]
     if not found:
         return torch.zeros(1), torch.zeros(1)
-    lengths, entries = norms_of(found), [entries_of(grad) for grad in found]
+    entries = [entries_of(grad) for grad in found]
+    lengths = norms_of(entries)
     sums = torch.stack([each.sum(dtype=vector_dtype([each])).to(lengths) for each in entries])
-    return lengths, layout_of(found).sum_each(sums)
+    return layout_of(found).norm_and_sum_each(lengths, sums)

@@ -248,11 +248,13 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
     slope = curvature = signal = 0.0
     for index, batch in enumerate(batches):
         of_gradient, unit = batch.exponents
-        product, dot = batch.product(batch.displacement), batch.layout.dot
+        product = batch.product(batch.displacement)
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
-        slope += batch.weight * _times_power(float(dot(batch.gradient, batch.displacement)), of_gradient + unit)
-        curvature += batch.weight * _times_power(float(dot(batch.displacement, product)), 2 * unit)
-        signal += batch.weight * _times_power(float(dot(past, product)), 2 * unit) if past is not None else 0.0
+        pairs = [(batch.gradient, batch.displacement), (batch.displacement, product)]
+        down, along, *across = batch.layout.dots(*pairs, *([] if past is None else [(past, product)]))
+        slope += batch.weight * _times_power(down, of_gradient + unit)
+        curvature += batch.weight * _times_power(along, 2 * unit)
+        signal += batch.weight * _times_power(across[0], 2 * unit) if across else 0.0
     return replace(_judge(slope, curvature, signal), length=mean_length(batches))
 
 

@@ -60,8 +60,8 @@ def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> f
         moving = as_real(p.detach()) * moves
         lengths.append(torch.linalg.vector_norm(moving, dtype=vector_dtype([p])).to(device, dtype))
         counts.append(moves.sum().to(device))
-    stacked = layout.norm_each(torch.stack(lengths))
-    factors = _counted(stacked.tolist(), layout.sum_each(torch.stack(counts)).tolist())
+    stacked, moved = layout.norm_and_sum_each(torch.stack(lengths), torch.stack(counts))
+    factors = _counted(stacked.tolist(), moved.tolist())
     return float(torch.linalg.vector_norm(stacked * torch.tensor(factors, dtype=dtype, device=device)))
 
 

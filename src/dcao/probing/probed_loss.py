@@ -205,8 +205,8 @@ class ProbedLoss:
         chosen = self.settings.step_length if self.distance is None else self.distance
         if chosen is not None and chosen != "step":
             return chosen
-        length = float(self.step.layout.norm(vector)) * unit
-        if chosen is None or not math.isfinite(length):
+        length = math.nan if chosen is None else float(self.step.layout.norm(vector)) * unit
+        if not math.isfinite(length):
             return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).
         momentum = self.step.dynamics.momentum

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from dcao.shards import gather_nothing
 from dcao.state.buffers import sharing_memory
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
@@ -63,6 +64,7 @@ class Start:
 
     def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
         params, self._moving = list(params), moving
+        gather_nothing(modules)
         found = reach(loss_fn, modules, params)
         self.modules = unique((*modules, *found.modules))
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
