@@ -84,8 +84,7 @@ class HessianOperator(LinearOperator):
                 f"double backward through {', '.join(map(str, narrow))} parameters keeps 2-3 digits at best; "
                 "finite differences run in float32 copies"
             )
-        if any(map(is_shard, self.params)):
-            raise Unsupported("double backward does not pass through sharded parameters, which are gathered by hooks")
+        refuse_shards(self.params)
         self.keep_graph = keep_graph
         self.reason = "double backward"
         self._modules = modules
@@ -160,6 +159,12 @@ class HessianOperator(LinearOperator):
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")
         return self._loss, self._gradient
+
+
+def refuse_shards(params: Sequence[Tensor]) -> None:
+    """Raise :class:`Unsupported` for parameters of which this process holds a part."""
+    if any(map(is_shard, params)):
+        raise Unsupported("double backward does not pass through the hooks that gather sharded parameters")
 
 
 def _differentiable_once(gradient: Sequence[Tensor]) -> bool:
