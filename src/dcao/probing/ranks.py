@@ -48,7 +48,7 @@ class FailedElsewhere(RuntimeError):
     """Another rank could not evaluate its loss, so that this one has nothing to go on with."""
 
     def __init__(self) -> None:
-        super().__init__("the loss could not be evaluated on another rank, whose log says why")
+        super().__init__("the loss could not be evaluated on another rank")
 
 
 def ranks_of(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Ranks | None:
