@@ -52,7 +52,7 @@ class Layout:
         return self._length([torch.linalg.vector_norm(vector[run]) for run in self.runs(len(vector))], vector)
 
     def largest(self, vector: Tensor) -> Tensor:
-        """Largest absolute entry."""
+        """Largest absolute entry; infinite or nan if one is not a number."""
         here: Tensor = torch.linalg.vector_norm(vector, math.inf) if len(vector) else vector.new_zeros(())
         return self._largest(here)
 
@@ -165,7 +165,7 @@ class ShardedLayout(Layout):
         return self._reduced(squares).sqrt().to(like)
 
     def _largest(self, here: Tensor) -> Tensor:
-        return self._reduced(here, largest=True).to(here)
+        return self._reduced(here.nan_to_num(nan=math.inf), largest=True).to(here)  # not every backend passes nan on
 
     def _reduced(self, values: Tensor, *, largest: bool = False) -> Tensor:
         """Sums, or the largest, over all ranks; in float64, which holds the squares of float32."""

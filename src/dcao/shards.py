@@ -151,7 +151,7 @@ class Gathering:
         try:
             result = evaluate()
         except Exception:
-            self._gather_the_rest(self._order[len(entered) :])
+            self._gather_the_rest(len(entered))
             raise
         finally:
             for handle in handles:
@@ -159,8 +159,17 @@ class Gathering:
         self._order = entered
         return result
 
-    def _gather_the_rest(self, modules: Sequence[Any]) -> None:
-        for module in modules:
+    def _gather_the_rest(self, num_entered: int) -> None:
+        """Gather what layers from this one on would have gathered; layers sharded together gather once a pass."""
+        passes: dict[int, set[int]] = {}  # the layers of each group that its present pass has come to
+        for index, module in enumerate(self._order):
+            group = passes.setdefault(id(module._get_fsdp_state()), set())
+            is_gathered = bool(group) and id(module) not in group
+            if not is_gathered:
+                group.clear()
+            group.add(id(module))
+            if is_gathered or index < num_entered:
+                continue
             module.unshard()
             if id(module) not in self._roots:  # which stays gathered until the backward pass
                 module.reshard()

@@ -49,8 +49,8 @@ def model_of(way: str) -> tuple[nn.Module, Network]:
         network.norm = nn.BatchNorm1d(8).double()  # with buffers, which forward passes send to all ranks
         return DistributedDataParallel(network), network
     mesh = init_device_mesh("cpu", (WORLD,))
-    for layer in (network.first, network.norm, network.second):
-        fully_shard(layer, mesh=mesh)
+    for layers in (network.first, [network.norm, network.second]):
+        fully_shard(layers, mesh=mesh)
     return fully_shard(network, mesh=mesh), network
 
 

@@ -168,7 +168,8 @@ def _over_ranks(
 ) -> tuple[float | None, float]:
     known = loss is not None
     own = float(whole_value(loss.detach() if isinstance(loss, Tensor) else loss)) if known else 0.0
-    squares, losses, num_known, num_ranks = layout.add_up([float(_norm(entries)) ** 2, own, float(known), 1.0])
+    norm = float(_norm(entries))
+    squares, losses, num_known, num_ranks = layout.add_up([norm * norm, own, float(known), 1.0])
     length = math.sqrt(squares)
     if not _is_inside(length):
         length = math.sqrt(layout.add_up([float(_norm(entries, torch.float64).square())])[0])
