@@ -43,10 +43,6 @@ class Layout:
         """Inner product of two vectors."""
         return self._sum([torch.dot(left[run], right[run]) for run in self.runs(len(left))], left)
 
-    def dots(self, *pairs: tuple[Tensor, Tensor]) -> list[float]:
-        """Inner products of several pairs of vectors, in one sum over the ranks."""
-        return self.add_up([sum(float(torch.dot(a[run], b[run])) for run in self.runs(len(a))) for a, b in pairs])
-
     def norm(self, vector: Tensor) -> Tensor:
         """Euclidean length."""
         return self._length([torch.linalg.vector_norm(vector[run]) for run in self.runs(len(vector))], vector)
@@ -60,10 +56,6 @@ class Layout:
         """Inner products of a vector with the rows of a matrix."""
         return self._sum([rows[:, run] @ vector[run] for run in self.runs(len(vector))], vector, rows.shape[:1])
 
-    def num_nonzero(self, vector: Tensor) -> int:
-        """Number of entries that are not zero."""
-        return int(self.add_up([sum(int(vector[run].count_nonzero()) for run in self.runs(len(vector)))])[0])
-
     def norm_each(self, norms: Tensor) -> Tensor:
         """Lengths of the whole tensors, from those of what this process holds of each."""
         return norms
@@ -76,13 +68,13 @@ class Layout:
         """Both, of the same tensors, in one sum over the ranks."""
         return norms, sums
 
-    def counted(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """What this process holds of those tensors that it counts."""
-        return list(tensors)
-
     def add_up(self, values: Sequence[float]) -> list[float]:
         """Sums of numbers over the ranks."""
         return list(values)
+
+    def greatest(self, value: float) -> float:
+        """The largest of a number over the ranks; infinite if it is nan on one of several."""
+        return value
 
     def on_any_rank(self, flag: bool) -> bool:
         """Whether ``flag`` is set on any rank."""
@@ -112,14 +104,15 @@ class ShardedLayout(Layout):
         group: The ranks; None: all that there are.
         sizes: Number of entries that this process holds of each tensor.
         whole_sizes: Number that each tensor has.
+        counts: Whether this process counts what it holds of each: not if a rank before it holds the same.
     """
 
     def __init__(self, tensors: Sequence[Tensor], mesh: DeviceMesh) -> None:
         self.tensors, self.mesh, self.group = tensors, mesh, _group_of(mesh)
         self.sizes = [_real_size(local_part(tensor)) for tensor in tensors]
         self.whole_sizes = [_real_size(tensor) for tensor in tensors]
-        self._counts = [_counts(tensor, mesh) for tensor in tensors]
-        self._runs = list(_runs(self._counts, self.sizes))
+        self.counts = [_counts(tensor, mesh) for tensor in tensors]
+        self._runs = list(_runs(self.counts, self.sizes))
 
     def total(self, size: int) -> int:
         """Number of entries of a vector on all ranks together."""
@@ -135,7 +128,7 @@ class ShardedLayout(Layout):
 
     def sum_each(self, sums: Tensor) -> Tensor:
         """Sums over the whole tensors, from those over what this process holds of each (along the last axis)."""
-        counts = torch.tensor(self._counts, device=sums.device)
+        counts = torch.tensor(self.counts, device=sums.device)
         return self._reduced(torch.where(counts, sums, torch.zeros_like(sums))).to(sums)
 
     def norm_and_sum_each(self, norms: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,14 +136,14 @@ class ShardedLayout(Layout):
         squares, added = self.sum_each(torch.stack([norms.double().square(), sums.double()]))
         return squares.sqrt().to(norms), added.to(sums)
 
-    def counted(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """What this process holds of those tensors that it counts."""
-        return [local_part(tensor) for tensor, counts in zip(tensors, self._counts, strict=True) if counts]
-
     def add_up(self, values: Sequence[float]) -> list[float]:
         """Sums of numbers over the ranks."""
         summed: list[float] = self._reduced(torch.tensor(values, dtype=torch.float64)).tolist()
         return summed
+
+    def greatest(self, value: float) -> float:
+        """The largest of a number over the ranks; infinite if it is nan on one of several."""
+        return float(self._largest(torch.tensor(value, dtype=torch.float64)))
 
     def on_any_rank(self, flag: bool) -> bool:
         """Whether ``flag`` is set on any rank."""
@@ -208,6 +201,12 @@ def mesh_of(tensors: Sequence[Tensor]) -> DeviceMesh | None:
     return widest
 
 
+def counted_by_this_process(tensors: Sequence[Tensor]) -> list[bool] | None:
+    """Which of the tensors this process counts; None: all, because none is spread over ranks."""
+    mesh = mesh_of(tensors)
+    return None if mesh is None else [_counts(tensor, mesh) for tensor in tensors]
+
+
 def _group_of(mesh: DeviceMesh) -> dist.ProcessGroup | None:
     """All ranks of a mesh; None for all ranks that there are."""
     import torch.distributed as dist
@@ -224,9 +223,7 @@ def _counts(tensor: Tensor, mesh: DeviceMesh) -> bool:
         return not any(coordinate)
     own = tensor.device_mesh
     of_own = own.get_coordinate() or [0] * own.ndim
-    # Sums that are still spread over the ranks are made before anything is counted, and are then the same on each.
-    is_same = [placement.is_replicate() or placement.is_partial() for placement in tensor.placements]
-    repeats = [at for at, same in zip(of_own, is_same, strict=True) if same]
+    repeats = [at for at, placement in zip(of_own, tensor.placements, strict=True) if placement.is_replicate()]
     if own != mesh:
         names = own.mesh_dim_names or ()
         repeats += [at for at, name in zip(coordinate, mesh.mesh_dim_names or (), strict=True) if name not in names]

@@ -30,8 +30,6 @@ def is_shard(tensor: object) -> TypeGuard[DTensor]:
 def local_part(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor, in the same memory: all of it, unless it is a shard.
 
-    Sums that are still spread over the ranks, as some gradients are, are made first, in new memory.
-
     Example:
         >>> whole = torch.ones(2)
         >>> local_part(whole) is whole
@@ -39,24 +37,24 @@ def local_part(tensor: Tensor) -> Tensor:
     """
     if not is_shard(tensor):
         return tensor
+    assert not any(placement.is_partial() for placement in tensor.placements)  # see placed_like
     with torch.no_grad():
-        return summed(tensor).to_local().detach()
-
-
-def summed(tensor: DTensor) -> DTensor:
-    """A tensor without sums that are still spread over the ranks."""
-    from torch.distributed.tensor import Replicate
-
-    if not any(placement.is_partial() for placement in tensor.placements):
-        return tensor
-    return tensor.redistribute(placements=[Replicate() if each.is_partial() else each for each in tensor.placements])
+        return tensor.to_local().detach()
 
 
 def placed_like(gradient: Tensor, param: Tensor) -> Tensor:
-    """A gradient spread over the ranks in the same way as its parameter."""
+    """A gradient spread over the ranks in the same way as its parameter.
+
+    Some are left as sums that are still to be made over the ranks. All ranks have to call this.
+    """
     if not is_shard(gradient) or not is_shard(param) or gradient.placements == param.placements:
         return gradient
     return gradient.redistribute(placements=param.placements)
+
+
+def gradients_of(params: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients that are there, each spread over the ranks as its parameter is."""
+    return [placed_like(p.grad, p) for p in params if p.grad is not None]
 
 
 def cut(whole: Tensor, like: DTensor) -> Tensor:

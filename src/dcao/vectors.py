@@ -128,16 +128,6 @@ def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:
     return dtype
 
 
-def joint_norm(params: Sequence[Tensor]) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider.
-
-    Example:
-        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    return float(torch.linalg.vector_norm(norms_of(params)))
-
-
 def random_vector(
     size: int,
     *,

@@ -222,6 +222,19 @@ ROWS = [
         "snapshot_every must be a whole number of steps, got 0.5",
     ),
     Wrong("guard-outlier", lambda: Guard(outlier=1.0), ValueError, "outlier must be a finite factor above 1, got 1.0"),
+    Wrong(
+        "snapshot-dtype",
+        lambda: Guard(snapshot_dtype=torch.float16),
+        ValueError,
+        "snapshot_dtype must be torch.bfloat16 or None, got torch.float16: float16 has no room for",
+    ),
+    Wrong("snapshot-device", lambda: Guard(snapshot_device="meta"), ValueError, 'must hold numbers, got "meta"'),
+    Wrong(
+        "no-snapshot-device",
+        lambda: Guard(snapshot_every=None, snapshot_device="cpu"),
+        ValueError,
+        "must be None with snapshot_every=None, which keeps no snapshot, got cpu and None; leave them out",
+    ),
     Wrong("guard-patience", lambda: Guard(patience=0), ValueError, "patience must be at least 1 skipped step, got 0"),
     Wrong(
         "guard-text",

@@ -11,9 +11,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
 
 from dcao import DCAO, policies
+from dcao.blocks import Entrywise, blocks, gram, inner_products, joint_length, joint_norm, largest_entry, num_nonzero
 from dcao.draws import random_in
 from dcao.layout import WHOLE, layout_of
-from dcao.vectors import flatten, joint_norm, norms_of, random_vector, seeded
+from dcao.shards import gradients_of
+from dcao.vectors import flatten, norms_of, random_vector, seeded
 from helpers.several_ranks import on_ranks
 from helpers.sharded_runs import BATCH, Network, data, sharded
 
@@ -38,16 +40,19 @@ def spread() -> list[Tensor]:
 def numbers(tensors: list[Tensor], others: list[Tensor]) -> dict[str, Any]:
     layout = layout_of(tensors)
     u, v = flatten(tensors), flatten(others)
+    first, second = blocks(tensors), blocks(others)
     return {
         "total": layout.total(len(u)),
         "dot": float(layout.dot(u, v)),
-        "dots": layout.dots((u, v), (v, v)),
+        "inner": inner_products(first, [second, first], layout),
+        "gram": gram(first, second, layout),
+        "greatest": largest_entry(first, layout),
         "norm": float(layout.norm(u)),
         "largest": float(layout.largest(u)),
         "products": layout.products(torch.stack([u, v]), v).tolist(),
-        "nonzero": layout.num_nonzero(u * (u > 0.0)),
+        "nonzero": num_nonzero(Entrywise(lambda part: part * (part > 0.0), first), layout),
         "norms": norms_of(tensors).tolist(),
-        "joint": joint_norm(tensors),
+        "joint": [joint_norm(first, layout), joint_length(tensors)],
     }
 
 
@@ -88,8 +93,10 @@ def work(rank: int) -> Any:
     partial = torch.distributed.tensor.DTensor.from_local(
         torch.ones(2, dtype=torch.float64) * (rank + 1.0), init_device_mesh("cpu", (WORLD,)), [Partial()]
     )
+    weight = torch.nn.Parameter(distribute_tensor(torch.ones(2).double(), partial.device_mesh, [Replicate()]))
+    weight.grad = partial
     parts = {kind: torch.equal(part, flatten(as_shards(kind, tensors))) for kind, part in draws(tensors).items()}
-    return found, joint_norm([partial]), parts, count_sums(rank)
+    return found, joint_length(gradients_of([weight])), parts, count_sums(rank)
 
 
 def as_shards(kind: str, tensors: list[Tensor]) -> list[Tensor]:
@@ -129,9 +136,9 @@ def test_a_step_adds_one_sum_over_the_ranks_and_a_probe_a_few(found):
     """Of one number or a few, beside what the gradients need: two in a backward pass on this mesh, one a layer's group.
 
     A step: the guard's. A probe: 2 for what has become of the gradient since backward and 2 for the losses, 1 whether
-    all know where evaluations start, 2 scales, 1 for the weights that move, 1 for the length of the product's vector,
-    1 whether all could evaluate it, 1 inner products, 1 length of the step, 1 agreement with the step before.
+    all know where evaluations start, 1 for the length of the step and its slope, 1 for the weights that move, 1 whether
+    all could evaluate the product, 1 for inner products with it, 1 for the agreement with the step before.
     """
     for *_, counts in found:
         assert counts[1] == counts[2] == counts[4] == 2 + 1
-        assert counts[3] == 2 + 1 + 2 + 13
+        assert counts[3] == 2 + 1 + 2 + 10

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dcao.blocks import Vector, inner, joint_length, joint_norm
 from dcao.gradients.since_backward import clip_in
 from dcao.gradients.stepping import Stepping, scaled
 from dcao.layout import WHOLE, Layout
-from dcao.vectors import joint_norm
+from dcao.vectors import sizes_of
 
 ALIKE = 1e-3
 """Two lengths that differ by less are the same but for rounding."""
@@ -35,8 +36,9 @@ class StepScaling:
         last_ratio: That length over the length of the probe's gradient, where both pointed the same way; else 0.
 
     Example:
+        >>> import torch
         >>> scaling, probed = StepScaling(), torch.tensor([3.0, 4.0])
-        >>> scaling.learn(0.1 * probed, probed)
+        >>> scaling.learn([0.1 * probed], [probed])
         >>> scaling.of(10.0), scaling.of(0.2)
         ((0.05, 0.05), (1.0, 1.0))
     """
@@ -46,15 +48,15 @@ class StepScaling:
     last_length: float = 0.0
     last_ratio: float = 0.0
 
-    def learn(self, taken: Tensor, probed: Tensor | None = None, layout: Layout = WHOLE) -> None:
-        """Look at a gradient that steps, and at that of the probe before it; both are flat."""
-        length, last = float(layout.norm(taken)), self.last_length
+    def learn(self, taken: Vector, probed: Vector | None = None, layout: Layout = WHOLE) -> None:
+        """Look at a gradient that steps, and at that of the probe before it."""
+        length, last = joint_norm(taken, layout), self.last_length
         if not 0.0 < length < math.inf:
             return
         self.last_length = length
-        if probed is not None and probed.shape == taken.shape:
-            whole = float(layout.norm(probed))
-            cosine = float(layout.dot(taken, probed)) / (length * whole) if 0.0 < whole < math.inf else 0.0
+        if probed is not None and sizes_of(probed) == sizes_of(taken):
+            whole = joint_norm(probed, layout)
+            cosine = inner(taken, probed, layout) / (length * whole) if 0.0 < whole < math.inf else 0.0
             if cosine > SAME_WAY:
                 self._learn_ratio(length, whole, math.sqrt(max(0.0, 1.0 - cosine * cosine)))
                 return
@@ -69,7 +71,7 @@ class StepScaling:
 
     def stepping(self, gradient: list[Tensor]) -> Stepping | None:
         """How a step with this gradient will be; None if nothing is going to change it."""
-        factor, clip = self.of(joint_norm(gradient))
+        factor, clip = self.of(joint_length(gradient))
         return None if factor == 1.0 else scaled(gradient, factor, clip)
 
     def _learn_ratio(self, length: float, whole: float, sine: float) -> None:

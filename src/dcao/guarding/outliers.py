@@ -148,7 +148,8 @@ def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple
     """
     layout = layout_of(grads)
     if isinstance(layout, ShardedLayout):
-        return _over_ranks(loss, [entries_of(g) for g in layout.counted(grads)], layout)
+        counted = [grad for grad, counts in zip(grads, layout.counts, strict=True) if counts]
+        return _over_ranks(loss, [entries_of(grad) for grad in counted], layout)
     entries = [entries_of(g) for g in grads]
     norm = _norm(entries)
     if isinstance(loss, Tensor):

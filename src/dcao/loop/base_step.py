@@ -11,12 +11,13 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
+from dcao.blocks import joint_length
 from dcao.gradients.gradient_mark import GradientMark
 from dcao.loop.own_loop import compare_with_probe, is_comparable
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import Batch
-from dcao.shards import is_shard
-from dcao.vectors import joint_norm, params_of
+from dcao.shards import gradients_of, is_shard
+from dcao.vectors import params_of
 
 
 def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has_gradient: bool) -> None:
@@ -48,7 +49,7 @@ def clip(params: Sequence[Tensor], max_norm: float) -> None:
     if not any(map(is_shard, grads)):
         clip_grad_norm_(params, max_norm)
         return
-    factor = max_norm / (joint_norm(grads) + 1e-6)  # torch's guard against 0
+    factor = max_norm / (joint_length(gradients_of(params)) + 1e-6)  # torch's guard against 0
     for grad in grads:
         grad.mul_(min(factor, 1.0))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dcao.blocks import Vector
 from dcao.gradients.backward_watch import BackwardWatch
 from dcao.gradients.presence import NO_BACKWARD, UnreachedError
 from dcao.gradients.since_backward import SinceBackward
@@ -160,7 +161,7 @@ class Batch:
         *,
         kind: DifferenceKind,
         step_length: float | None,
-        base_gradient: Tensor | None = None,
+        base_gradient: Vector | None = None,
         why_not_lifted: str = "",
     ) -> FiniteDifferenceOperator:
         """The Hessian of this batch's loss by differences of its gradient."""

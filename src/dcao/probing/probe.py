@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.blocks import Vector, blocks, spans
 from dcao.gradients.presence import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
@@ -28,7 +29,7 @@ from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, params_of, unique, vector_dtype
+from dcao.vectors import params_of, unique
 
 UNREACHABLE = (
     "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
@@ -229,7 +230,7 @@ class Probe:
         deciding: dict[str, Reading],
         along: dict[str, Reading],
         step: int,
-        past_gradient: Tensor | None,
+        past_gradient: Vector | None,
     ) -> CurvatureEstimate:
         measure = self.settings.measure
         readings = {**along, **deciding}
@@ -265,7 +266,7 @@ class Probe:
     def _remember_probed(self, loss: ProbedLoss) -> None:
         """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
         if loss.batches[0].is_coming and self.settings.measure in ALONG_STEP:
-            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
+            self.memory.probed = copied(loss.batches[0].gradient or [])
 
     def forget_gradient(self) -> None:
         """Forget the gradients of the last batch, and of the one that was probed for the step on it."""
@@ -277,14 +278,14 @@ class Probe:
         if params and (decides or self.settings.measure in ALONG_STEP):
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
-            memory.past_gradient = _flat_gradient(params)
+            memory.past_gradient = copied(gradients_left(params))
 
-    def last_gradient(self) -> Tensor | None:
-        """The training batch's gradient, flat: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
+    def last_gradient(self) -> Vector | None:
+        """The training batch's gradient: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
         params = self.params()
         if self.memory.past_gradient is not None or not params:
             return self.memory.past_gradient
-        return _flat_gradient(params)
+        return copied(gradients_left(params))
 
 
 def _mean_value(loss: ProbedLoss) -> float:
@@ -293,5 +294,8 @@ def _mean_value(loss: ProbedLoss) -> float:
     return loss.value if ranks is None else mean_loss(loss.value, ranks)
 
 
-def _flat_gradient(params: Sequence[Tensor]) -> Tensor:
-    return flatten(gradients_left(params), dtype=vector_dtype(params))
+def copied(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients in blocks that stay as they are when the next backward pass writes to ``.grad``."""
+    kept = blocks(gradients)
+    spanned = zip(spans(gradients), kept, strict=True)
+    return [block if span.stop > span.start + 1 else block.clone() for span, block in spanned]

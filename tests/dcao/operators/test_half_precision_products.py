@@ -311,7 +311,7 @@ def test_random_rounding_is_right_on_average_and_keeps_what_needs_none(dtype):
 
 def test_a_displacement_that_rounding_swallows_is_doubled_until_it_is_not():
     w = torch.tensor([1000.0], dtype=torch.bfloat16)  # its neighbours are 4 away
-    with moved([(w, torch.ones(1))], 1e-3, torch.Generator().manual_seed(0)) as reached:
+    with moved([w], [torch.ones(1)], 1e-3, torch.Generator().manual_seed(0)) as reached:
         assert float(w) - 1000.0 == reached == 4.0
     assert float(w) == 1000.0
 
