@@ -1,9 +1,10 @@
 """A cosine run at the lr that find_lr finds, and at what learning-rate finders read from a loss-range test.
 
-Run: python benchmarks/find_lr.py [WORKLOAD ...]. For each workload of the lab with embedded data, AdamW and SGD: a
-sweep of lrs, constant and with warmup and cosine, then one run with warmup and cosine at each lr found. A cell is won
-within 1 point (or 2 % of a loss) of the best constant lr, and within 2 points (4 %) of the best cosine. Prints a table
-and writes benchmarks/results/find_lr.json. All workloads take hours; one MLP takes minutes.
+Run: python benchmarks/find_lr.py [WORKLOAD ...]. For each workload of the study ``transfer``, AdamW and SGD, and three
+seeds: the lr that each finder suggests, and a run with warmup and cosine at it. Their median is held against the best
+lrs of the study's sweeps (results/transfer-embedded), by its goal: 1 point (or 2 % of a loss) against the best constant
+lr, 2 points (4 %) against the best cosine. Prints the cells within the goal and writes benchmarks/results/find_lr.json.
+All workloads take an hour of two cores; the runs are kept in studies/runs, and what is there is not run again.
 """
 
 from __future__ import annotations
@@ -11,23 +12,31 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 import dcao
 from dcao_lab.baselines import BuildRequest, get_baseline
-from dcao_lab.workloads import WORKLOADS, StartRequest, get_workload
+from dcao_lab.config import RunConfig
+from dcao_lab.report.analysis.results import results
+from dcao_lab.report.analysis.untuned import SCHEDULED, is_within
+from dcao_lab.report.analysis.view import Place, view
+from dcao_lab.report.parquet import read_tables
+from dcao_lab.runs.runner import run, stored_result
+from dcao_lab.runs.store import RunState, RunStore
+from dcao_lab.study.folders import StudyFolder
+from dcao_lab.workloads import StartRequest, get_workload
 from recorded import write_results
 
-SWEEPS = {
-    "adamw": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-    "sgd": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
-}
-WARMUP = 0.05
-SEED = 0
+ROOT = Path(__file__).parents[1]
+STUDY = ROOT / "results" / "transfer-embedded"
+BASES = ("adamw", "sgd")
+SEEDS = (0, 1, 2)
 NUM_LRS = 100  # steps of the range test
 SMOOTHING = 0.98  # of its losses, as in fastai and Lightning
 FASTAI, LIGHTNING = (1e-7, 10.0), (1e-8, 1.0)  # the ranges that are their defaults
@@ -36,27 +45,30 @@ FASTAI, LIGHTNING = (1e-7, 10.0), (1e-8, 1.0)  # the ranges that are their defau
 # --- training
 
 
-def started(name: str, optimizer: str, lr: float) -> tuple[Any, torch.optim.Optimizer]:
+def started(name: str, optimizer: str, lr: float, seed: int) -> tuple[Any, torch.optim.Optimizer]:
     """A fresh problem and its bare optimizer."""
-    problem = get_workload(name).start(StartRequest(seed=SEED))
-    return problem, get_baseline(optimizer).build(problem, BuildRequest(lr=lr, seed=SEED))
+    problem = get_workload(name).start(StartRequest(seed=seed))
+    return problem, get_baseline(optimizer).build(problem, BuildRequest(lr=lr, seed=seed))
 
 
-def trained(name: str, optimizer: str, lr: float, *, cosine: bool) -> float:
-    """The test metric of one run; nan if it diverged."""
-    info = get_workload(name).info
-    problem, bare = started(name, optimizer, lr)
-    warm = max(1, round(WARMUP * info.num_steps))
-    for step in range(info.num_steps):
-        share = 0.5 * (1.0 + math.cos(math.pi * max(step - warm, 0) / max(info.num_steps - warm, 1)))
-        for group in bare.param_groups:
-            group["lr"] = lr * min((step + 1) / warm, share if cosine else 1.0)
-        loss = step_of(problem, bare)
-        if not math.isfinite(loss):
-            return math.nan
-    problem.model.eval()
-    with torch.no_grad():
-        return problem.evaluate("test")[info.metric]
+def trained(name: str, optimizer: str, lr: float | None, seed: int, num_steps: int) -> float | None:
+    """The test metric of one run with warmup and cosine; None without an lr, and if it diverged."""
+    if lr is None:
+        return None
+    store = RunStore(ROOT / "studies" / "runs")
+    config = RunConfig(
+        workload=name,
+        optimizer=optimizer,
+        lr=lr,
+        seed=seed,
+        num_steps=num_steps,
+        eval_every=num_steps,
+        schedule="cosine",
+        budget=float(num_steps),
+    )
+    there = store.state(config) is RunState.FINISHED
+    result = stored_result(config, store) if there else run(config, store)
+    return result.final.get(f"test_{get_workload(name).info.metric}")
 
 
 def step_of(problem: Any, bare: torch.optim.Optimizer) -> float:
@@ -71,9 +83,9 @@ def step_of(problem: Any, bare: torch.optim.Optimizer) -> float:
 # --- learning-rate finders
 
 
-def range_test(name: str, optimizer: str, low: float, high: float) -> tuple[list[float], list[float]]:
+def range_test(name: str, optimizer: str, seed: int, low: float, high: float) -> tuple[list[float], list[float]]:
     """Learning rates and smoothed losses of a rise from ``low`` to ``high``, up to four times the lowest loss."""
-    problem, bare = started(name, optimizer, low)
+    problem, bare = started(name, optimizer, low, seed)
     lrs: list[float] = []
     losses: list[float] = []
     average = 0.0
@@ -129,64 +141,62 @@ def of_lightning(lrs: list[float], losses: list[float]) -> dict[str, float]:
     return {"lightning": lrs[int(by_lr.argmin())], "lightning, log lr": lrs[int(by_log.argmin())]}
 
 
-def suggestions(name: str, optimizer: str) -> dict[str, float | None]:
+def suggestions(name: str, optimizer: str, seed: int) -> dict[str, float | None]:
     """The lr that each finder suggests."""
-    problem, bare = started(name, optimizer, 1e-3)
+    problem, bare = started(name, optimizer, 1e-3, seed)
     found = dcao.find_lr(bare, problem.batches, problem.loss)
-    others = of_fastai(*range_test(name, optimizer, *FASTAI)) | of_lightning(*range_test(name, optimizer, *LIGHTNING))
+    others = of_fastai(*range_test(name, optimizer, seed, *FASTAI))
+    others |= of_lightning(*range_test(name, optimizer, seed, *LIGHTNING))
     return {"find_lr": found.lr, **others}
 
 
 # --- cells
 
 
-def goals(name: str, optimizer: str) -> list[float]:
-    """What the metric has to reach: against the best constant lr, and against the best cosine."""
-    info = get_workload(name).info
-    least = []
-    for cosine, points, percent in ((False, 0.01, 2.0), (True, 0.02, 4.0)):
-        run = partial(trained, name, optimizer, cosine=cosine)
-        values = [value for value in map(run, SWEEPS[optimizer]) if not math.isnan(value)]
-        best = max(values) if info.higher_is_better else min(values)
-        least.append(best - points if info.higher_is_better else best * (1.0 + percent / 100.0))
-    return least
-
-
-def row(name: str, optimizer: str) -> dict[str, Any]:
-    """The goals, and for each finder its lr, what came of it, and how many cells that wins."""
-    info, wanted = get_workload(name).info, goals(name, optimizer)
+def row(name: str, optimizer: str, num_steps: int, bests: Sequence[float | None]) -> dict[str, Any]:
+    """For each finder its lrs, what came of them, and how many cells the median wins."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    info, lost = get_workload(name).info, -math.inf if get_workload(name).info.higher_is_better else math.inf
+    lrs = [suggestions(name, optimizer, seed) for seed in SEEDS]
     finders = {}
-    for finder, lr in suggestions(name, optimizer).items():
-        value = math.nan if lr is None else trained(name, optimizer, lr, cosine=True)
-        won = sum(value >= goal if info.higher_is_better else value <= goal for goal in wanted)
-        finders[finder] = {"lr": lr, "metric": None if math.isnan(value) else value, "cells": won}
-    return {"workload": name, "optimizer": optimizer, "goals": wanted, "finders": finders}
+    for finder in lrs[0]:
+        found = [each[finder] for each in lrs]
+        values = [trained(name, optimizer, lr, seed, num_steps) for seed, lr in zip(SEEDS, found, strict=True)]
+        middle: float | None = median(lost if value is None else value for value in values)
+        middle = None if middle == lost else middle
+        won = sum(is_within(info, best, middle, factor) for best, factor in zip(bests, (1, SCHEDULED), strict=True))
+        finders[finder] = {"lrs": found, "metrics": values, "median": middle, "cells": won}
+    return {"workload": name, "optimizer": optimizer, "bests": list(bests), "finders": finders}
 
 
-def rows(names: Iterable[str]) -> list[dict[str, Any]]:
-    """One a workload and optimizer, printed as they come."""
-    table = []
-    for name in names:
-        for optimizer in SWEEPS:
-            table.append(row(name, optimizer))
-            cells = "  ".join(
-                f"{finder} {each['lr'] or math.nan:.2g}: {each['cells']}"
-                for finder, each in table[-1]["finders"].items()
-            )
-            print(f"{name:16s} {optimizer:6s} {cells}", flush=True)
-    return table
+def jobs(names: Sequence[str]) -> Iterable[tuple[str, str, int, tuple[float | None, ...]]]:
+    """Workload, optimizer, steps, and the medians at the sweeps' best lrs, constant and cosine."""
+    seen = view(read_tables(StudyFolder(STUDY).study(), STUDY))
+    found = results(seen)
+    for task in seen.study.tasks:
+        for base in BASES:
+            places = [Place(task=task.workload, arm=base + schedule) for schedule in ("", "+cosine")]
+            if not names or task.workload in names:
+                yield task.workload, base, task.num_steps, tuple(found[place].median for place in places)
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    embedded = [name for name, workload in WORKLOADS.items() if workload.info.needs is None]
-    table = rows(sys.argv[1:] or embedded)
-    for optimizer in SWEEPS:
+    table = []
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        for done in pool.map(row, *zip(*jobs(sys.argv[1:]), strict=True)):
+            table.append(done)
+            cells = "  ".join(
+                f"{finder} {each['lrs'][0] or math.nan:.2g}: {each['cells']}"
+                for finder, each in done["finders"].items()
+            )
+            print(f"{done['workload']:16s} {done['optimizer']:6s} {cells}", flush=True)
+    for optimizer in BASES:
         of_one = [each["finders"] for each in table if each["optimizer"] == optimizer]
         for finder in of_one[0]:
             print(f"{optimizer}: {finder} {sum(each[finder]['cells'] for each in of_one)} of {2 * len(of_one)} cells")
-    write_results("find_lr", rows=table)
+    if not sys.argv[1:]:
+        write_results("find_lr", rows=table)
 
 
 if __name__ == "__main__":

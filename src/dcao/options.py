@@ -17,8 +17,8 @@ from dcao.policies.fixed import Fixed
 from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
+from dcao.recorders.base import Recorder
 from dcao.shards import is_shard
-from dcao.telemetry import Recorder
 from dcao.telling.notices import warn
 from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 from dcao.vectors import params_of

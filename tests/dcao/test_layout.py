@@ -11,10 +11,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
 
 from dcao import DCAO, policies
-from dcao.blocks import Entrywise, blocks, gram, inner_products, joint_length, joint_norm, largest_entry, num_nonzero
+from dcao.blocks import Entrywise, blocks
 from dcao.draws import random_in
 from dcao.layout import WHOLE, layout_of
 from dcao.shards import gradients_of
+from dcao.sums import gram, inner_products, joint_length, joint_norm, largest_entry, num_nonzero
 from dcao.vectors import flatten, norms_of, random_vector, seeded
 from helpers.several_ranks import on_ranks
 from helpers.sharded_runs import BATCH, Network, data, sharded

@@ -23,6 +23,7 @@ from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.ranks import mean_loss
 from dcao.rounding import rounded
 from dcao.telling.notices import warn
+from dcao.uncompiled import uncompiled
 
 B = TypeVar("B")
 
@@ -58,6 +59,7 @@ class FoundLr:
     curve: tuple[RisePoint, ...]
 
 
+@uncompiled
 def find_lr(
     optimizer: Optimizer,
     batches: Iterable[B],

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dcao.blocks import Vector, inner, joint_length, joint_norm
+from dcao.blocks import Vector
 from dcao.gradients.since_backward import clip_in
 from dcao.gradients.stepping import Stepping, scaled
 from dcao.layout import WHOLE, Layout
+from dcao.sums import inner, joint_length, joint_norm
 from dcao.vectors import sizes_of
 
 ALIKE = 1e-3

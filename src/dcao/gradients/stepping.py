@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dcao.blocks import Entrywise, Vector, blocks, inner_products, largest_entry, num_nonzero
+from dcao.blocks import Entrywise, Vector, blocks
 from dcao.gradients.since_backward import SinceBackward
 from dcao.layout import WHOLE, Layout, layout_of
+from dcao.sums import inner_products, largest_entry, num_nonzero
 from dcao.vectors import sizes_of
 
 UNCHANGED = 1e-4

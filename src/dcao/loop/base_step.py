@@ -11,12 +11,12 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-from dcao.blocks import joint_length
 from dcao.gradients.gradient_mark import GradientMark
 from dcao.loop.own_loop import compare_with_probe, is_comparable
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import Batch
 from dcao.shards import gradients_of, is_shard
+from dcao.sums import joint_length
 from dcao.vectors import params_of
 
 

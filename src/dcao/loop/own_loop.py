@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dcao.blocks import blocks, joint_norm
+from dcao.blocks import blocks
 from dcao.gradients.stepping import scaling_in_words
 from dcao.layout import layout_of
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import gradients_left
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate
+from dcao.sums import joint_norm
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import vector_dtype
 

@@ -21,8 +21,9 @@ from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.ranks import on_any_rank
 from dcao.probing.source import ProbeSource, nothing_to_probe
+from dcao.recorders.base import Recorder
+from dcao.recorders.safe import SafeRecording
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder, SafeRecording
 from dcao.telling.failures import Failure, is_of_dcao
 from dcao.telling.watch import Watch
 
@@ -80,8 +81,7 @@ class ProbeLoop:
         self.last_estimate: CurvatureEstimate | None = None
         self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps, self.cost, self.hooks_write = 0, 0.0, False
-        self.is_unlike_others = False
+        self.num_steps, self.cost, self.hooks_write, self.is_unlike_others = 0, 0.0, False, False
 
     def is_due(self) -> bool:
         """Whether a probe or a spectrum is due before the coming step."""
@@ -184,7 +184,7 @@ class ProbeLoop:
         """
         if not callable(loss_fn):
             raise not_callable(loss_fn)
-        batch = mean_of_losses([loss_fn], self.probe.start(loss_fn))
+        batch = mean_of_losses([loss_fn], self.probe)
         for _ in range(most_probes(self.num_steps)):
             started = time.perf_counter()
             try:
@@ -241,7 +241,7 @@ class ProbeLoop:
         What is wrong with the settings, or with a loss given to probe, is an error at the first probe, on all ranks.
         """
         is_callers = not self.source.is_training_batch or is_of_dcao(error)
-        is_mistake = is_callers and isinstance(error, (TypeError, ValueError))
+        is_mistake = is_callers and isinstance(error, TypeError | ValueError)
         if is_first and not on_any_rank(not is_mistake, self.probe.model.look()[1]):
             raise error
         return self._untrusted(error)

@@ -10,14 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dcao.blocks import Entrywise, Vector, blocks, cut, joined, joint_length
+from dcao.blocks import Entrywise, Vector, blocks, cut, joined
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
 from dcao.layout import layout_of
 from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
-from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.lifting import lifted, require_liftable
 from dcao.operators.moving import moved
 from dcao.operators.precision import coarsest_half, is_half
+from dcao.sums import joint_length
 from dcao.vectors import DEFAULT_SEED, seeded, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
@@ -127,7 +128,8 @@ class FiniteDifferenceOperator(LinearOperator):
         elif self._lifts:
             self.computes_in, self.precision_note = None, "half precision is evaluated in float32"
         elif precision is not None:
-            self.precision_note = f"the loss is computed in {precision}, so it is measured over a longer step"
+            name = "torch.float16 or TF32" if precision is torch.float16 else str(precision)
+            self.precision_note = f"the loss is computed in {name}, so it is measured over a longer step"
         self._describe()
 
     def matvec(self, vector: Tensor) -> Tensor:
@@ -212,7 +214,7 @@ class FiniteDifferenceOperator(LinearOperator):
             with isolated, self._at(direction, scale) as reached:
                 return self._gradient_fn(), reached
 
-        gradients, reached = twice_if_refused(evaluate)
+        gradients, reached = again_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "

@@ -49,9 +49,18 @@ def moved(
         else:
             yield _move_with_rounding(params, saved, direction, scale, generator, layout)
     finally:
-        for p, data in zip(params, saved, strict=True):
-            if data is not None:
-                local_part(p).data.copy_(data)
+        moved_ones = [(p, data) for p, data in zip(params, saved, strict=True) if data is not None]
+        try:
+            put_back(moved_ones)
+        except BaseException:  # a signal handler may raise at any time, and half of them must not stay where they are
+            put_back(moved_ones)
+            raise
+
+
+def put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy into each parameter what was saved of it."""
+    for p, data in saved:
+        local_part(p).data.copy_(data)
 
 
 def _add(params: Sequence[Tensor], saved: Sequence[Tensor | None], direction: Vector, scale: float) -> None:

@@ -17,20 +17,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dcao.blocks import (
-    Entrywise,
-    Vector,
-    blocks,
-    chosen,
-    counted,
-    gram,
-    in_blocks_of,
-    inner,
-    largest_entry,
-    nonzero_counts,
-)
+from dcao.blocks import Entrywise, Vector, blocks, chosen, in_blocks_of
 from dcao.layout import WHOLE, Layout, layout_of
 from dcao.probing.batch import Batch
+from dcao.sums import counted, gram, inner, largest_entry, nonzero_counts
 
 LEAST_IN_COMMON = 0.25
 """Part of two gradients' length that has to lie on weights which both of them move."""

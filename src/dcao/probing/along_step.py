@@ -16,15 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
-from dcao.blocks import (
-    Entrywise,
-    Vector,
-    blocks,
-    in_blocks_of,
-    joint_norm,
-    largest_entry,
-    num_nonzero,
-)
+from dcao.blocks import Entrywise, Vector, blocks, in_blocks_of
 from dcao.layout import Layout
 from dcao.probing.batch import Batch
 from dcao.probing.directional import SAFE_EXPONENT, Directional, StepVectors, directional, mean_length, times_power
@@ -33,6 +25,7 @@ from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, 
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.rounding import rounded
+from dcao.sums import joint_norm, largest_entry, num_nonzero
 from dcao.updates.stability import load_number
 
 

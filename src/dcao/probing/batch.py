@@ -20,7 +20,7 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.models import Model
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
-from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
@@ -78,6 +78,11 @@ class Batch:
         """The gradient that the optimizer steps with; empty if it is not known yet."""
         return self.stepping.gradient if self.stepping is not None else self.gradient or []
 
+    @property
+    def is_watched_in_vain(self) -> bool:
+        """Whether a closure that is going to be probed has called no backward pass."""
+        return self.closure is not None and self.rng_state is not None and self.since_backward is None
+
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
         return None if self.loss is None else float(whole_value(self.loss))
@@ -112,7 +117,7 @@ class Batch:
             with leave_no_trace(params, modules=modules, rng_state=self.rng_state):
                 return self._evaluate(params)
 
-        loss, gradient = twice_if_refused(evaluate)
+        loss, gradient = again_if_refused(evaluate)
         if self.loss_fn is not None and not self.is_training and not self.differentiation.has_reached:
             raise UnreachedError
         return replace(
@@ -188,13 +193,17 @@ class Batch:
             return together(lambda: self._evaluate_closure(params), self.ranks)
         loss_fn, gathering = self.loss_fn, self.ranks.gathering
         loss = together(lambda: gathering.forward(lambda: evaluate_loss(loss_fn)), self.ranks)
-        return loss, self.differentiation.gradient(loss, params)
+        return loss, self._differentiated(loss, params)
 
     def _evaluate_alone(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         if self.loss_fn is None:
             return self._evaluate_closure(params)
         loss = evaluate_loss(self.loss_fn)
-        return loss, self.differentiation.gradient(loss, params)
+        return loss, self._differentiated(loss, params)
+
+    def _differentiated(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+        # What a training pass has left in .grad is unscaled, and is compared with what is evaluated here.
+        return self.differentiation.gradient(loss, params, is_scaled=not self.is_training)
 
     def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         """Loss and gradient as the closure's backward passes leave it, before the closure changes it."""
@@ -207,12 +216,12 @@ class Batch:
         return loss, closure_gradient(params) if watch.gradients is None else watch.gradients
 
 
-def evaluate_and_backward(loss_fn: LossFn, *, share: float = 1.0) -> Tensor:
-    """The loss of a training step, after the backward pass of ``share`` times it has filled ``.grad``."""
+def evaluate_and_backward(loss_fn: LossFn, *, weighed: Callable[[Tensor], Tensor] = lambda loss: loss) -> Tensor:
+    """The loss of a training step, after the backward pass of what it is ``weighed`` to has filled ``.grad``."""
     with torch.enable_grad():
         loss = evaluate_loss(loss_fn)
         try:
-            (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
+            weighed(loss).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "a second time" in str(error):
                 raise ValueError(

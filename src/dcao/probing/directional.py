@@ -10,8 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dcao.blocks import Entrywise, Vector, inner_products
+from dcao.blocks import Entrywise, Vector
 from dcao.layout import WHOLE, Layout
+from dcao.sums import inner_products
 
 SAFE_EXPONENT = 30
 """Numbers between 2**-30 and 2**30 have squares, and sums of squares, well inside float32."""

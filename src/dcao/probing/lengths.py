@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from dcao.blocks import Entrywise, Vector, blocks, chosen, nonzero_counts, numbers, parts_of, spans
+from dcao.blocks import Entrywise, Vector, blocks, chosen, parts_of, spans
 from dcao.layout import layout_of
 from dcao.operators.finite_difference import step_length_at
+from dcao.sums import nonzero_counts, numbers
 from dcao.vectors import sizes_of
 
 OUTLIER = 100.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,10 +22,10 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import evaluating_replicas, mean_loss, on_any_rank, with_buffers_sent
+from dcao.probing.ranks import evaluating_replicas, on_any_rank, with_buffers_sent
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
-from dcao.state.start import Moving, Start
+from dcao.state.start import Moving, Start, Surroundings, no_surroundings
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
@@ -50,6 +51,7 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
+        surroundings: Says what of a trainer the losses change beside what they are seen to reach.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
@@ -70,6 +72,7 @@ class Probe:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
         self.moving = Moving()
+        self.surroundings: Surroundings = no_surroundings
         self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
@@ -109,14 +112,18 @@ class Probe:
             return streams
         modules = self.model.look()[0]
         try:
-            with with_buffers_sent(modules):
-                start = Start(loss_fn, params, modules, self.moving)
+            with with_buffers_sent(modules):  # also if looking for more fails on this rank alone
+                reached, places = self.surroundings()
+                start = Start([loss_fn, *reached], params, modules, self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "surroundings": no_surroundings}  # a copy of the optimizer must not copy a trainer
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
@@ -132,7 +139,7 @@ class Probe:
         with self._looking_at(batches, params) as loss:
             if not self._repeats(loss, tolerance):
                 cost = loss.cost + loss.num_checks
-                return replace(self._nothing(step, NEVER_REASON), loss=_mean_value(loss), cost=cost)
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.mean_value(), cost=cost)
             self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
             self.num_checks += int(loss.search_cost)
@@ -164,16 +171,13 @@ class Probe:
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(
-                batch.keeping_autocast(),
-                ranks=ranks,
-                differentiation=self.differentiation,
-                scaling=self.memory.scaling,
+                batch.keeping_autocast(), ranks=ranks, differentiation=self.differentiation, scaling=self.memory.scaling
             )
             for batch in batches
         ]
         with (
             without_autocast(),
-            evaluating_replicas(modules) if ranks is not None else nullcontext(),
+            evaluating_replicas(modules),
             ProbedLoss(
                 UpcomingStep(self.optimizer, self.record, params),
                 modules,
@@ -251,7 +255,7 @@ class Probe:
         return CurvatureEstimate(
             step=step,
             measure=measure,
-            loss=_mean_value(loss),
+            loss=loss.mean_value(),
             s=stability.get(measure),
             stability=stability,
             trust=readings[measure].trust,
@@ -286,12 +290,6 @@ class Probe:
         if self.memory.past_gradient is not None or not params:
             return self.memory.past_gradient
         return copied(gradients_left(params))
-
-
-def _mean_value(loss: ProbedLoss) -> float:
-    """The loss over the batches of all ranks."""
-    ranks = loss.batches[0].ranks
-    return loss.value if ranks is None else mean_loss(loss.value, ranks)
 
 
 def copied(gradients: Sequence[Tensor]) -> list[Tensor]:

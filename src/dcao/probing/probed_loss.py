@@ -16,7 +16,7 @@ from dcao.operators.finite_difference import FiniteDifferenceOperator, default_s
 from dcao.operators.precision import coarsest_half, is_half
 from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
-from dcao.probing.ranks import MeanOverRanksOperator
+from dcao.probing.ranks import MeanOverRanksOperator, mean_loss
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
 
@@ -80,6 +80,11 @@ class ProbedLoss:
         total = sum(batch.weight for batch in self.batches)
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
+
+    def mean_value(self) -> float:
+        """The same over the batches of all ranks, which all have to ask for it."""
+        ranks = self.batches[0].ranks
+        return self.value if ranks is None else mean_loss(self.value, ranks)
 
     def check_again(self, batch: Batch) -> Batch:
         """A batch evaluated once more, which does not count as a cost of what is measured."""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcao.blocks import Entrywise, blocks, joint_length, joint_norm
+from dcao.blocks import Entrywise, blocks
 from dcao.isolation import AUTOCAST_DEVICES
 from dcao.layout import layout_of
 from dcao.probing.batch import Batch
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
+from dcao.sums import joint_length, joint_norm
 from dcao.telling.notices import warn
 
 NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr stays as it is"

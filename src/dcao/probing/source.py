@@ -61,5 +61,6 @@ def nothing_to_probe(step: int) -> ValueError:
     """The error for a due probe in a loop that has not said what to probe."""
     return ValueError(
         f"a probe is due at step {step} and there is nothing to probe: call optimizer.minimize(loss_fn), "
-        "step(closure), or optimizer.probe_if_due(loss_fn) before step(); or give probe_batch="
+        "step(closure), or optimizer.probe_if_due(loss_fn) before step(); or give probe_batch=. A trainer that calls "
+        "backward itself needs its part of dcao.integrations, such as DCAOTrainer in place of Trainer"
     )

@@ -13,6 +13,7 @@ from dcao.operators.base import LinearOperator, LossFn
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.lanczos import LanczosStatus, lanczos
 from dcao.spectra.starts import random_direction
+from dcao.uncompiled import uncompiled
 from dcao.vectors import DEFAULT_SEED, seeded
 
 
@@ -56,6 +57,7 @@ class SpectralDensity:
         return float(self.weights @ self.nodes**power)
 
 
+@uncompiled
 def spectral_density(
     loss_fn: LossFn,
     params: Iterable[Tensor],

@@ -15,6 +15,7 @@ from dcao.operators.base import LinearOperator, gradient_evaluations
 from dcao.spectra.recurrences import FullRecurrence, LightRecurrence
 from dcao.spectra.ritz import RitzPairs, Which, ritz_pairs
 from dcao.spectra.starts import random_direction, start_vector
+from dcao.uncompiled import uncompiled
 from dcao.vectors import DEFAULT_SEED, seeded
 
 # Steps for which the wanted pairs have to stay converged, if the start was random. A start that happens to hold little
@@ -78,6 +79,7 @@ class LanczosResult:
 
 
 @without_autocast()
+@uncompiled
 def lanczos(
     operator: LinearOperator,
     k: int = 1,

@@ -16,6 +16,7 @@ from dcao.layout import WHOLE
 from dcao.operators.base import LinearOperator, LossFn, gradient_evaluations
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.recurrences import product
+from dcao.uncompiled import uncompiled
 from dcao.vectors import DEFAULT_SEED, seeded
 
 TraceMethod = Literal["hutchinson", "hutch++"]
@@ -39,6 +40,7 @@ class TraceResult:
     cost: float
 
 
+@uncompiled
 def hessian_trace(
     loss_fn: LossFn,
     params: Iterable[Tensor],

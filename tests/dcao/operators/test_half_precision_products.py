@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dcao import DCAO, policies
 from dcao.operators import FiniteDifferenceOperator, HessianOperator
 from dcao.operators.moving import moved, rounded_at_random
-from dcao.operators.precision import half_precision_of
+from dcao.operators.precision import half_precision_of, rounds_to_tf32
 from helpers.cases import SMOOTH_CASES
 
 HALF = [torch.bfloat16, torch.float16]
@@ -338,6 +340,50 @@ def test_the_precision_of_a_loss_is_read_from_its_graph():
     assert half_precision_of(model(frozen.weight.float().new_ones(1, 3)).sum()) is None
     for unknown in (None, 1.0, torch.ones(())):
         assert half_precision_of(unknown) is None
+
+
+@pytest.fixture
+def tf32_settings():
+    """Torch's two settings, put back afterwards; they are not attributes that monkeypatch could replace."""
+    settings = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [setting.allow_tf32 for setting in settings]
+    yield settings
+    for setting, value in zip(settings, before, strict=True):
+        setting.allow_tf32 = value
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "device", "capability", "convolutions", "products", "expected"),
+    [
+        ("ConvolutionBackward0", torch.float32, "cuda", 8, True, False, True),  # torch's defaults, on a recent GPU
+        ("AddmmBackward0", torch.float32, "cuda", 8, True, False, False),
+        ("AddmmBackward0", torch.float32, "cuda", 9, False, True, True),
+        ("ConvolutionBackward0", torch.float32, "cuda", 9, False, True, False),
+        ("ConvolutionBackward0", torch.float32, "cuda", 7, True, True, False),  # which has no TF32
+        ("ConvolutionBackward0", torch.float64, "cuda", 8, True, True, False),
+        ("ConvolutionBackward0", torch.float32, "cpu", 8, True, True, False),
+        ("TanhBackward0", torch.float32, "cuda", 8, True, True, False),
+    ],
+)
+def test_what_cuda_rounds_to_tf32(
+    monkeypatch, tf32_settings, name, dtype, device, capability, convolutions, products, expected
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
+    tf32_settings[0].allow_tf32, tf32_settings[1].allow_tf32 = convolutions, products
+    output = SimpleNamespace(dtype=dtype, device=torch.device(device))
+    assert rounds_to_tf32(name, [output]) is expected
+
+
+def test_a_loss_with_tf32_in_it_counts_as_one_in_float16(monkeypatch):
+    model = nn.Conv2d(1, 1, 3)
+    loss = model(torch.randn(2, 1, 4, 4)).square().mean()
+    assert half_precision_of(loss) is None
+    monkeypatch.setattr("dcao.operators.precision.rounds_to_tf32", lambda name, outputs: name == "ConvolutionBackward0")
+    assert half_precision_of(loss) is torch.float16
+    optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=0.1), policy=policies.Fixed(), every=1)
+    optimizer.minimize(lambda: model(torch.ones(2, 1, 4, 4)).square().mean())
+    assert "the loss is computed in torch.float16 or TF32" in optimizer.last_estimate.reason
+    assert optimizer.last_estimate.trust == 0.9
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)

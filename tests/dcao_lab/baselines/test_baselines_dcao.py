@@ -46,6 +46,23 @@ def seen(s, hyperparameters=HERE, step=0):
     return dcao.Observation(step=step, s=s, trust=1.0, hyperparameters=hyperparameters, relative_step=0.05)
 
 
+def test_an_arm_that_ignores_the_agreement_decides_as_the_default_does_where_none_was_measured():
+    told, ignoring = policy_of(), policy_of(agreement="ignored")
+    noisy = dataclasses.replace(seen(2.0, step=NUM_STEPS // 10), agreement=0.05)
+    unmeasured = dataclasses.replace(noisy, agreement=None)
+    decided = {name: policy.propose(each, policy.init(HERE)) for name, policy, each in (
+        ("told", told, noisy), ("ignoring", ignoring, noisy), ("not measured", told, unmeasured))}  # fmt: skip
+    assert decided["ignoring"] == decided["not measured"]
+    assert decided["told"][1] != decided["ignoring"][1]
+    assert told.watches_agreement(noisy.step, decided["told"][1])
+    assert not ignoring.watches_agreement(noisy.step, decided["ignoring"][1])
+
+
+def test_a_word_for_the_agreement_that_there_is_not_is_refused():
+    with pytest.raises(LabError, match="unknown agreement 'unused'; did you mean used"):
+        policy_of(agreement="unused")
+
+
 def decision(policy, s, step=0):
     return policy.propose(seen(s, step=step), policy.init(HERE))[0].hyperparameters
 

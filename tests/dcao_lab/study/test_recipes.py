@@ -16,6 +16,7 @@ from dcao_lab.study.recipes import (
     get_recipe,
     headline,
     overhead,
+    quantities,
     real,
     robustness,
     transfer,
@@ -209,6 +210,15 @@ def test_adamw_with_cosine_at_one_lr_for_all_shares_the_runs_of_the_sweep():
     fixed = [run.config for run in runs if run.arm.name.startswith("adamw[lr=") and "cosine" in run.arm.name]
     assert len(fixed) == 9
     assert {config for config in fixed if config.seed == 0} <= swept
+
+
+def test_the_study_of_quantities_leaves_each_out_on_the_workloads_and_sweeps_of_transfer():
+    study, whole = quantities("embedded"), transfer("embedded")
+    assert study.tasks == whole.tasks
+    assert [arm for arm in study.arms if arm.sweep] == [arm for arm in whole.arms if arm.sweep]
+    left_out = {(arm.reference, *dict(arm.settings)) for arm in study.arms if arm.group == "left out"}
+    names = ("target", "max_relative_step", "watched", "agreement")
+    assert left_out == {(base, name) for base in ("adamw", "sgd") for name in names}
 
 
 def test_the_real_study_is_a_night_of_two_cores_on_real_data():

@@ -1,12 +1,43 @@
 """The policy that the settings of an arm of DCAO name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import dcao
-from dcao_lab.baselines.dcao.settings import AGREEMENT_NUMBER, BY_AGREEMENT, CEILING_DEFAULTS, PROPOSAL, moved
+from dcao_lab.baselines.dcao.settings import (
+    AGREEMENT_NUMBER,
+    BY_AGREEMENT,
+    CEILING_DEFAULTS,
+    IGNORED,
+    PROPOSAL,
+    USED,
+    moved,
+)
 from dcao_lab.baselines.dcao.target_schedule import ScheduledTarget
 from dcao_lab.baselines.settings import Values
+from dcao_lab.errors import look_up
+
+State = dcao.policies.State
+
+
+class CeilingWithoutAgreement(dcao.policies.Ceiling):
+    """The default rule where it is not told how far successive batches agree.
+
+    The decay takes its shortest share, lr rises again in noise too, and the range test has the loss as its only
+    witness.
+    """
+
+    def propose(self, observation: dcao.Observation, state: State) -> tuple[dcao.Decision, State]:
+        """The default's decision."""
+        return super().propose(replace(observation, agreement=None), state)
+
+    def watches_agreement(self, step: int, state: State) -> bool:
+        """Never."""
+        return False
+
+
+CEILINGS: dict[str, type[dcao.policies.Ceiling]] = {USED: dcao.policies.Ceiling, IGNORED: CeilingWithoutAgreement}
 
 
 def make_policy(values: Values, num_steps: int) -> dcao.Policy:
@@ -36,7 +67,8 @@ def _ceiling(values: Values, num_steps: int) -> dcao.Policy:
     arguments["first_relative_step"] = values["first_relative_step"] or None  # 0 stands for the lr that is given
     if values["decay"] in (BY_AGREEMENT, AGREEMENT_NUMBER):
         arguments["decay"] = None
-    return dcao.policies.Ceiling(total_steps=num_steps, **arguments)
+    rule = look_up(CEILINGS, str(values["agreement"]), "agreement")
+    return rule(total_steps=num_steps, **arguments)
 
 
 def _proposal(values: Values, num_steps: int) -> dcao.Policy:

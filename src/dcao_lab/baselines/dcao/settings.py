@@ -19,6 +19,7 @@ NO_AVERAGE = 0.0
 GIVEN = "given"  # ``first_relative_step`` of an arm that starts from the lr it is given
 BY_AGREEMENT = "agreement"  # ``decay`` of an arm whose share follows how far successive batches agree
 AGREEMENT_NUMBER = -1.0  # and the number that stands for it
+USED, IGNORED = "used", "ignored"  # ``agreement`` of an arm that is told how far batches agree, and of one that is not
 
 
 def library_defaults(function: Callable[..., object], *names: str) -> Values:
@@ -46,12 +47,13 @@ CEILING_DEFAULTS = {
     ),
     "decay": BY_AGREEMENT,  # the library's None
 }
+BESIDE_CEILING: dict[str, Setting] = {"agreement": USED}  # what the lab adds to the library's rule
 PROPOSAL_DEFAULTS: dict[str, Setting] = {
     **library_defaults(dcao.policies.LearningRate, "target", "gamma_down", "gamma_up"),
     **library_defaults(dcao.policies.Smoothed, "window"),
     "target_schedule": "constant",
 }
-LR_RULES: dict[str, dict[str, Setting]] = {CEILING: CEILING_DEFAULTS, PROPOSAL: PROPOSAL_DEFAULTS}
+LR_RULES: dict[str, dict[str, Setting]] = {CEILING: {**CEILING_DEFAULTS, **BESIDE_CEILING}, PROPOSAL: PROPOSAL_DEFAULTS}
 GAINS: dict[str, dict[str, Setting]] = {
     "momentum": {"alpha_beta": library_defaults(dcao.policies.Momentum, "alpha")["alpha"]},
     "weight_decay": {"alpha_wd": library_defaults(dcao.policies.WeightDecay, "alpha")["alpha"]},

@@ -93,12 +93,14 @@ def untuned(view: StudyView, results: Results) -> tuple[Untuned, ...]:
 def rivals(view: StudyView, arm: Arm) -> list[Arm]:
     """The arms of the study without DCAO that have the optimizer of the arm's reference.
 
-    None for an arm that is swept itself, or has settings of its own.
+    None for an arm that is swept itself. An arm with settings of its own is held against sweeps that grow, not against
+    fixed grids, of which a study of settings has its own.
     """
-    if arm.sweep is not None or arm.reference is None or arm.settings:
+    if arm.sweep is not None or arm.reference is None:
         return []
     base = view.study.arm(arm.reference).optimizer
-    return [other for other in view.study.arms if other.optimizer == base and not view.is_wrapped(other.name)]
+    others = [other for other in view.study.arms if other.optimizer == base and not view.is_wrapped(other.name)]
+    return [other for other in others if other.sweep or not arm.settings]
 
 
 def is_within(info: WorkloadInfo, best: float | None, value: float | None, factor: float = 1) -> bool:

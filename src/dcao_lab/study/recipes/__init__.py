@@ -9,6 +9,7 @@ from dcao_lab.study.recipes.eos import eos
 from dcao_lab.study.recipes.generalisation import generalisation
 from dcao_lab.study.recipes.headline import headline
 from dcao_lab.study.recipes.overhead import overhead
+from dcao_lab.study.recipes.quantities import quantities
 from dcao_lab.study.recipes.real import real
 from dcao_lab.study.recipes.robustness import robustness
 from dcao_lab.study.recipes.transfer import transfer
@@ -20,6 +21,7 @@ RECIPES: dict[str, MakeStudy] = {
     "ablation": ablation,
     "robustness": robustness,
     "transfer": transfer,
+    "quantities": quantities,
     "real": real,
     "overhead": overhead,
     "eos": eos,
