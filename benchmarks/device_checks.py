@@ -179,7 +179,7 @@ def precision(mode: Mode, tolerance: float, *, allows_tf32: bool = False) -> Che
     def check(device: torch.device) -> Outcome:
         if allows_tf32 and device.type != "cuda":
             return Outcome("skip", "needs CUDA")
-        with tf32(allows_tf32):
+        with tf32(allows_tf32) if device.type == "cuda" else contextlib.nullcontext():
             each = [stability_and_truth(name, "AdamW", mode, 16, device.type) for name in NETWORKS]
             pairs = [pair for pairs in each for pair in pairs]
         errors = [abs(s / truth - 1.0) for s, truth in pairs]

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from dcao.layout import layout_of
@@ -199,3 +200,12 @@ def trainable(params: Iterable[Tensor]) -> list[Tensor]:
     if not found:
         raise ValueError("no parameter requires grad; pass the parameters that are trained")
     return found
+
+
+def require_initialized(params: Iterable[Tensor]) -> None:
+    """Check that no lazy module waits for its first batch: a probe would draw its values, and put the draws back."""
+    if any(map(is_lazy, params)):
+        raise ValueError(
+            "Attempted to use an uninitialized parameter: a lazy module gets its parameters from its first batch, and "
+            "that must not be a probe's. Fix: evaluate the loss, or take a training step, before probing"
+        )

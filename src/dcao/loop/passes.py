@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from dcao.gradients.backward_watch import BackwardWatch
+from dcao.gradients.gradient_mark import GradientMark
 from dcao.gradients.since_backward import SinceBackward
 from dcao.isolation import RngState, capture_rng, restore_rng
 from dcao.loop.probe_loop import ProbeLoop
@@ -18,6 +19,7 @@ from dcao.probing.batch import Batch, Closure
 from dcao.probing.training_pass import run_closure
 from dcao.state.places import Place
 from dcao.telling.trainers import tell_of_callback
+from dcao.vectors import params_of
 
 if TYPE_CHECKING:
     from dcao.optimizer import DCAO
@@ -72,11 +74,12 @@ def pass_of(optimizer: DCAO, closure: Closure | None) -> tuple[Any, Batch | None
     if rng_state is not None:
         tell_of_callback(closure, optimizer.notices)
     loop = optimizer.loop
+    before = None if loop.turns.has_begun else GradientMark(params_of(optimizer))
     loss, batch = run_closure(closure, loop.probe, rng_state, optimizers=(optimizer, optimizer.base))
     optimizer.gradients.check_closure(loss)
-    # A trainer has a closure for steps without one, in which there is nothing to probe.
-    is_empty = loss is None and batch.is_watched_in_vain and not loop.turns.has_begun
-    return loss, None if is_empty else batch
+    # A trainer has a closure for steps without one, which does nothing, and in which there is nothing to probe.
+    does_nothing = loss is None and batch.is_watched_in_vain and before is not None and before.is_unchanged()
+    return loss, None if does_nothing else batch
 
 
 class FollowedPass:

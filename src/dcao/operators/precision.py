@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,15 +49,15 @@ def rounds_to_tf32(name: str, outputs: Iterable[Any]) -> bool:
     on_cuda = [each.device for each in outputs if each.dtype is torch.float32 and each.device.type == "cuda"]
     if not on_cuda or torch.cuda.get_device_capability(on_cuda[0])[0] < 8:
         return False
-    return _allows_tf32(torch.backends.cudnn if name in _CUDNN else torch.backends.cuda.matmul)
+    return _allows_tf32("cudnn" if name in _CUDNN else "matmul")
 
 
-def _allows_tf32(setting: Any) -> bool:
+def _allows_tf32(products: Literal["cudnn", "matmul"]) -> bool:
+    setting: Any = torch.backends.cudnn if products == "cudnn" else torch.backends.cuda.matmul
     try:
         return bool(setting.allow_tf32)
     except RuntimeError:  # torch's newer setting is in use, which the older one refuses to translate
-        newer = setting.conv if setting is torch.backends.cudnn else setting
-        return bool(newer.fp32_precision == "tf32")
+        return bool((setting.conv if products == "cudnn" else setting).fp32_precision == "tf32")
 
 
 def coarsest_half(dtypes: Collection[torch.dtype | None]) -> torch.dtype | None:

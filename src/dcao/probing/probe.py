@@ -30,7 +30,7 @@ from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import params_of, unique
+from dcao.vectors import params_of, require_initialized, unique
 
 UNREACHABLE = (
     "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
@@ -163,6 +163,7 @@ class Probe:
     def _why_not(self, params: Sequence[Tensor]) -> str:
         """Why nothing can be measured; empty if something can."""
         refuse_maximize(self.optimizer)  # a group may have been added
+        require_initialized(params)
         return NEVER_REASON if self.is_held else "" if params else "no parameter requires grad"
 
     @contextmanager

@@ -42,7 +42,11 @@ def block_factors(
     factors = torch.empty_like(gradient, dtype=torch.promote_types(gradient.dtype, torch.float32))
     for out, part, *values in parts_of([factors], [gradient], *([tensor] for tensor in tensors.values())):
         state = {**rest, **dict(zip(tensors, values, strict=True))}
-        out.copy_(_over(step_sizes[0], record.denominator(groups[0], state, part), part))
+        denominator = record.denominator(groups[0], state, part)
+        if denominator is None:
+            out.fill_(step_sizes[0])
+        else:
+            torch.div(torch.tensor(step_sizes[0], dtype=out.dtype), denominator.to(out), out=out)
     return factors
 
 

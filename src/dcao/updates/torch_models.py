@@ -102,12 +102,15 @@ def _adam_dynamics(group: Group, state: ParamState) -> StepDynamics:
 
 
 def _adam_denominator(group: Group, state: ParamState, grad: Tensor | None) -> Tensor:
-    beta2 = float(group["betas"][1])
-    second_moment = _second_moment(state, "exp_avg_sq", grad, beta2, 1.0 - beta2)
+    beta2, step = float(group["betas"][1]), _step_number(state, grad is not None)
+    unbiased = 1.0 / (1.0 - beta2**step)  # multiplied in where it takes no operation of its own
+    if grad is None:
+        second_moment = _second_moment(state, "exp_avg_sq", None, 1.0, 0.0) * unbiased
+    else:
+        second_moment = _second_moment(state, "exp_avg_sq", grad, beta2 * unbiased, (1.0 - beta2) * unbiased)
     if group.get("amsgrad", False) and state:
-        second_moment = torch.maximum(second_moment, _wide(state["max_exp_avg_sq"]))
-    step = _step_number(state, grad is not None)
-    return (second_moment / (1.0 - beta2**step)).sqrt_().add_(float(group["eps"]))
+        second_moment = torch.maximum(second_moment, _wide(state["max_exp_avg_sq"]) * unbiased)
+    return second_moment.sqrt_().add_(float(group["eps"]))
 
 
 def _adam_correction(group: Group, state: ParamState, coming: bool) -> float:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dcao import DCAO, policies
-from dcao.operators import FiniteDifferenceOperator, HessianOperator
+from dcao.operators import FiniteDifferenceOperator, HessianOperator, precision
 from dcao.operators.moving import moved, rounded_at_random
 from dcao.operators.precision import half_precision_of, rounds_to_tf32
 from helpers.cases import SMOOTH_CASES
@@ -342,16 +342,6 @@ def test_the_precision_of_a_loss_is_read_from_its_graph():
         assert half_precision_of(unknown) is None
 
 
-@pytest.fixture
-def tf32_settings():
-    """Torch's two settings, put back afterwards; they are not attributes that monkeypatch could replace."""
-    settings = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [setting.allow_tf32 for setting in settings]
-    yield settings
-    for setting, value in zip(settings, before, strict=True):
-        setting.allow_tf32 = value
-
-
 @pytest.mark.parametrize(
     ("name", "dtype", "device", "capability", "convolutions", "products", "expected"),
     [
@@ -365,20 +355,26 @@ def tf32_settings():
         ("TanhBackward0", torch.float32, "cuda", 8, True, True, False),
     ],
 )
-def test_what_cuda_rounds_to_tf32(
-    monkeypatch, tf32_settings, name, dtype, device, capability, convolutions, products, expected
-):
+def test_what_cuda_rounds_to_tf32(monkeypatch, name, dtype, device, capability, convolutions, products, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
-    tf32_settings[0].allow_tf32, tf32_settings[1].allow_tf32 = convolutions, products
+    allowed = {"cudnn": convolutions, "matmul": products}
+    monkeypatch.setattr(precision, "_allows_tf32", allowed.__getitem__)
     output = SimpleNamespace(dtype=dtype, device=torch.device(device))
     assert rounds_to_tf32(name, [output]) is expected
+
+
+def test_torchs_settings_of_tf32_are_read():
+    for is_allowed in (False, True):
+        with torch.backends.cudnn.flags(allow_tf32=is_allowed):
+            assert precision._allows_tf32("cudnn") is is_allowed
+    assert precision._allows_tf32("matmul") is False  # torch's default
 
 
 def test_a_loss_with_tf32_in_it_counts_as_one_in_float16(monkeypatch):
     model = nn.Conv2d(1, 1, 3)
     loss = model(torch.randn(2, 1, 4, 4)).square().mean()
     assert half_precision_of(loss) is None
-    monkeypatch.setattr("dcao.operators.precision.rounds_to_tf32", lambda name, outputs: name == "ConvolutionBackward0")
+    monkeypatch.setattr(precision, "rounds_to_tf32", lambda name, outputs: name == "ConvolutionBackward0")
     assert half_precision_of(loss) is torch.float16
     optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=0.1), policy=policies.Fixed(), every=1)
     optimizer.minimize(lambda: model(torch.ones(2, 1, 4, 4)).square().mean())
