@@ -51,13 +51,14 @@ class Differentiation:
         Args:
             loss: The scalar loss with its graph.
             params: What to differentiate by.
-            is_scaled: Keep small gradients in float16 from becoming 0; False: as ``loss.backward()`` makes them.
+            is_scaled: Keep small gradients in float16 from becoming 0; False: as ``loss.backward()`` makes them. Those
+                of shards are never scaled: one that overflows on one rank alone would leave the others waiting.
 
         Raises:
             GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time, or a gradient
                 in float16 has overflowed; the loss has to be evaluated again.
         """
-        if not (is_scaled and flows_in_float16(loss)):
+        if not is_scaled or any(map(is_shard, params)) or not flows_in_float16(loss):
             return self._gradient(loss, params)
         gradients = self.scale.undone(self._gradient(self.scale.times(loss), params))
         if gradients is None:
