@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
 
-from dcao import find_lr, hessian_spectrum, hessian_trace, sharpness, spectral_density
+from dcao import DCAO, find_lr, hessian_spectrum, hessian_trace, sharpness, spectral_density
 from dcao.operators import GGNOperator, Unsupported
 from helpers.several_ranks import on_ranks
 from helpers.sharded_runs import Network, data, sharded
@@ -50,9 +52,37 @@ def work(rank: int, way: str) -> dict[str, Any]:
     }
 
 
+def train_with_sharded_inputs(rank: int, way: str) -> list[tuple[float, float | None]]:
+    """lr and s after each step. Where the inputs are in shards, torch leaves gradients as sums that are yet to make."""
+    model = Network(torch.float64)
+    batches: list[Any] = [*zip(*data(25, torch.float64), strict=True)]
+    if way == "shards":
+        mesh = init_device_mesh("cpu", (2,))
+        distribute_module(model, mesh)
+        batches = [[distribute_tensor(part, mesh, [Shard(0)]) for part in batch] for batch in batches]
+    optimizer, seen = DCAO(torch.optim.AdamW(model.parameters(), lr=1e-3)), []
+    for x, y in batches:
+        optimizer.minimize(lambda x=x, y=y: nn.functional.mse_loss(model(x), y))
+        seen.append((optimizer.effective_lrs[0], optimizer.last_estimate.s if optimizer.last_estimate else None))
+    if way == "shards":
+        assert any(placement.is_partial() for p in model.parameters() for placement in p.grad.placements)
+    return seen
+
+
+def work_both(rank: int) -> dict[str, Any]:
+    return {**work(rank, "fully_shard"), "sums": train_with_sharded_inputs(rank, "shards")}
+
+
 @pytest.fixture(scope="module")
 def ranks() -> list[dict[str, Any]]:
-    return on_ranks(2, work, "fully_shard")
+    return on_ranks(2, work_both)
+
+
+def test_gradients_that_are_still_sums_over_the_ranks_are_made_first(ranks):
+    # Torch's mean over shards gives twice the gradient here, which moves AdamW by its eps of 1e-8 alone.
+    whole = train_with_sharded_inputs(0, "whole")
+    assert ranks[0]["sums"] == ranks[1]["sums"]
+    torch.testing.assert_close(ranks[0]["sums"], whole, rtol=1e-4, atol=1e-6)
 
 
 def test_every_rank_measures_what_one_process_does_and_leaves_no_trace(ranks):
