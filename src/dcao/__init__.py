@@ -15,19 +15,21 @@ from dcao.policies import Decision, Hyperparameters, Observation, Policy
 from dcao.probing.estimate import CurvatureEstimate, Measure, effective_rank
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
+from dcao.recorders import (
+    JsonlRecorder,
+    MemoryRecorder,
+    Recorder,
+    TensorBoardRecorder,
+    TrackioRecorder,
+    WandbRecorder,
+)
 from dcao.replay import read_jsonl, replay
 from dcao.spectra.density import SpectralDensity, spectral_density
 from dcao.spectra.hessian import HessianSpectrum, hessian_spectrum, sharpness
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.spectra.trace import TraceResult, hessian_trace
 from dcao.state.probing import is_probing
-from dcao.telemetry import (
-    JsonlRecorder,
-    MemoryRecorder,
-    Recorder,
-    StepRecord,
-    TensorBoardRecorder,
-)
+from dcao.telemetry import StepRecord
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.registry import OptimizerModel, register_optimizer
 from dcao.updates.stability import stability_number, stability_threshold
@@ -59,6 +61,8 @@ __all__ = [
     "StepRecord",
     "TensorBoardRecorder",
     "TraceResult",
+    "TrackioRecorder",
+    "WandbRecorder",
     "effective_rank",
     "find_lr",
     "hessian_spectrum",

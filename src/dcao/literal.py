@@ -12,8 +12,8 @@ from dcao.policies.compose import Compose
 from dcao.policies.fixed import Fixed
 from dcao.policies.proposal import LearningRate, Momentum, WeightDecay
 from dcao.probing.settings import ProbeSettings
+from dcao.recorders.base import Recorder
 from dcao.schedules import Schedule
-from dcao.telemetry import Recorder
 from dcao.updates.registry import optimizer_model
 
 

@@ -16,21 +16,23 @@ from dcao.guarding.settings import Guard
 from dcao.isolation import RngState
 from dcao.loop.answering import lets_pass
 from dcao.loop.base_step import probe_and_step
+from dcao.loop.passes import ComingPass, pass_of
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
-from dcao.probing.batch import Batch, Closure
+from dcao.probing.batch import Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
 from dcao.probing.settings import ProbeSettings
-from dcao.probing.training_pass import run_closure, run_losses
+from dcao.probing.training_pass import run_losses
+from dcao.recorders.base import Recorder
 from dcao.schedules import ScheduleLike
-from dcao.telemetry import Recorder
 from dcao.telling.notices import Notices
-from dcao.wrapping import WrappingOptimizer, sets_up_state, uncompiled, with_own_hooks
+from dcao.uncompiled import uncompiled
+from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
 class DCAO(WrappingOptimizer):
@@ -49,8 +51,8 @@ class DCAO(WrappingOptimizer):
     for long is a warning, once (``docs/warnings.md``).
 
     Args:
-        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; others with
-            :func:`dcao.register_optimizer`, or only to be watched, ``policy=policies.Fixed(), measure="hessian"``.
+        base: The optimizer to wrap: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch, and timm's copies; others
+            with :func:`dcao.register_optimizer`, or to be watched, ``policy=policies.Fixed(), measure="hessian"``.
         total_steps: Training steps of the run, if they are known: the default policy then brings lr to 0 over the last
             30 to 80 % of them, unless a scheduler lowers it. If they are not, see :func:`dcao.polynomial_average`.
         policy: Decides on hyperparameters. Default: :class:`dcao.policies.Ceiling`, which starts small whatever lr is
@@ -110,6 +112,7 @@ class DCAO(WrappingOptimizer):
         # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed, probed=probes)
+        options.refuse_exact(base, settings)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)
@@ -124,7 +127,7 @@ class DCAO(WrappingOptimizer):
             recorder=options.check_recorder(recorder),
         )
         self.guard = StepGuard(base, model, options.choose_guard(base, guard, default=self.policy.adapts))
-        self._training_batch: Batch | None = None
+        self.coming = ComingPass()
         self._kinds = checkpoints.kinds_of(self._own_state())
 
     # --- three ways in ----------------------------------------------------------------------------------------
@@ -146,29 +149,25 @@ class DCAO(WrappingOptimizer):
         if isinstance(self.base, LBFGS):
             raise TypeError("LBFGS evaluates its loss several times a step: use step(closure), not minimize(loss_fn)")
         self.zero_grad()
-        rng_state = self._before_loss(loss_fn)
+        rng_state = self.before_loss(loss_fn)
         check = self.gradients.check_loss
-        self._training_batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, check, clip_norm=clip_norm)
+        self.coming.batch = batch = run_losses(loss_fns, self.loop.probe, rng_state, check, clip_norm=clip_norm)
         try:
             self.step()
         finally:
-            self._training_batch = None
+            self.coming.forget()
         return cast(Tensor, batch.loss)
 
     @with_own_hooks
     def step(self, closure: Closure | None = None) -> Any:
         """One training step: with a closure by torch's contract, or on the gradients that are there."""
         options.check_closure(closure)
-        if closure is None and self._training_batch is None and sets_up_state(self.base):
+        if closure is None and not self.coming.is_known and sets_up_state(self.base):
             return self.base.step()
         self._sync()
-        if closure is not None and self.controller.record is None:
+        if closure is not None and not self.coming.is_made and self.controller.record is None:
             return self._pass_through(closure)
-        loss, batch = None, self._training_batch
-        if closure is not None:
-            rng_state = self._before_loss(closure)
-            loss, batch = run_closure(closure, self.loop.probe, rng_state, optimizers=(self, self.base))
-            self.gradients.check_closure(loss)
+        loss, batch = pass_of(self, closure)
         has_gradient = self.gradients.begin_step()
         safe = not has_gradient or lets_pass(self.guard, self.loop, batch)
         if safe:
@@ -193,7 +192,7 @@ class DCAO(WrappingOptimizer):
         self._sync()
         if not self.loop.is_due():
             return None
-        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe.start(loss_fns)))
+        self.loop.probe_by_hand(mean_of_losses(loss_fns, self.loop.probe))
         return self.last_estimate
 
     @uncompiled
@@ -210,6 +209,7 @@ class DCAO(WrappingOptimizer):
     # --- what trains, and what it cost ------------------------------------------------------------------------
 
     @property
+    @uncompiled
     def effective_lrs(self) -> list[float]:
         """The lr that the coming step uses, for each param group."""
         self._sync()
@@ -256,13 +256,14 @@ class DCAO(WrappingOptimizer):
         """Notice what others have done to the groups."""
         self.controller.sync()
 
-    def _before_loss(self, loss_fn: object) -> RngState | None:
+    def before_loss(self, loss_fn: object) -> RngState | None:
         """Let the guard copy good buffers; if a probe is due, what its evaluations start from."""
         self.guard.before_loss()
         return self.loop.start_of(loss_fn)
 
     def _pass_through(self, closure: Closure) -> Any:
         """An optimizer that calls its closure as it pleases (LBFGS) is left alone."""
+        self.coming.forget()
         if self.loop.is_due():
             self.loop.watch.note_passed_through(self.base)
         with self.controller.training_lrs():
@@ -291,6 +292,3 @@ class DCAO(WrappingOptimizer):
             self.loop.load_state_dict(state["loop"])
             self.guard.load_state_dict(state["guard"])
             self.gradients.were_seen = state["gradients_were_seen"]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_training_batch": None}

@@ -6,26 +6,17 @@ import functools
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from dcao.checkpoints import KEY, as_text, from_text, with_text, without_text
+from dcao.gradients.presence import any_is_not_zero
+from dcao.uncompiled import uncompiled
 from dcao.vectors import params_of
 
 Step = Callable[..., Any]
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def uncompiled(method: Method) -> Method:
-    """``method`` as it is, also where a caller compiles ``optimizer.step`` or a whole training step.
-
-    What it decides is no graph: torch would compile it anew for each number that changes, for minutes, and hand the
-    base on in pieces. A compiled model stays compiled inside.
-    """
-    plain = torch._disable_dynamo(method)  # type: ignore[attr-defined]  # as torch does for its own optimizers
-    return cast(Method, plain)
 
 
 def with_own_hooks(step: Step) -> Step:
@@ -65,10 +56,11 @@ class WrappingOptimizer(Optimizer):
         base: The optimizer to wrap.
     """
 
-    _is_built = False  # until it is, torch's constructor assigns groups and a state that would replace the base's
-
     def __init__(self, base: Optimizer) -> None:
         self.base = base
+        # Until it is, torch's constructor assigns groups and a state that would replace the base's. No attribute of the
+        # class, which wrappers that imitate it would read in place of this one.
+        self._is_built = False
         super().__init__(base.param_groups, base.defaults)
         self._is_built = True
 
@@ -101,6 +93,7 @@ class WrappingOptimizer(Optimizer):
         """Clear the gradients, as the base optimizer does."""
         self.base.zero_grad(set_to_none)
 
+    @uncompiled
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer, and so to this one."""
         if not self._is_built:
@@ -109,6 +102,7 @@ class WrappingOptimizer(Optimizer):
         self.base.add_param_group(param_group)
         self._sync()
 
+    @uncompiled
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state, which it can load as it is, and DCAO's own under the key ``"dcao"``."""
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
@@ -119,6 +113,7 @@ class WrappingOptimizer(Optimizer):
             state_dict = post_hook(self, state_dict) or state_dict
         return state_dict
 
+    @uncompiled
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this class, or of the bare optimizer: then DCAO starts fresh from it.
 
@@ -171,4 +166,4 @@ def sets_up_state(optimizer: Optimizer) -> bool:
     if any(float(group["lr"]) != 0.0 for group in optimizer.param_groups):
         return False
     grads = [p.grad for p in params_of(optimizer) if p.grad is not None]
-    return bool(grads) and not any(grad.is_sparse or bool(grad.any()) for grad in grads)
+    return bool(grads) and not any(grad.is_sparse for grad in grads) and not any_is_not_zero(params_of(optimizer))

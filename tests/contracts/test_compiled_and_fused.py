@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch._dynamo.testing
+import torch._dynamo.utils
 import torch.nn.functional as F
 from torch import nn
 
-from dcao import DCAO, policies
+from dcao import DCAO, hessian_spectrum, policies
 from helpers.cases import Attention
 from helpers.contract_cases import (
     MEASURES,
@@ -184,3 +188,126 @@ def test_a_compiled_training_step_is_the_step_to_the_last_bit(what):
     losses, lrs = run(lambda function: torch.compile(function, backend="eager"))
     assert (losses, lrs) == run(lambda function: function)
     assert lrs[0] > 1e-3
+
+
+# --- an lr that changes all the time
+
+
+def batches(num: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    draws = torch.Generator().manual_seed(1)
+    for _ in range(num):
+        yield torch.randn(16, 6, generator=draws), torch.randint(0, 3, (16,), generator=draws)
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("way", ["minimize", "closure", "probe_if_due"])
+def test_a_changing_lr_neither_breaks_the_graph_of_a_model_nor_compiles_it_again(way):
+    counter, plain, lrs = torch._dynamo.testing.CompileCounter(), small_network(), set()
+    model = torch.compile(plain, backend=counter, fullgraph=True)  # a break would be an error
+    optimizer = DCAO(torch.optim.AdamW(plain.parameters(), lr=1e-4), total_steps=200)
+    for x, y in batches(40):
+
+        def loss_fn(x=x, y=y):
+            return F.cross_entropy(model(x), y)
+
+        def closure(loss_fn=loss_fn):
+            optimizer.zero_grad()
+            loss = loss_fn()
+            loss.backward()
+            return loss
+
+        if way == "minimize":
+            optimizer.minimize(loss_fn)
+        elif way == "closure":
+            optimizer.step(closure)
+        else:
+            optimizer.probe_if_due(loss_fn)
+            closure()
+            optimizer.step()
+        lrs.add(optimizer.effective_lrs[0])
+    assert len(lrs) > 20
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("kind", ["number", "tensor"])
+def test_a_compiled_step_of_the_base_is_not_compiled_again_for_a_changing_lr(kind):
+    """A tensor lr is written in place; a number is made a symbol by torch when it changes first."""
+    torch._dynamo.utils.counters.clear()
+    counter, model, frames, lrs = torch._dynamo.testing.CompileCounter(), small_network(), [], set()
+    base = torch.optim.AdamW(model.parameters(), lr=torch.tensor(1e-4) if kind == "tensor" else 1e-4)
+    base.step = torch.compile(base.step, backend=counter)
+    optimizer = DCAO(base, total_steps=200)
+    for x, y in batches(40):
+        optimizer.minimize(lambda x=x, y=y: F.cross_entropy(model(x), y))
+        lrs.add(optimizer.effective_lrs[0])
+        frames.append(counter.frame_count)
+    assert len(lrs) > 20
+    assert frames[0] == 1
+    assert frames[-1] == frames[1] == (1 if kind == "tensor" else 2)
+    # torch breaks the graph of every optimizer's step once, by hand, and nothing here adds to that.
+    assert all("torch._dynamo.graph_break()" in reason for reason in torch._dynamo.utils.counters["graph_break"])
+
+
+# --- inside of functions that are compiled
+
+
+def with_scheduler(optimizer: DCAO, loss_fn) -> list[float]:
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=4)
+    for _ in range(3):
+        optimizer.minimize(loss_fn)
+        scheduler.step()
+    return optimizer.effective_lrs
+
+
+def added_group(optimizer: DCAO, loss_fn) -> int:
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    return len(optimizer.param_groups)
+
+
+def reloaded(optimizer: DCAO, loss_fn) -> list[float]:
+    optimizer.load_state_dict(optimizer.state_dict())
+    return optimizer.effective_lrs
+
+
+INSIDE = {
+    "effective lrs": lambda optimizer, loss_fn: [2.0 * lr for lr in optimizer.effective_lrs],
+    "probe": lambda optimizer, loss_fn: optimizer.probe(loss_fn).s,
+    "minimize": lambda optimizer, loss_fn: optimizer.minimize(loss_fn).item(),
+    "micro-batches and a clip": lambda optimizer, loss_fn: optimizer.minimize([loss_fn] * 2, clip_norm=0.1).item(),
+    "scheduler": with_scheduler,
+    "new group": added_group,
+    "checkpoint": reloaded,
+    "spectrum": lambda optimizer, loss_fn: hessian_spectrum(
+        loss_fn, optimizer.param_groups[0]["params"], k=1
+    ).ritz_values.tolist(),
+}
+
+
+@pytest.mark.parametrize("what", INSIDE)
+def test_what_is_called_in_a_compiled_function_does_what_it_does_outside(what):
+    def result(wrap):
+        torch._dynamo.reset()
+        model, (x, y) = small_network(), next(batches(1))
+        optimizer = DCAO(torch.optim.AdamW(model.parameters(), lr=1e-4))
+        optimizer.minimize(lambda: F.cross_entropy(model(x), y))
+        return wrap(lambda: INSIDE[what](optimizer, lambda: F.cross_entropy(model(x), y)))()
+
+    expected = result(lambda function: function)
+    assert result(lambda function: torch.compile(function, backend="eager")) == expected
+
+
+@pytest.mark.parametrize("name", ["minimize", "probe", "probe_if_due"])
+def test_a_graph_that_must_not_break_is_refused_by_the_name_of_the_method(name):
+    model, (x, y) = small_network(), next(batches(1))
+    optimizer = DCAO(torch.optim.AdamW(model.parameters(), lr=1e-4))
+
+    def call():
+        return getattr(optimizer, name)(lambda: F.cross_entropy(model(x), y))
+
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=rf"`DCAO\.{name}` should not be traced"):
+        torch.compile(call, backend="eager", fullgraph=True)()
+    assert optimizer.num_steps == 0

@@ -13,6 +13,7 @@ from torch import nn, optim
 from dcao import find_lr, is_probing
 from helpers.contract_cases import (
     BATCHES,
+    DEVICE,
     NAMED_CASES,
     assert_same,
     assert_same_run,
@@ -103,8 +104,8 @@ def test_it_finds_the_same_twice():
 
 def test_a_loss_that_keeps_state_has_it_as_before():
     run = half_run(named("sgd-momentum"))
-    seen, hidden = [], nn.Parameter(torch.zeros(3), requires_grad=False)
-    teacher = nn.Linear(6, 3)
+    seen, hidden = [], nn.Parameter(torch.zeros(3, device=DEVICE), requires_grad=False)
+    teacher = nn.Linear(6, 3).to(DEVICE)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
 
     def loss_fn(batch):
@@ -116,7 +117,7 @@ def test_a_loss_that_keeps_state_has_it_as_before():
 
     find_lr(run.optimizer, BATCHES, loss_fn, num_steps=FEW)
     assert seen == []
-    assert torch.equal(hidden, torch.zeros(3))
+    assert torch.equal(hidden, torch.zeros_like(hidden))
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
 from dcao import DCAO, Guard, MemoryRecorder, policies
+from dcao.probing.ranks import Ranks
 from helpers.contract_cases import (
     BATCHES,
     DCAO_WAYS,
@@ -165,10 +166,40 @@ def test_a_run_that_blew_up_goes_back_to_the_snapshot(case):
     assert is_finite(run)
 
 
+@pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
+def test_a_run_that_blew_up_goes_back_to_a_snapshot_in_bfloat16_and_trains_on(case):
+    seed_everything()
+    run = dcao_run(case, policy=HELD, guard=Guard(snapshot_every=5, snapshot_dtype=torch.bfloat16)).advance(9)
+    of_step = run.optimizer.guard._snapshot.step
+    seed_everything()
+    twin = dcao_run(case, policy=HELD).advance(of_step)
+    usual = twin.losses[-1]
+    blow_up(run)
+    run.advance(SEEN)
+    assert (run.optimizer.num_skipped, run.optimizer.num_restored) == (SEEN, 1)
+    for p, q in zip(run.model.parameters(), twin.model.parameters(), strict=True):
+        if not p.requires_grad:
+            assert torch.equal(p, q)
+            continue
+        assert torch.equal(p, q.bfloat16().to(q.dtype))
+        assert p.dtype is q.dtype
+        state, other = run.optimizer.base.state[p], twin.optimizer.base.state[q]
+        for key, value in other.items():
+            expected = torch.as_tensor(value)
+            if expected.dim():
+                expected = expected.bfloat16().to(expected.dtype)
+            assert torch.equal(torch.as_tensor(state[key]), expected)
+    run.advance(10)
+    assert is_finite(run)
+    assert run.losses[-1] < 2.0 * usual
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("num", [2, 3, 4, 5, 20])
 @pytest.mark.parametrize("case", FEW_CASES, ids=case_name)
-def test_bad_batches_in_a_row_leave_everything_as_it_was(case, num):
-    run = poisoned(dcao_run(case, policy=HELD, guard=Guard(snapshot_every=5)), *range(9, 9 + num), poison="nan-loss")
+def test_bad_batches_in_a_row_leave_everything_as_it_was(case, num, dtype):
+    guard = Guard(snapshot_every=5, snapshot_dtype=dtype)
+    run = poisoned(dcao_run(case, policy=HELD, guard=guard), *range(9, 9 + num), poison="nan-loss")
     run.advance(9)
     params, state = [p.detach().clone() for p in run.model.parameters()], copy.deepcopy(run.optimizer.base.state_dict())
     run.advance(num + (num == 3))  # the third bad one looks from the snapshot, at a good batch here
@@ -542,7 +573,8 @@ def test_under_data_parallel_the_guard_looks_at_gradients_alone(monkeypatch):
     high = torch.tensor(1e6)
     assert guard.check(high, 10) is not None
     modules, _ = guard.model.look()
-    monkeypatch.setattr(guard.model, "look", lambda: (modules, object()))
+    ranks = Ranks(group=None, device=torch.device("cpu"), are_replicas=True)
+    monkeypatch.setattr(guard.model, "look", lambda: (modules, ranks))
     losses = guard.state_dict()["losses"]
     assert guard.check(high, 11) is None
     assert guard.state_dict()["losses"] == losses

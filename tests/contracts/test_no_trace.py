@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 from dcao import DCAO, policies
 from helpers.contract_cases import (
     BATCHES,
+    DEVICE,
     MEASURES,
     NAMED_CASES,
     Run,
@@ -59,7 +60,7 @@ class Untidy:
 
 @contextlib.contextmanager
 def bf16() -> Iterator[None]:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         yield
 
 
@@ -104,8 +105,8 @@ def test_autocast_outside_and_inside(measure, outer, inner):
 
 def test_a_probe_under_autocast_sees_the_moved_weights_and_not_the_cached_ones():
     """The curvature of a quadratic, in steps that bfloat16 can see, at autocast's own precision of 2 to 3 digits."""
-    layer = nn.Linear(4, 4, bias=False)
-    inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    layer = nn.Linear(4, 4, bias=False).to(DEVICE)
+    inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     run = Run(layer, DCAO(optim.SGD(layer.parameters(), lr=0.1), **options(**watching(hvp="central", step_length=1.0))))
 
     def loss() -> Tensor:

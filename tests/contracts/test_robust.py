@@ -1,4 +1,4 @@
-"""What users ran into: alarms, budgets beside spectra, recorders that fail, and words for common mistakes."""
+"""What users ran into: alarms, budgets beside spectra, and words for common mistakes."""
 
 import warnings
 
@@ -57,18 +57,6 @@ def test_spectra_are_not_paid_from_the_budget():
         return [record.step for record in recorder.records if record.observation is not None]
 
     assert steps_of_decisions(50) == steps_of_decisions(None)
-
-
-def test_a_recorder_that_fails_warns_and_training_goes_on():
-    class Full:
-        def record(self, record):
-            raise OSError("No space left on device")
-
-    weight = one_weight()
-    optimizer = DCAO(torch.optim.SGD([weight], lr=0.1), recorder=Full())
-    with pytest.warns(RuntimeWarning, match="the recorder failed, and this record is lost: No space left on device"):
-        optimizer.minimize(lambda: weight.square().sum())
-    assert optimizer.num_steps == 1
 
 
 def test_a_probe_by_hand_before_the_first_step_searches_as_minimize_does():

@@ -13,6 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from dcao import DCAO, policies
 from helpers.contract_cases import (
+    DEVICE,
     FEW_CASES,
     NAMED_CASES,
     Run,
@@ -236,7 +237,7 @@ def test_a_scheduler_does_not_complain_about_the_order_of_steps():
 
 def test_lr_ratios_between_groups_are_kept():
     for scheduled in (False, True):
-        model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
+        model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)).to(DEVICE)
         groups = [{"params": model[0].parameters(), "lr": 1e-3}, {"params": model[2].parameters(), "lr": 1e-4}]
         run = Run(model, DCAO(torch.optim.AdamW(groups), **options(**adapting(target=1e-3, settle=False))))
         scheduler = lr_scheduler.LambdaLR(run.optimizer, lambda step: 1.0) if scheduled else None

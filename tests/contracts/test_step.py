@@ -10,6 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from dcao import DCAO
 from helpers.contract_cases import (
     BATCHES,
+    DEVICE,
     FEW_CASES,
     IMPLEMENTATION_CASES,
     NAMED_CASES,
@@ -155,11 +156,11 @@ def test_zeroed_instead_of_removed_gradients_train_as_if_bare(case):
 
 def test_unused_and_frozen_parameters_keep_having_no_gradient():
     run = dcao_run(named("adamw-wd"), **adapting())
-    unused = nn.Parameter(torch.ones(3))
+    unused = nn.Parameter(torch.ones(3, device=DEVICE))
     run.optimizer.add_param_group({"params": [unused]})
     run.advance(6)
     assert unused.grad is None
-    assert torch.equal(unused, torch.ones(3))  # AdamW decays only what has a gradient
+    assert torch.equal(unused, torch.ones_like(unused))  # AdamW decays only what has a gradient
 
 
 def test_a_layer_thawed_mid_run_is_measured_from_then_on():
@@ -196,7 +197,7 @@ def scaled(run: Run, scaler: torch.amp.GradScaler, num_steps: int, *, bad_at: in
     seed_everything()
     for step in range(num_steps):
         run.optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             loss = run.loss()
         scaler.scale(loss).backward()
         if step == bad_at:
@@ -213,7 +214,7 @@ def scaled(run: Run, scaler: torch.amp.GradScaler, num_steps: int, *, bad_at: in
 @pytest.mark.parametrize("case", [*NAMED_CASES, named("sgd-fused"), named("adam-fused")], ids=case_name)
 def test_gradscaler_skips_the_step_with_inf_and_the_run_is_the_bare_one(case):
     """Also with a fused base, which a wrapper that forwards attributes would let take the inf step."""
-    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=3) for _ in range(2)]
+    scalers = [torch.amp.GradScaler(DEVICE.type, init_scale=2.0**8, growth_interval=3) for _ in range(2)]
     bare = scaled(bare_run(case), scalers[0], 6, bad_at=2)
     run = scaled(dcao_run(case, **watching()), scalers[1], 6, bad_at=2)
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
@@ -229,14 +230,14 @@ def test_gradscaler_skips_the_step_with_inf_and_the_run_is_the_bare_one(case):
 
 def test_gradscaler_with_an_adapting_dcao_leaves_the_lr_to_it():
     run = scaled(
-        dcao_run(named("adamw-fused"), **adapting()), torch.amp.GradScaler("cpu", init_scale=2.0**8), 8, bad_at=3
+        dcao_run(named("adamw-fused"), **adapting()), torch.amp.GradScaler(DEVICE.type, init_scale=2.0**8), 8, bad_at=3
     )
     assert run.optimizer.effective_lrs != [3e-3]
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
 
 
 def test_unscaled_and_clipped_gradients_work_with_gradscaler():
-    run, scaler = dcao_run(named("adamw-wd")), torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    run, scaler = dcao_run(named("adamw-wd")), torch.amp.GradScaler(DEVICE.type, init_scale=2.0**8)
     scaler.scale(run.loss()).backward()
     scaler.unscale_(run.optimizer)
     nn.utils.clip_grad_norm_(trainable(run.model), 1.0)
@@ -251,7 +252,8 @@ def test_unscaled_and_clipped_gradients_work_with_gradscaler():
 def test_autocast_in_bf16_trains_as_if_bare_and_is_measured(way, outside):
     class Cast(Run):
         def loss(self) -> torch.Tensor:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not outside or torch.is_autocast_enabled("cpu")):
+            is_on = not outside or torch.is_autocast_enabled(DEVICE.type)
+            with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=is_on):
                 inputs, targets = BATCHES[self.num_done % len(BATCHES)]
                 return nn.functional.cross_entropy(self.model(inputs).float(), targets)
 
@@ -259,7 +261,7 @@ def test_autocast_in_bf16_trains_as_if_bare_and_is_measured(way, outside):
         seed_everything()
         run = Cast(run.model, run.optimizer, run.way)
         for _ in range(5):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=outside):
+            with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=outside):
                 run.advance(1)
         return run
 
@@ -271,7 +273,7 @@ def test_autocast_in_bf16_trains_as_if_bare_and_is_measured(way, outside):
 
 @pytest.mark.parametrize("measure", ["load", "batch", "preconditioned", "hessian"])
 def test_half_precision_parameters_are_measured_in_float32_copies(measure):
-    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).bfloat16()
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(DEVICE, torch.bfloat16)
     run = Run(model, DCAO(optim.AdamW(model.parameters(), lr=1e-3), **options(**watching(measure=measure))))
 
     def loss() -> torch.Tensor:

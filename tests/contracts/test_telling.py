@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler as schedulers
 from torch.utils.checkpoint import checkpoint
 
-from dcao import DCAO, Guard, MemoryRecorder, ProbeSettings, policies, schedules
+from dcao import DCAO, Guard, ProbeSettings, policies, schedules
 
 
 class Problem:
@@ -581,34 +581,6 @@ def test_a_probe_that_the_closure_of_an_unknown_optimizer_cannot_have_is_told(ba
         messages, f"hands the closure to {base.__name__}, which DCAO does not know", "optimizer.probe(loss_fn)"
     )
     assert ("train with minimize(loss_fn)" in messages[0]) == takes_minimize
-
-
-class Broken(MemoryRecorder):
-    """Fails from the second record on, or from the first."""
-
-    def __init__(self, error: Exception, num_good: int) -> None:
-        super().__init__()
-        self.error, self.num_good = error, num_good
-
-    def record(self, record: Any) -> None:
-        if len(self.records) >= self.num_good:
-            raise self.error
-        super().record(record)
-
-
-@pytest.mark.parametrize("recorder", [Broken(OSError("disk full"), 0), Broken(RuntimeError("connection lost"), 2)])
-def test_a_recorder_that_fails_is_told_once_and_training_goes_on(recorder):
-    problem = Problem()
-    optimizer = problem.adamw(every=1, recorder=recorder)
-    assert is_one(told(lambda: train(optimizer, problem.loss, 12)), "the recorder failed", str(recorder.error))
-    assert optimizer.num_steps == 12
-
-
-def test_a_recorder_that_is_wrong_is_an_error_at_the_first_record():
-    problem = Problem()
-    optimizer = problem.adamw(recorder=Broken(TypeError("no such column"), 0))
-    with pytest.raises(TypeError, match="no such column"):
-        optimizer.minimize(problem.loss)
 
 
 def test_a_guard_that_skips_more_than_half_of_a_hundred_steps_is_told_once():

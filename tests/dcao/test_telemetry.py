@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import copy
 import json
 import math
@@ -19,50 +18,16 @@ from torch import Tensor, optim
 
 from dcao import (
     DCAO,
-    CurvatureEstimate,
     JsonlRecorder,
     LanczosStatus,
     MemoryRecorder,
     StepRecord,
-    TensorBoardRecorder,
     policies,
     read_jsonl,
     replay,
 )
-from dcao.policies import Decision, Hyperparameters, Observation
 from helpers.cases import NETWORKS
-
-HERE = Hyperparameters(lr=0.1, momentum=None, weight_decay=0.01)
-ESTIMATE = CurvatureEstimate(
-    step=3,
-    measure="load",
-    loss=math.nan,
-    s=math.inf,
-    stability={"load": math.inf, "batch": -math.inf, "hessian": 1.25},
-    trust=0.5,
-    sharpness=7.0,
-    ritz_values=(7.0, -1.0),
-    residuals=(0.1, math.nan),
-    status=LanczosStatus.MAX_STEPS,
-    num_matvecs=4,
-    cost=9.0,
-    hvp="exact",
-    reason="all that can go wrong: ünïcode\u2028and a line\nbreak",
-)
-RECORD = StepRecord(
-    step=3,
-    loss=None,
-    estimate=ESTIMATE,
-    observation=Observation(step=3, s=math.inf, trust=0.5, hyperparameters=HERE),
-    decision=Decision(hyperparameters=replace(HERE, lr=0.08), reason="s inf against target 1.5", probe_again=True),
-    before=HERE,
-    after=replace(HERE, lr=0.08),
-    cost=9.0,
-    total_cost=21.0,
-    seconds=0.125,
-)
-SKIPPED = Decision(hyperparameters=HERE, reason="guard")
-GUARD = replace(RECORD, step=4, estimate=None, observation=None, decision=SKIPPED)
+from helpers.records import ESTIMATE, GUARD, RECORD
 
 
 def text(record: StepRecord) -> str:
@@ -229,35 +194,3 @@ def test_a_replay_takes_records_as_well_as_a_path(tmp_path):
 
 def test_a_log_of_guard_records_alone_replays_to_nothing():
     assert replay([GUARD, GUARD], DEFAULT) == []
-
-
-# --- TensorBoard
-
-
-def test_tensorboard_events_hold_the_numbers_and_the_reasons(tmp_path):
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.record(replace(RECORD, estimate=replace(ESTIMATE, s=1.25), loss=0.5))
-    pickle.loads(pickle.dumps(recorder)).record(replace(GUARD, loss=0.25))
-    events = event_accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    expected = {"dcao/lr", "dcao/s", "dcao/loss", "dcao/sharpness", "dcao/stability/hessian"}
-    assert expected <= set(events.Tags()["scalars"])
-    assert "dcao/momentum" not in events.Tags()["scalars"]  # there is none
-    assert [(e.step, e.value) for e in events.Scalars("dcao/loss")] == [(3, 0.5), (4, 0.25)]
-    assert [(e.step, e.value) for e in events.Scalars("dcao/s")] == [(3, 1.25)]
-    (text_tag,) = [tag for tag in events.Tags()["tensors"] if tag.startswith("dcao/reason")]
-    assert events.Tensors(text_tag)[0].tensor_proto.string_val[0] == b"s inf against target 1.5"
-
-
-def test_without_tensorboard_the_recorder_says_what_to_install(tmp_path, monkeypatch):
-    real_import = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("torch.utils.tensorboard"):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"needs the package tensorboard: pip install tensorboard"):
-        TensorBoardRecorder(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,8 @@ from dcao import DCAO, ProbeSettings, policies
 from helpers.optimizer_cases import ADAM, OPTIMIZER_CASES, SGD, OptimizerCase
 
 MEASURES = ("load", "batch", "preconditioned", "hessian")
+DEVICE = torch.device(os.environ.get("DCAO_TEST_DEVICE", "cpu"))
+"""Where runs are made; benchmarks/gpu_check.py asks for another one."""
 
 
 class Lion(Optimizer):
@@ -103,14 +106,14 @@ def make_model() -> nn.Module:
         frozen = nn.Linear(6, 6).requires_grad_(False)
         return nn.Sequential(
             frozen, first, nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.2), second, nn.Tanh(), nn.Linear(6, 3)
-        )
+        ).to(DEVICE)
 
 
 def make_batches(num_batches: int = 8, batch_size: int = 16) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(11)
     inputs = torch.randn(num_batches, batch_size, 6, generator=generator)
     targets = torch.randint(0, 3, (num_batches, batch_size), generator=generator)
-    return list(zip(inputs, targets, strict=True))
+    return list(zip(inputs.to(DEVICE), targets.to(DEVICE), strict=True))
 
 
 BATCHES = make_batches()
@@ -245,8 +248,8 @@ def snapshot(run: Run) -> dict[str, Any]:
         "param ids": [(id(p), p.data_ptr()) for p in run.model.parameters()],
         "buffer ids": [id(buffer) for buffer in run.model.buffers()],
         "autocast": (
-            torch.is_autocast_enabled("cpu"),
-            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_enabled(DEVICE.type),
+            torch.get_autocast_dtype(DEVICE.type),
             torch.is_autocast_cache_enabled(),
         ),
         **random_streams(),
@@ -255,7 +258,9 @@ def snapshot(run: Run) -> dict[str, Any]:
 
 def random_streams() -> dict[str, Any]:
     numpy_state = np.random.get_state()  # noqa: NPY002
+    of_device = {} if DEVICE.type == "cpu" else {"device rng": torch.get_device_module(DEVICE).get_rng_state()}
     return {
+        **of_device,
         "torch rng": torch.get_rng_state(),
         "python rng": random.getstate(),
         "numpy rng": [part.tolist() if isinstance(part, np.ndarray) else part for part in numpy_state],
@@ -287,5 +292,5 @@ def assert_same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> No
 def assert_same_run(left: Run, right: Run) -> None:
     """Two runs that went the same way: losses, weights, buffers, gradients, optimizer state, flags."""
     assert left.losses == right.losses
-    streams = ("torch rng", "python rng", "numpy rng")  # of the process, not of a run
+    streams = ("torch rng", "device rng", "python rng", "numpy rng")  # of the process, not of a run
     assert_same(snapshot(left), snapshot(right), ignore=(*WHERE, *streams))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +34,11 @@ class FrozenOptimizer:
         for step in range(num_warmup):
             gradient = (1.0 + torch.rand(size, generator=generator, dtype=torch.float64)) / (1 + step)
             self._step(gradient)
-        self.frozen = {key: t.clone() for key, t in self.state.items() if key not in AVERAGES}
+        self.frozen = {key: copy.deepcopy(value) for key, value in self.state.items() if key not in AVERAGES}
         self.reset()
 
     @property
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         return self.optimizer.state[self.parameter]
 
     @property
@@ -65,7 +67,7 @@ class FrozenOptimizer:
         """Weights after one real step; afterwards all state but the averages is what it was."""
         self._step(gradient)
         for key, value in self.frozen.items():
-            self.state[key].copy_(value)
+            self.state[key] = copy.deepcopy(value)  # a tensor or a number
         return self.parameter.detach().clone()
 
     def growth(self, hessian: Tensor, num_steps: int = 2000) -> float:

@@ -23,7 +23,7 @@ from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.ranks import mean_loss
 from dcao.rounding import rounded
 from dcao.telling.notices import warn
-from dcao.vectors import params_of
+from dcao.uncompiled import uncompiled
 
 B = TypeVar("B")
 
@@ -59,6 +59,7 @@ class FoundLr:
     curve: tuple[RisePoint, ...]
 
 
+@uncompiled
 def find_lr(
     optimizer: Optimizer,
     batches: Iterable[B],
@@ -165,7 +166,7 @@ class _Rise(Generic[B]):
         self.num_steps += 1
         estimate = self.watched.last_estimate
         ranks = self.watched.loop.probe.model.look()[1]
-        number = float(loss) if ranks is None else mean_loss(loss, ranks, params_of(self.watched.base)[0])
+        number = float(loss) if ranks is None else mean_loss(loss, ranks)
         self.search.note(_point(lr, number, None if estimate is before else estimate))
 
     def _write(self, lr: float) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.blocks import parts_of
+from dcao.layout import layout_of
 from dcao.operators.graph import graph_nodes
+from dcao.shards import gradients_of
 from dcao.telling.notices import LONG, Notices
-from dcao.vectors import entries_of, params_of
+from dcao.vectors import params_of
 
 NO_BACKWARD = (
     "closure must call backward() on the loss, but left every gradient empty; for a function that only returns the "
@@ -124,4 +127,6 @@ def any_is_not_zero(params: Iterable[Tensor]) -> bool:
         >>> any_is_not_zero([w])
         False
     """
-    return any(bool(entries_of(p.grad).any()) for p in params if p.grad is not None)
+    gradients = gradients_of(params)
+    is_any = any(bool(part.any()) for (part,) in parts_of(gradients))  # in parts: mostly the first has one
+    return layout_of(gradients).on_any_rank(is_any)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from dcao.blocks import Vector
 from dcao.gradients.since_backward import clip_in
 from dcao.gradients.stepping import Stepping, scaled
-from dcao.vectors import joint_norm
+from dcao.layout import WHOLE, Layout
+from dcao.sums import inner, joint_length, joint_norm
+from dcao.vectors import sizes_of
 
 ALIKE = 1e-3
 """Two lengths that differ by less are the same but for rounding."""
@@ -35,8 +37,9 @@ class StepScaling:
         last_ratio: That length over the length of the probe's gradient, where both pointed the same way; else 0.
 
     Example:
+        >>> import torch
         >>> scaling, probed = StepScaling(), torch.tensor([3.0, 4.0])
-        >>> scaling.learn(0.1 * probed, probed)
+        >>> scaling.learn([0.1 * probed], [probed])
         >>> scaling.of(10.0), scaling.of(0.2)
         ((0.05, 0.05), (1.0, 1.0))
     """
@@ -46,15 +49,15 @@ class StepScaling:
     last_length: float = 0.0
     last_ratio: float = 0.0
 
-    def learn(self, taken: Tensor, probed: Tensor | None = None) -> None:
-        """Look at a gradient that steps, and at that of the probe before it; both are flat."""
-        length, last = float(torch.linalg.vector_norm(taken)), self.last_length
+    def learn(self, taken: Vector, probed: Vector | None = None, layout: Layout = WHOLE) -> None:
+        """Look at a gradient that steps, and at that of the probe before it."""
+        length, last = joint_norm(taken, layout), self.last_length
         if not 0.0 < length < math.inf:
             return
         self.last_length = length
-        if probed is not None and probed.shape == taken.shape:
-            whole = float(torch.linalg.vector_norm(probed))
-            cosine = float(torch.dot(taken, probed)) / (length * whole) if 0.0 < whole < math.inf else 0.0
+        if probed is not None and sizes_of(probed) == sizes_of(taken):
+            whole = joint_norm(probed, layout)
+            cosine = inner(taken, probed, layout) / (length * whole) if 0.0 < whole < math.inf else 0.0
             if cosine > SAME_WAY:
                 self._learn_ratio(length, whole, math.sqrt(max(0.0, 1.0 - cosine * cosine)))
                 return
@@ -69,7 +72,7 @@ class StepScaling:
 
     def stepping(self, gradient: list[Tensor]) -> Stepping | None:
         """How a step with this gradient will be; None if nothing is going to change it."""
-        factor, clip = self.of(joint_norm(gradient))
+        factor, clip = self.of(joint_length(gradient))
         return None if factor == 1.0 else scaled(gradient, factor, clip)
 
     def _learn_ratio(self, length: float, whole: float, sine: float) -> None:

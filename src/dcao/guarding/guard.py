@@ -26,6 +26,7 @@ from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 from dcao.guarding.turning import Rising, TurningPoint
 from dcao.models import Model
 from dcao.probing.ranks import mean_loss
+from dcao.shards import gradients_of
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
@@ -116,18 +117,19 @@ class StepGuard:
         if not self.is_on:
             return None
         modules, ranks = self.model.look()
-        own_loss = loss
-        if ranks is not None:
+        own_loss, has_replicas = loss, ranks is not None and ranks.are_replicas
+        if has_replicas:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
-            # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
+            # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all. (Of
+            # sharded gradients the length has to be added up over the ranks in any case, and the loss comes along.)
             loss = None
-        grads = [p.grad for p in params_of(self.optimizer) if p.grad is not None]
+        grads = gradients_of(params_of(self.optimizer))
         value, norm = loss_and_norm(loss, grads)
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
             if rising is not None:
-                watched = value if ranks is None else mean_loss(own_loss, ranks, grads[0])
+                watched = mean_loss(own_loss, ranks) if ranks is not None and has_replicas else value
                 if watched is not None:
                     self._turning.note(watched, rising)
                 if self._turning.has_turned:
@@ -181,9 +183,13 @@ class StepGuard:
             losses = self._memory.losses
             is_usual = loss is None or not losses or loss <= statistics.median(losses)
             if is_usual and self._is_snapshot_due(step, watches=watches):
-                self._snapshot = None  # before the next one is made: there is memory for one
-                self._snapshot = Snapshot(self.optimizer, modules, step)
+                self._take_snapshot(modules, step)
         return self._memory.remember(step=step, loss=loss, norm=norm)
+
+    def _take_snapshot(self, modules: Sequence[nn.Module], step: int) -> None:
+        if self._snapshot is None or not self._snapshot.take_again(modules, step):
+            self._snapshot = None  # before the next one is made: there is memory for one
+            self._snapshot = Snapshot(self.optimizer, modules, step, self.settings.snapshot_form)
 
     def _is_snapshot_due(self, step: int, *, watches: bool) -> bool:
         """While the loss is watched, what the run may go back to is where its mean was lowest."""
@@ -267,8 +273,8 @@ class StepGuard:
     def _restore(self) -> int:
         """Go back for good, and keep a snapshot of that: of the step that is returned."""
         step = self._trade_places()
-        self._is_away, self._snapshot = False, None  # what the run was at, before there is another copy
-        self._snapshot = Snapshot(self.optimizer, self._modules or (), step)
+        self._is_away = False
+        self._take_snapshot(self._modules or (), step)
         self.num_restored += 1
         return step
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao.guarding.kept import Form, Kept, held_state, kept_state, live_state
 from dcao.state.buffers import buffer_of, buffers_of
 from dcao.vectors import params_of
 
@@ -20,32 +21,72 @@ move BatchNorm's variance by 1e7, and its normalisation hides them from the grad
 
 
 class Snapshot:
-    """A copy in memory of parameters, buffers and optimizer state. What is added to them later is left as it is."""
+    """A copy in memory of parameters, buffers and optimizer state. What is added to them later is left as it is.
 
-    def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int) -> None:
-        self.optimizer, self.step = optimizer, step
+    Args:
+        optimizer: The optimizer.
+        modules: Modules of its model.
+        step: The step that it is of.
+        form: Where it is kept, and how wide; buffers are kept as they are.
+    """
+
+    def __init__(self, optimizer: Optimizer, modules: Sequence[nn.Module], step: int, form: Form) -> None:
+        self.optimizer, self.step, self.form = optimizer, step, form
+        self._is_whole, self._is_out = True, False
         self.buffers = save_buffers(modules)
-        self.params = [(p, p.detach().clone()) for p in params_of(optimizer)]
-        self.states = {p: copy_of_state(optimizer.state[p]) for p, _ in self.params if optimizer.state.get(p)}
+        self.params = [(p, Kept.of(p.detach(), form)) for p in params_of(optimizer)]
+        self.states = {p: kept_state(optimizer.state[p], form) for p, _ in self.params if optimizer.state.get(p)}
+
+    @torch.no_grad()
+    def take_again(self, modules: Sequence[nn.Module], step: int) -> bool:
+        """Copy what is there now into the same memory, which is faster than new memory; False if it does not fit."""
+        if self._is_out or not self._fits():
+            return False
+        self._is_whole = False  # half of each, if this is interrupted
+        for p, kept in self.params:
+            kept.take(p.detach())
+            state = self.states.get(p, {})
+            for key, value in state.items():
+                if isinstance(value, Kept):
+                    value.take(self.optimizer.state[p][key])
+                else:
+                    state[key] = self.optimizer.state[p][key]
+        self.buffers, self.step = save_buffers(modules), step
+        self._is_whole = True
+        return True
+
+    def _fits(self) -> bool:
+        params = params_of(self.optimizer)
+        if [id(p) for p, _ in self.params] != [id(p) for p in params]:
+            return False
+        states = [(self.optimizer.state.get(p) or {}, self.states.get(p, {})) for p in params]
+        if any(now.keys() != ours.keys() for now, ours in states):
+            return False
+        pairs = [(ours[key], value) for now, ours in states for key, value in now.items()]
+        pairs += [(kept, p) for p, kept in self.params]
+        return all(k.fits(own) if isinstance(k, Kept) else not isinstance(own, Tensor) for k, own in pairs)
 
     def is_complete(self) -> bool:
         """Whether all parameters that it holds are still in the groups, in their shapes."""
         present = {id(p) for p in params_of(self.optimizer)}
-        return all(id(p) in present and p.shape == value.shape for p, value in self.params)
+        return self._is_whole and all(id(p) in present and p.shape == kept.content.shape for p, kept in self.params)
 
     @torch.no_grad()
     def trade_places(self) -> None:
-        """Put everything back, and hold what was there instead; a second time undoes the first.
+        """Put everything back, and hold what was there instead; a second time undoes the first, to the last bit.
 
-        Nothing is written for parameters that have left the groups.
+        What was there is held as wide as it is. Nothing is written for parameters that have left the groups.
         """
+        self._is_out = not self._is_out
         for buffer in self.buffers:
             buffer.trade_places()
         present = {id(p) for p in params_of(self.optimizer)}
-        for p, value in self.params:
-            if id(p) not in present or p.shape != value.shape:
+        for p, kept in self.params:
+            if id(p) not in present or p.shape != kept.content.shape:
                 continue
-            _trade(p, value)
+            held = self.form.copy(p.detach(), exact=self._is_out)
+            p.copy_(kept.content)
+            kept.content = held
             self._trade_state(p)
         # Of two that share memory the last one traded has to be the first to be traded back.
         self.buffers.reverse()
@@ -54,9 +95,9 @@ class Snapshot:
     def _trade_state(self, p: Tensor) -> None:
         ours, theirs = self.states.pop(p, None), self.optimizer.state.pop(p, None)
         if theirs:
-            self.states[p] = dict(theirs)
+            self.states[p] = held_state(theirs, self.form, exact=self._is_out)
         if ours is not None:  # else as before its first step: the optimizer sets it up again
-            self.optimizer.state[p] = ours
+            self.optimizer.state[p] = live_state(ours)
 
 
 @dataclass(frozen=True, kw_only=True)

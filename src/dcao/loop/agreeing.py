@@ -16,8 +16,10 @@ from typing import Any
 
 from torch import Tensor
 
+from dcao.blocks import Vector
 from dcao.controller import Controller
 from dcao.probing.agreement import agreement_with
+from dcao.vectors import flatten, vector_dtype
 
 
 def is_wanted(controller: Controller, step: int) -> bool:
@@ -30,7 +32,7 @@ class AgreementWatch:
     """Sizes of the cosines between the gradients of successive steps since the last probe.
 
     Attributes:
-        past: The flat gradient of the step before; None where the coming one is not compared with it.
+        past: The gradient of the step before, in blocks; None where the coming one is not compared with it.
         sizes: Since the last probe.
 
     Example:
@@ -39,19 +41,19 @@ class AgreementWatch:
         >>> for gradient in ([1.0, 0.0], [0.6, 0.8], [-0.8, 0.6]):
         ...     if watch.past is not None:
         ...         watch.note([torch.tensor(gradient)])
-        ...     watch.past = torch.tensor(gradient)
+        ...     watch.past = [torch.tensor(gradient)]
         >>> round(watch.mean_with(0.9), 6)  # of 0.6, 0 and that of the probe itself
         0.5
     """
 
     def __init__(self) -> None:
-        self.past: Tensor | None = None
+        self.past: Vector | None = None
         self.sizes: list[float] = []
 
     def note(self, gradients: Sequence[Tensor]) -> None:
         """Compare the gradients of the coming step with those of the one before, which are kept."""
         assert self.past is not None
-        value = agreement_with(self.past, gradients, dtype=self.past.dtype)
+        value = agreement_with(self.past, gradients, dtype=vector_dtype(gradients))
         self.sizes += [] if value is None else [abs(value)]
 
     def mean_with(self, latest: float | None) -> float | None:
@@ -61,8 +63,9 @@ class AgreementWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from."""
-        return {"past": self.past, "sizes": list(self.sizes)}
+        return {"past": None if self.past is None else flatten(self.past), "sizes": list(self.sizes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.past, self.sizes = state["past"], [float(each) for each in state["sizes"]]
+        self.past = None if state["past"] is None else [state["past"]]
+        self.sizes = [float(each) for each in state["sizes"]]

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from dcao.operators.graph import graph_nodes
+from dcao.operators.loss_scale import LossScale, flows_in_float16
+from dcao.shards import is_shard, placed_like
 
 T = TypeVar("T")
 
 
 class GradRefused(RuntimeError):
-    """``autograd.grad`` does not work for this loss; evaluated once more, it is differentiated by ``backward``."""
+    """The loss has to be evaluated again, because its gradient has to be made in another way than was tried."""
 
 
 class Differentiation:
@@ -24,11 +26,12 @@ class Differentiation:
 
     ``autograd.grad`` is the first choice because it leaves ``.grad`` and the hooks that fire when it is filled alone.
     Re-entrant activation checkpointing and functions like it (DeepSpeed's, Megatron's, MemCNN's) refuse it, each in
-    words of its own.
+    words of its own. Shards of parameters are no leaves of the graph: ``backward`` alone reduces gradients to them.
 
     Attributes:
         by_backward: Whether ``backward`` is used.
         has_reached: Whether the last loss depended on any of the parameters.
+        scale: Factor of losses whose gradients flow in float16.
     """
 
     def __init__(self) -> None:
@@ -37,17 +40,33 @@ class Differentiation:
         self._has_worked = False  # either way; from then on it is the only one
         self._failed_with = ""  # what autograd.grad said where backward did not work either
         self._hides_nothing = False  # looked for once
+        self.scale = LossScale()
 
-    def gradient(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+    def gradient(self, loss: Tensor, params: Sequence[Tensor], *, is_scaled: bool = True) -> list[Tensor]:
         """Gradient of ``loss``; zero for parameters that it does not use.
 
         Call it inside :func:`dcao.isolation.leave_no_trace`, which empties every ``.grad`` and puts it back, and inside
-        :func:`twice_if_refused`.
+        :func:`again_if_refused`.
+
+        Args:
+            loss: The scalar loss with its graph.
+            params: What to differentiate by.
+            is_scaled: Keep small gradients in float16 from becoming 0; False: as ``loss.backward()`` makes them. Those
+                of shards are never scaled: one that overflows on one rank alone would leave the others waiting.
 
         Raises:
-            GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time; the loss has
-                to be evaluated again.
+            GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time, or a gradient
+                in float16 has overflowed; the loss has to be evaluated again.
         """
+        if not is_scaled or any(map(is_shard, params)) or not flows_in_float16(loss):
+            return self._gradient(loss, params)
+        gradients = self.scale.undone(self._gradient(self.scale.times(loss), params))
+        if gradients is None:
+            raise GradRefused("the gradient of the scaled loss overflows float16")
+        return gradients
+
+    def _gradient(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+        self.by_backward = self.by_backward or any(map(is_shard, params))
         with _without_accumulation_hooks(params):
             found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
         left = [_take_grad(p) for p in params]
@@ -60,7 +79,7 @@ class Differentiation:
             self._hides_nothing = True
         self._has_worked = True
         self.has_reached = any(grad is not None for grad in (*found, *left))
-        return [_sum(*three) for three in zip(found, left, params, strict=True)]
+        return [placed_like(_sum(*three), three[2]) for three in zip(found, left, params, strict=True)]
 
     def _try_grad(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
         try:
@@ -82,13 +101,13 @@ class Differentiation:
         return [None] * len(params)
 
 
-def twice_if_refused(evaluate: Callable[[], T]) -> T:
+def again_if_refused(evaluate: Callable[[], T]) -> T:
     """What ``evaluate`` returns, which enters an isolated context of its own and differentiates the loss there."""
-    try:
-        return evaluate()
-    except GradRefused:
-        pass  # outside the handler: the error would hold the graph
-    return evaluate()
+    while True:
+        try:
+            return evaluate()
+        except GradRefused:  # each cause occurs a few times at most
+            pass  # outside the handler: the error would hold the graph
 
 
 def has_custom_function(loss: Tensor) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from dcao.blocks import Entrywise, Vector, blocks, cut, joined
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
+from dcao.layout import layout_of
 from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
-from dcao.operators.differentiation import Differentiation, twice_if_refused
+from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.lifting import lifted, require_liftable
-from dcao.operators.moving import moved, split_like
+from dcao.operators.moving import moved
 from dcao.operators.precision import coarsest_half, is_half
-from dcao.vectors import DEFAULT_SEED, flatten, joint_norm, seeded, sizes_of, trainable, vector_dtype
+from dcao.sums import joint_length
+from dcao.vectors import DEFAULT_SEED, seeded, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
 GradientFn = Callable[[], Sequence[Tensor]]
@@ -50,8 +53,8 @@ class FiniteDifferenceOperator(LinearOperator):
             under the autocast state at the time of each product.
         kind: ``"central"`` or ``"forward"``.
         step_length: Euclidean length of the displacement; default :func:`default_step_length`.
-        base_gradient: Flat gradient at the present parameters, if already known (``"forward"`` only; too coarse, and
-            evaluated again, if half-precision parameters are lifted). If the loss is random, also give the
+        base_gradient: Gradient at the present parameters, flat or in blocks, if already known (``"forward"`` only; too
+            coarse, and evaluated again, if half-precision parameters are lifted). If the loss is random, also give the
             ``rng_state`` from which it was evaluated.
         modules: As for :func:`dcao.isolation.leave_no_trace`.
         rng_state: Random streams from which every evaluation starts; default: the present ones.
@@ -85,7 +88,7 @@ class FiniteDifferenceOperator(LinearOperator):
         gradient_fn: GradientFn | None = None,
         kind: DifferenceKind = "central",
         step_length: float | None = None,
-        base_gradient: Tensor | None = None,
+        base_gradient: Tensor | Vector | None = None,
         modules: Sequence[nn.Module] | None = None,
         rng_state: RngState | None = None,
         precision: torch.dtype | None = None,
@@ -98,11 +101,13 @@ class FiniteDifferenceOperator(LinearOperator):
         if step_length is not None and not 0.0 < step_length < float("inf"):
             raise ValueError(f"step_length must be positive and finite, got {step_length}")
         self.params = trainable(params)
-        self.size = sum(sizes_of(self.params))
+        self.size, self.layout = sum(sizes_of(self.params)), layout_of(self.params)
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
-        if base_gradient is not None and base_gradient.shape != (self.size,):
-            raise ValueError(f"base_gradient must have shape ({self.size},), got {tuple(base_gradient.shape)}")
+        if isinstance(base_gradient, Tensor):
+            if base_gradient.shape != (self.size,):
+                raise ValueError(f"base_gradient must have shape ({self.size},), got {tuple(base_gradient.shape)}")
+            base_gradient = cut(base_gradient, self.params)
         self.kind: DifferenceKind = kind
         if loss_fn is not None:
             gradient_fn = keeping_autocast(_differentiating(as_loss_fn(loss_fn), self.params))
@@ -123,15 +128,26 @@ class FiniteDifferenceOperator(LinearOperator):
         elif self._lifts:
             self.computes_in, self.precision_note = None, "half precision is evaluated in float32"
         elif precision is not None:
-            self.precision_note = f"the loss is computed in {precision}, so it is measured over a longer step"
+            name = "torch.float16 or TF32" if precision is torch.float16 else str(precision)
+            self.precision_note = f"the loss is computed in {name}, so it is measured over a longer step"
         self._describe()
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``, a flat vector of length ``size``, up to the error of the difference."""
-        norm = float(torch.linalg.vector_norm(vector))
+        norm = float(self.layout.norm(vector))
         if norm == 0.0:
             return torch.zeros_like(vector)
-        return self._lifted_if_possible(lambda: self._difference(vector, norm))
+        return self._flat(self.product(cut(vector, self.params), norm))
+
+    def product(self, vector: Vector, norm: float, *, side: float = 1.0) -> Vector:
+        """The same for a vector in blocks, of length ``norm``: the product is made where it is read.
+
+        Args:
+            vector: Over the parameters.
+            norm: Its length, which is not 0.
+            side: -1.0 takes a one-sided difference at the parameters minus the vector.
+        """
+        return self._lifted_if_possible(lambda: self._difference(vector, norm, side))
 
     def with_step_length(self, step_length: float) -> FiniteDifferenceOperator:
         """The same operator with differences of another length; its cost is counted from 0."""
@@ -142,9 +158,16 @@ class FiniteDifferenceOperator(LinearOperator):
     @property
     def gradient(self) -> Tensor:
         """The gradient at the present parameters as one flat vector; evaluated once, then kept."""
+        return self._flat(self.base())
+
+    def base(self) -> Vector:
+        """The same in blocks."""
         return self._lifted_if_possible(self._base)
 
-    def _lifted_if_possible(self, evaluate: Callable[[], Tensor]) -> Tensor:
+    def _flat(self, vector: Vector) -> Tensor:
+        return joined(vector, self.params, dtype=self.dtype, device=self.device)
+
+    def _lifted_if_possible(self, evaluate: Callable[[], Vector]) -> Vector:
         if self._lifts:
             try:
                 require_liftable(self._reached_modules())
@@ -153,20 +176,20 @@ class FiniteDifferenceOperator(LinearOperator):
                 self._stop_lifting(f"{type(error).__name__}: {error}".splitlines()[0])
         return evaluate()
 
-    def _base(self) -> Tensor:
+    def _base(self) -> Vector:
         if self._base_gradient is None:
             self._base_gradient = self._gradient_at(None, 0.0)[0]
         return self._base_gradient
 
-    def _difference(self, vector: Tensor, norm: float) -> Tensor:
-        scale = self.step_length / norm
+    def _difference(self, vector: Vector, norm: float, side: float) -> Vector:
+        scale = side * self.step_length / norm
         if self.kind == "forward":
-            base = self._base()
-            product, reached = self._gradient_at(vector, scale)
-            return product.sub_(base).div_(reached)
-        product, ahead = self._gradient_at(vector, scale)
-        gradient, behind = self._gradient_at(vector, -scale)
-        return product.sub_(gradient).div_(ahead - behind)
+            base, behind = self._base(), 0.0
+            gradient, ahead = self._gradient_at(vector, scale)
+        else:
+            gradient, ahead = self._gradient_at(vector, scale)
+            base, behind = self._gradient_at(vector, -scale)
+        return Entrywise(lambda there, here: (there - here).div_(ahead - behind), gradient, base)
 
     def _stop_lifting(self, why: str) -> None:
         """Evaluate the loss in its own precision from now on."""
@@ -181,7 +204,7 @@ class FiniteDifferenceOperator(LinearOperator):
         made = f"{self.kind} finite differences, step length {self.step_length:.3g}"
         self.reason = "; ".join(part for part in (made, self.precision_note) if part)
 
-    def _gradient_at(self, direction: Tensor | None, scale: float) -> tuple[Tensor, float]:
+    def _gradient_at(self, direction: Vector | None, scale: float) -> tuple[Vector, float]:
         """The gradient at ``w + scale * direction``, or as near to it as rounding allows, and the scale reached."""
         modules = self._reached_modules()
 
@@ -191,26 +214,25 @@ class FiniteDifferenceOperator(LinearOperator):
             with isolated, self._at(direction, scale) as reached:
                 return self._gradient_fn(), reached
 
-        gradients, reached = twice_if_refused(evaluate)
+        gradients, reached = again_if_refused(evaluate)
         if len(gradients) != len(self.params):
             raise ValueError(
                 f"gradient_fn must return one gradient for each of the {len(self.params)} parameters that require "
                 f"grad, got {len(gradients)}"
             )
-        # Here and not above, because the copy of the parameters is freed by now, and this can take its memory.
-        return flatten(gradients, dtype=self.dtype, device=self.device), reached
+        return blocks(gradients, dtype=self.dtype), reached
 
     @contextmanager
-    def _at(self, direction: Tensor | None, scale: float) -> Iterator[float]:
-        moves = split_like(direction, self.params)
-        if not self._lifts:
-            with moved(moves, scale, self._generator) as reached:
+    def _at(self, direction: Vector | None, scale: float) -> Iterator[float]:
+        moves: AbstractContextManager[float] = nullcontext(scale)
+        if direction is not None:
+            moves = moved(self.params, direction, scale, self._generator, leaves_half=self._lifts, layout=self.layout)
+        with moves as reached:
+            if not self._lifts:
                 yield reached
-            return
-        wide = [(p, piece) for p, piece in moves if not is_half(p)]
-        half = [(p, piece) for p, piece in moves if is_half(p)]
-        with moved(wide, scale) as reached, lifted(half, scale, self._reached_modules()):
-            yield reached
+                return
+            with lifted(self.params, direction, scale, self._reached_modules()):
+                yield reached
 
     def _reached_modules(self) -> Sequence[nn.Module]:
         if self._modules is None:
@@ -244,7 +266,7 @@ def default_step_length(
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
-    return step_length_at(joint_norm(params), params, kind, precision=precision)
+    return step_length_at(joint_length(params), params, kind, precision=precision)
 
 
 def step_length_at(

@@ -14,19 +14,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from dcao.operators.moving import Move
+from dcao.blocks import Vector, pieces_of
 from dcao.operators.precision import HALF_PRECISION, is_half
+from dcao.shards import fully_sharded
 
 
 @contextmanager
-def lifted(moves: Sequence[Move], scale: float, modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Context in which half-precision parameters are moved float32 copies, and everything is computed in float32.
+def lifted(
+    params: Sequence[Tensor], direction: Vector | None, scale: float, modules: Sequence[nn.Module]
+) -> Iterator[None]:
+    """Context in which half-precision parameters are float32 copies, and everything is computed in float32.
+
+    The copies are moved by ``scale`` times the direction, if there is one; wider parameters stay where they are.
 
     Buffers of ``modules`` are float32 copies too. Whatever else is in half precision (frozen parameters, inputs) stays
     as it is, and each operation reads a float32 copy of it, so nothing is copied for longer than it is used. On exit
     the parameters and buffers are the tensors that they were, also after an exception.
     """
-    originals = [(p, p.data) for p, _ in moves]
+    originals = [(p, p.data) for p in params if is_half(p)]
     buffers = [
         (module, name, buffer)
         for module in modules
@@ -35,10 +40,13 @@ def lifted(moves: Sequence[Move], scale: float, modules: Sequence[nn.Module]) ->
     ]
     copies: dict[int, Tensor] = {}  # a buffer that several modules share stays shared
     try:
-        for p, piece in moves:
+        for p, _ in originals:
             p.data = p.data.float()
-            if piece is not None:
-                p.data.add_(piece.to(device=p.device, dtype=p.dtype), alpha=scale)
+        if direction is not None:
+            halves = {id(p) for p, _ in originals}
+            for p, piece in zip(params, pieces_of(direction, params), strict=True):
+                if id(p) in halves:
+                    p.data.add_(piece.to(p.data), alpha=scale)
         for module, name, buffer in buffers:
             module._buffers[name] = copies.setdefault(id(buffer), buffer.float())
         with _uncompiled(), _WideArguments(), _WideOperations():  # type: ignore[no-untyped-call]
@@ -54,10 +62,13 @@ def require_liftable(modules: Sequence[nn.Module]) -> None:
     """Refuse a model that must not be lifted.
 
     DistributedDataParallel hangs its hooks on nodes that torch replaces when a parameter changes its dtype, so after
-    one lifted evaluation gradients would no longer be synchronised.
+    one lifted evaluation gradients would no longer be synchronised. ``fully_shard`` gathers the shards that it has
+    been given, whatever a parameter holds.
     """
     if any(isinstance(module, DistributedDataParallel) for module in modules):
         raise TypeError("parameters of DistributedDataParallel must keep their dtype")
+    if fully_sharded(modules):
+        raise TypeError("parameters of fully_shard must keep their dtype")
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

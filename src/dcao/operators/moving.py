@@ -9,26 +9,26 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dcao.blocks import Vector, add_to, pieces_of
+from dcao.layout import WHOLE, Layout
 from dcao.operators.precision import is_half
-from dcao.vectors import shaped, sizes_of
-
-Move = tuple[Tensor, Tensor | None]
-"""A parameter, and the direction in which it is moved, of its shape; None: it stays where it is."""
+from dcao.shards import local_part
+from dcao.vectors import as_real
 
 MAX_DOUBLINGS = 32
 """Of a displacement that is lost to rounding: enough from 2^-40 of a weight to one of its units in the last place."""
 
 
-def split_like(direction: Tensor | None, params: Sequence[Tensor]) -> list[Move]:
-    """Each parameter with its piece of a flat direction."""
-    if direction is None:
-        return [(p, None) for p in params]
-    pieces = torch.split(direction, sizes_of(params))
-    return [(p, shaped(piece, p)) for piece, p in zip(pieces, params, strict=True)]
-
-
 @contextmanager
-def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None = None) -> Iterator[float]:
+def moved(
+    params: Sequence[Tensor],
+    direction: Vector,
+    scale: float,
+    generator: torch.Generator | None = None,
+    *,
+    leaves_half: bool = False,
+    layout: Layout = WHOLE,
+) -> Iterator[float]:
     """Context in which the parameters are at ``w + scale * direction``; they are put back bit for bit.
 
     They are written in place through ``.data``, which leaves the version counters alone, so graphs that hold the
@@ -36,41 +36,68 @@ def moved(moves: Sequence[Move], scale: float, generator: torch.Generator | None
 
     Half-precision parameters are rounded up or down at random, with draws from ``generator``, so that the displacement
     is right on average however short it is. One that comes out less than half as long is doubled until it does not.
+    If it ``leaves_half`` to somebody else, they stay where they are.
 
     Yields:
         The scale that was reached: the displacement's component along the direction. Without half precision: ``scale``.
     """
-    saved = [p.data if piece is None else p.data.clone() for p, piece in moves]
+    saved = [None if leaves_half and is_half(p) else local_part(p).data.clone() for p in params]
     try:
-        for _ in range(MAX_DOUBLINGS):
-            reached = _move(moves, saved, scale, generator)
-            if not abs(reached) < abs(scale) / 2.0:
-                break
-            scale *= 2.0
-        yield reached
+        if leaves_half or not any(map(is_half, params)):
+            _add(params, saved, direction, scale)
+            yield scale
+        else:
+            yield _move_with_rounding(params, saved, direction, scale, generator, layout)
     finally:
-        for (p, piece), data in zip(moves, saved, strict=True):
-            if piece is not None:
-                p.data.copy_(data)
+        moved_ones = [(p, data) for p, data in zip(params, saved, strict=True) if data is not None]
+        try:
+            put_back(moved_ones)
+        except BaseException:  # a signal handler may raise at any time, and half of them must not stay where they are
+            put_back(moved_ones)
+            raise
 
 
-def _move(moves: Sequence[Move], saved: Sequence[Tensor], scale: float, generator: torch.Generator | None) -> float:
-    if not any(is_half(p) for p, piece in moves if piece is not None):
-        for p, piece in moves:
-            if piece is not None:
-                p.data.add_(piece.to(device=p.device, dtype=p.dtype), alpha=scale)
-        return scale
-    along = length = 0.0
-    for (p, piece), data in zip(moves, saved, strict=True):
-        if piece is None:
-            continue
-        direction = piece.to(device=p.device, dtype=torch.promote_types(p.dtype, torch.float32))
-        start = data.to(direction.dtype)
-        end = torch.add(start, direction, alpha=scale)
-        p.data.copy_(rounded_at_random(end, p.dtype, generator) if is_half(p) else end)
-        along += float(torch.sum((p.data.to(direction.dtype) - start) * direction))
-        length += float(torch.sum(direction * direction))
-    return along / length
+def put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy into each parameter what was saved of it."""
+    for p, data in saved:
+        local_part(p).data.copy_(data)
+
+
+def _add(params: Sequence[Tensor], saved: Sequence[Tensor | None], direction: Vector, scale: float) -> None:
+    if all(data is not None for data in saved):
+        add_to(params, direction, scale)
+        return
+    for p, data, piece in zip(params, saved, pieces_of(direction, params), strict=True):
+        if data is not None:
+            target = as_real(local_part(p).data)
+            target.add_(piece.to(target), alpha=scale)
+
+
+def _move_with_rounding(
+    params: Sequence[Tensor],
+    saved: Sequence[Tensor | None],
+    direction: Vector,
+    scale: float,
+    generator: torch.Generator | None,
+    layout: Layout,
+) -> float:
+    for _ in range(MAX_DOUBLINGS):
+        along, length = list[float](), list[float]()
+        for p, data, piece in zip(params, saved, pieces_of(direction, params), strict=True):
+            assert data is not None
+            target = as_real(local_part(p).data)
+            start = as_real(data).to(torch.promote_types(data.dtype.to_real(), torch.float32))
+            piece = piece.to(start)
+            end = torch.add(start, piece, alpha=scale)
+            target.copy_(rounded_at_random(end, p.dtype, generator) if is_half(p) else end)
+            along.append(float(torch.sum((target.to(start) - start) * piece)))
+            length.append(float(torch.sum(piece * piece)))
+        sums = layout.sum_each(torch.tensor([along, length], dtype=torch.float64)).tolist()
+        reached: float = sum(sums[0]) / sum(sums[1])
+        if not abs(reached) < abs(scale) / 2.0:
+            break
+        scale *= 2.0
+    return reached
 
 
 def rounded_at_random(values: Tensor, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:

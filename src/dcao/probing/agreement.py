@@ -11,55 +11,58 @@ ended at a loss of 0.61 instead of 0.45.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from dcao.blocks import Entrywise, Vector, blocks, chosen, in_blocks_of
+from dcao.layout import WHOLE, Layout, layout_of
 from dcao.probing.batch import Batch
-from dcao.vectors import flatten, sizes_of
+from dcao.sums import counted, gram, inner, largest_entry, nonzero_counts
 
 LEAST_IN_COMMON = 0.25
 """Part of two gradients' length that has to lie on weights which both of them move."""
 
-SIZE_TOGETHER = 2**20
-"""Entries of small tensors that are compared together: 4 MB in float32."""
+SAFE = (1e-20, 1e30)
+"""Squares of lengths between these lose nothing to the range of float32."""
 
 
-def agreement(batches: Sequence[Batch], past: Tensor | None, *, dtype: torch.dtype) -> float | None:
+def agreement(batches: Sequence[Batch], past: Vector | None, *, dtype: torch.dtype) -> float | None:
     """Cosine between the gradients of a batch and of the one before, or the mean over pairs of neighbours of several.
 
     None where there is no second gradient, where one is zero or not finite, or where they move different weights.
 
     Args:
         batches: Batches with their gradients.
-        past: The gradient of the training batch before, flat; None if it is not known.
+        past: The gradient of the training batch before; None if it is not known.
         dtype: What is computed in.
     """
     gradients: list[Sequence[Tensor]] = [batch.gradient or [] for batch in batches]
     if len(gradients) == 1:
         return agreement_with(past, gradients[0], dtype=dtype)
-    cosines = [cosine(left, right, dtype=dtype) for left, right in pairwise(gradients)]
+    vectors = [blocks(gradient, dtype=dtype) for gradient in gradients]
+    layout = layout_of(gradients[0])
+    cosines = [cosine(left, right, layout) for left, right in pairwise(vectors)]
     mean = sum(cosines) / len(cosines) if cosines else math.nan
     return mean if math.isfinite(mean) else None
 
 
-def agreement_with(past: Tensor | None, gradient: Sequence[Tensor], *, dtype: torch.dtype) -> float | None:
-    """The cosine between a gradient and the flat one of the step before; None where that says nothing."""
-    sizes = sizes_of(gradient)
-    if past is None or past.numel() != sum(sizes):
+def agreement_with(past: Vector | None, gradient: Sequence[Tensor], *, dtype: torch.dtype) -> float | None:
+    """The cosine between a gradient and that of the step before; None where that says nothing."""
+    before = None if past is None else in_blocks_of(past, gradient, dtype=dtype)
+    if before is None:
         return None
-    value = cosine(torch.split(past, sizes), gradient, dtype=dtype)
+    value = cosine(before, blocks(gradient, dtype=dtype), layout_of(gradient))
     return value if math.isfinite(value) else None
 
 
-def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtype = torch.float32) -> float:
-    """Cosine of the angle between two vectors, each given as pieces that have the same sizes.
+def cosine(left: Vector, right: Vector, layout: Layout = WHOLE) -> float:
+    """Cosine of the angle between two vectors.
 
     nan where one of them is zero or not finite, or where less than a quarter of their lengths (the product of two
-    shares) lies on entries that are zero in neither. Needs memory for two pieces of :data:`SIZE_TOGETHER` or for the
-    largest two, not for two vectors.
+    shares) lies on entries that are zero in neither.
 
     Example:
         >>> cosine([torch.tensor([1.0, 0.0])], [torch.tensor([3e30, 3e30])])
@@ -67,47 +70,34 @@ def cosine(left: Sequence[Tensor], right: Sequence[Tensor], *, dtype: torch.dtyp
         >>> cosine([torch.ones(2), torch.zeros(2)], [torch.zeros(2), torch.ones(2)])  # nothing in common
         nan
     """
-    sums = [_sums(*group, dtype) for group in _groups(left, right)]
-    if not sums:
-        return math.nan
-    parts = torch.stack([each.to(sums[0].device) for each in sums]).tolist()  # the only wait for the device
-    dot, of_left, of_right, left_in_common, right_in_common = (
-        math.fsum(part[2 + index] * part[first] * part[second] for part in parts)  # at most 1e38^2 in 1e308
-        for index, (first, second) in enumerate([(0, 1), (0, 0), (1, 1), (0, 0), (1, 1)])
-    )
+    of_left, product, of_right = gram(left, right, layout)
+    scales = (1.0, 1.0)
+    if not all(SAFE[0] < square < SAFE[1] for square in (of_left, of_right)):
+        scales = (largest_entry(left, layout) or 1.0, largest_entry(right, layout) or 1.0)
+        of_left, product, of_right = gram(_divided(left, scales[0]), _divided(right, scales[1]), layout)
     if not (of_left > 0.0 and of_right > 0.0):  # also catches nan
         return math.nan
-    in_common = math.sqrt(left_in_common / of_left) * math.sqrt(right_in_common / of_right)
-    return dot / math.sqrt(of_left) / math.sqrt(of_right) if in_common >= LEAST_IN_COMMON else math.nan
+    found = product / math.sqrt(of_left) / math.sqrt(of_right)
+    if abs(found) > 1.1 * LEAST_IN_COMMON:  # then more of their lengths is in common, by Cauchy-Schwarz
+        return found
+    alone = _alone(left, right, scales, layout)
+    in_common = math.sqrt(max(0.0, 1.0 - alone[0] / of_left)) * math.sqrt(max(0.0, 1.0 - alone[1] / of_right))
+    return found if in_common >= LEAST_IN_COMMON else math.nan
 
 
-def _groups(left: Sequence[Tensor], right: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Neighbours on one device taken together: a network of many small tensors is compared in a few operations."""
-    group: tuple[list[Tensor], list[Tensor]] = ([], [])
-    size, device = 0, None
-    for a, b in zip(left, right, strict=True):
-        if group[0] and (size + b.numel() > SIZE_TOGETHER or b.device != device):
-            yield group
-            group, size = ([], []), 0
-        group[0].append(a)
-        group[1].append(b)
-        size, device = size + b.numel(), b.device
-    if size:
-        yield group
+def _alone(left: Vector, right: Vector, scales: tuple[float, float], layout: Layout) -> tuple[float, float]:
+    """The squares of two vectors over entries that are zero in the other one."""
+    left, right = counted(layout, left, right)
+    counts = zip(nonzero_counts(left), nonzero_counts(right), left, strict=True)
+    partial = [index for index, (a, b, block) in enumerate(counts) if min(a, b) < block.numel()]
+    some = [_divided(chosen(vector, partial), scale) for vector, scale in zip((left, right), scales, strict=True)]
+    squares = []
+    for own, other in ((some[0], some[1]), (some[1], some[0])):
+        alone = Entrywise(lambda a, b: a * (b == 0.0), own, other)
+        squares.append(inner(alone, alone) if partial else 0.0)
+    of_left, of_right = layout.add_up(squares)
+    return of_left, of_right
 
 
-def _sums(left: Sequence[Tensor], right: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The largest entries of two vectors a and b, by which they are divided: squares of 1e30 and 1e-30 leave float32.
-
-    Then ``a'b``, ``a'a``, ``b'b``, and the last two over entries that are zero in neither.
-    """
-    device = right[0].device  # a gradient from a checkpoint may lie on another one
-    a, b = (flatten(pieces, dtype=dtype, device=device) for pieces in (left, right))
-    scales = [torch.linalg.vector_norm(vector, math.inf) for vector in (a, b)]
-    for vector, scale in zip((a, b), scales, strict=True):
-        vector.div_(torch.where(scale > 0.0, scale, 1.0))
-    products = [torch.dot(a, b), torch.dot(a, a), torch.dot(b, b)]
-    a_moves = a != 0.0
-    a.masked_fill_(b == 0.0, 0.0)
-    b.masked_fill_(~a_moves, 0.0)
-    return torch.stack([*scales, *products, torch.dot(a, a), torch.dot(b, b)])
+def _divided(vector: Vector, scale: float) -> Vector:
+    return vector if scale == 1.0 else Entrywise(lambda part: part / scale, vector)

@@ -12,25 +12,21 @@ One product a batch: with the training batch's own gradient and a one-sided diff
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from dcao.blocks import Entrywise, Vector, blocks, in_blocks_of
+from dcao.layout import Layout
 from dcao.probing.batch import Batch
+from dcao.probing.directional import SAFE_EXPONENT, Directional, StepVectors, directional, mean_length, times_power
 from dcao.probing.estimate import Reading
 from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, natural_length
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.rounding import rounded
+from dcao.sums import joint_norm, largest_entry, num_nonzero
 from dcao.updates.stability import load_number
-from dcao.vectors import flatten
-
-SAFE_EXPONENT = 30
-"""Numbers between 2**-30 and 2**30 have squares, and sums of squares, well inside float32."""
-
-NO_STEP = "there is no step: the gradient is zero, or lr is 0"
 
 
 def read_along_step(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
@@ -74,7 +70,7 @@ def _clip(loss: ProbedLoss) -> float:
 
 def _measure(loss: ProbedLoss, steps: Sequence[StepVectors], memory: ProbeMemory) -> tuple[Directional, float]:
     """The measures, and the length that those of the displacements are compared with."""
-    moving = sum(moving_length(loss.params, loss.step.split(each.displacement)) for each in steps) / len(steps)
+    moving = sum(moving_length(loss.params, each.displacement) for each in steps) / len(steps)
     precision = loss.precision_along_step()
     loss.difference_length = difference_length(loss.params, moving, memory.natural_length, precision=precision)
     along = directional(steps)
@@ -105,40 +101,63 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
 
     found = natural_length(slope, difference_length(loss.params, 0.0, None))
     if found is None:  # along a straight line any length is as good as any other: a root mean square of 1
-        found = math.sqrt(int(step.displacement.count_nonzero()))
+        found = math.sqrt(num_nonzero(step.displacement, step.layout))
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0
 
 
-def _step_vectors(loss: ProbedLoss, batch: Batch, past: Tensor | None) -> StepVectors:
+def _step_vectors(loss: ProbedLoss, batch: Batch, past: Vector | None) -> StepVectors:
     step, stepping = loss.step, batch.stepping
-    raw = flatten(batch.gradient or [], dtype=step.dtype)
+    raw: Vector = blocks(batch.gradient or [], dtype=step.dtype)
     # A group may have been added since, and a checkpoint may come from another device.
-    past = past.to(raw) if past is not None and past.shape == raw.shape else None
-    taken = raw if stepping is None else flatten(stepping.gradient, dtype=step.dtype)
+    before = None if past is None else in_blocks_of(past, loss.params, dtype=step.dtype)
+    taken = raw if stepping is None else blocks(stepping.gradient, dtype=step.dtype)
     gradient = _with_decay(loss, taken)
-    factors = step.displacement_factors(step.split(gradient))
+    factors: Vector = step.displacement_factors(gradient)
     length, factor = None, 1.0
     if stepping is not None:
-        along, factor = stepping.along(raw, taken, gradient * factors)
+        along, factor = stepping.along(raw, taken, Entrywise(torch.mul, gradient, factors), step.layout)
         if along is not taken:
-            length = float(torch.linalg.vector_norm(gradient * factors))
+            length = joint_norm(Entrywise(torch.mul, gradient, factors), step.layout)
             gradient = _with_decay(loss, along)
-    # Powers of two round nothing, and keep the squares of 1e20 and of 1e-20 inside float32.
-    exponent = _exponent(gradient)
-    gradient = _divided(gradient, exponent)
-    displacement = gradient * factors
-    further = _exponent(displacement)
-    unit = _times_power(1.0, exponent + further)
-    decay = step.l2_decay() / factor
-    return StepVectors(
-        gradient=gradient if factor == 1.0 else gradient / factor,
-        displacement=_divided(displacement, further),
-        past=None if past is None else _divided(_divided(_with_decay(loss, past), exponent) * factors, further),
-        product=lambda v: loss.product_along_step(batch, raw, v, unit=unit).addcmul_(decay, v),
-        weight=batch.weight,
-        exponents=(exponent, exponent + further),
-        length=length,
-    )
+
+    def scaled_by(exponent: int, further: int) -> StepVectors:
+        """Powers of two round nothing, and keep the squares of 1e20 and of 1e-20 inside float32."""
+        own = gradient if exponent == 0 else [block * 2.0**-exponent for block in gradient]
+        unit = times_power(1.0, exponent + further)
+        return StepVectors(
+            gradient=own if factor == 1.0 else [block / factor for block in own],
+            displacement=_displacement(own, factors, 0, further),
+            past=None if before is None else _displacement(_with_decay(loss, before), factors, exponent, further),
+            product=lambda v, norm: _product(loss, batch, raw, v, norm, unit=unit, factor=factor),
+            weight=batch.weight,
+            exponents=(exponent, exponent + further),
+            length=length,
+            layout=step.layout,
+        )
+
+    vectors = scaled_by(0, 0)
+    if vectors.is_safe:
+        return vectors
+    exponent = _exponent(gradient, step.dtype, step.layout)
+    return scaled_by(exponent, _exponent(scaled_by(exponent, 0).displacement, step.dtype, step.layout))
+
+
+def _displacement(gradient: Vector, factors: Vector, exponent: int, further: int) -> Vector:
+    """``2**-exponent`` times a gradient, times the factors, divided by ``2**further``."""
+    if exponent == further == 0:
+        return Entrywise(torch.mul, gradient, factors)
+    return Entrywise(lambda part, factor: part * 2.0**-exponent * factor * 2.0**-further, gradient, factors)
+
+
+def _product(
+    loss: ProbedLoss, batch: Batch, raw: Vector, vector: Vector, norm: float, *, unit: float, factor: float
+) -> Vector:
+    """``H_B`` times a displacement of length ``norm``, and that of the coupled decay."""
+    product = loss.product_along_step(batch, raw, vector, norm, unit=unit)
+    if not loss.step.has_coupled_decay:
+        return product
+    decays = loss.step.l2_decay()
+    return Entrywise(lambda h, decay, v: torch.addcmul(h, decay / factor, v), product, decays, vector)
 
 
 def relative_step(loss: ProbedLoss, memory: ProbeMemory) -> float | None:
@@ -149,7 +168,7 @@ def relative_step(loss: ProbedLoss, memory: ProbeMemory) -> float | None:
     if not loss.step.has_record:
         return None
     steps = [_step_vectors(loss, batch, None) for batch in loss.batches]
-    moving = sum(moving_length(loss.params, loss.step.split(each.displacement)) for each in steps) / len(steps)
+    moving = sum(moving_length(loss.params, each.displacement) for each in steps) / len(steps)
     reference = max(moving, memory.natural_length or 0.0)
     if reference == 0.0:
         _, reference = _measure(loss, steps, memory)
@@ -157,141 +176,17 @@ def relative_step(loss: ProbedLoss, memory: ProbeMemory) -> float | None:
     return length / reference if 0.0 < length < math.inf and 0.0 < reference < math.inf else None
 
 
-def _with_decay(loss: ProbedLoss, gradient: Tensor) -> Tensor:
+def _with_decay(loss: ProbedLoss, gradient: Vector) -> Vector:
     """The gradient with the coupled decay of those entries that the loss moves; the others only fade away."""
     decayed = loss.step.with_coupled_decay(gradient)
-    return gradient if decayed is gradient else decayed.masked_fill_(gradient == 0.0, 0.0)
+    if decayed is gradient:
+        return gradient
+    return [block.masked_fill_(own == 0.0, 0.0) for block, own in zip(decayed, gradient, strict=True)]
 
 
-def _exponent(vector: Tensor) -> int:
+def _exponent(vector: Vector, dtype: torch.dtype, layout: Layout) -> int:
     """The power of two to divide by, so that no square leaves the range of the dtype; 0 if none does."""
-    largest = float(torch.linalg.vector_norm(vector, math.inf))
+    largest = largest_entry(vector, layout)
     exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
-    most = math.frexp(torch.finfo(vector.dtype).max)[1] - 2
+    most = math.frexp(torch.finfo(dtype).max)[1] - 2
     return min(max(exponent, -most), most) if abs(exponent) > SAFE_EXPONENT else 0
-
-
-def _divided(vector: Tensor, exponent: int) -> Tensor:
-    return vector * 2.0**-exponent if exponent else vector
-
-
-@dataclass(frozen=True, kw_only=True)
-class Directional:
-    """Stability numbers along the step, and what is wrong with them, if anything.
-
-    Attributes:
-        total: Stability number ``batch``, which takes no account of momentum; ``inf`` where the gradient one step away
-            is not finite.
-        signal: Part of it that successive batches share.
-        length: ``||d_B||``, the mean over the batches.
-        trust: 0 where the number means nothing, else 1.
-        reason: Why it is not trusted.
-    """
-
-    total: float
-    signal: float
-    length: float = 0.0
-    trust: float = 1.0
-    reason: str = ""
-
-    @property
-    def noise(self) -> float:
-        """The rest of ``total``."""
-        return self.total - self.signal
-
-    def per_clip(self, clip: float) -> Directional:
-        """The numbers as they would be without a clip to this share of the gradient's length."""
-        return self if clip == 1.0 else replace(self, total=self.total / clip, signal=self.signal / clip)
-
-    @property
-    def natural_length(self) -> float:
-        """The distance along the step to where the loss of the batch is back at its present value, on a quadratic."""
-        return 2.0 * self.length / abs(self.total) if self.total else math.inf
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepVectors:
-    """One batch's gradient and displacements, flat.
-
-    Attributes:
-        gradient: ``g_B``.
-        displacement: ``d_B``; the coming step goes along minus this.
-        past: ``d_A`` of the batch before; None where it is not known.
-        product: ``H_B`` times a vector.
-        weight: Size of the batch.
-        exponents: Powers of two that gradient and displacements have been divided by.
-        length: Length of the displacement that the step takes, where it is not ``d_B``.
-    """
-
-    gradient: Tensor
-    displacement: Tensor
-    past: Tensor | None
-    product: Callable[[Tensor], Tensor]
-    weight: float
-    exponents: tuple[int, int] = (0, 0)
-    length: float | None = None
-
-
-def directional(batches: Sequence[StepVectors]) -> Directional:
-    """The measures over one batch, or over several, which serve as each other's past.
-
-    Example:
-        >>> g = torch.tensor([1.0, 2.0])  # of a quadratic with curvature 3, with lr 0.5
-        >>> one = StepVectors(gradient=g, displacement=0.5 * g, past=0.5 * g, product=lambda v: 3.0 * v, weight=1.0)
-        >>> directional([one])
-        Directional(total=1.5, signal=1.5, length=1.118..., trust=1.0, reason='')
-    """
-    slope = curvature = signal = 0.0
-    for index, batch in enumerate(batches):
-        of_gradient, unit = batch.exponents
-        product = batch.product(batch.displacement)
-        past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
-        slope += batch.weight * _times_power(dot(batch.gradient, batch.displacement), of_gradient + unit)
-        curvature += batch.weight * _times_power(dot(batch.displacement, product), 2 * unit)
-        signal += batch.weight * _times_power(dot(past, product), 2 * unit) if past is not None else 0.0
-    return replace(_judge(slope, curvature, signal), length=mean_length(batches))
-
-
-def mean_length(batches: Sequence[StepVectors]) -> float:
-    """``||d_B||``, the mean over the batches."""
-    length = 0.0
-    for batch in batches:
-        own = _times_power(float(torch.linalg.vector_norm(batch.displacement)), batch.exponents[1])
-        length += (own if batch.length is None else batch.length) / len(batches)
-    return length
-
-
-def dot(left: Tensor, right: Tensor) -> float:
-    """Inner product of two flat vectors, as a number."""
-    return float(torch.dot(left, right))
-
-
-def _times_power(value: float, exponent: int) -> float:
-    """``value * 2**exponent``; infinite where that is too large for a number."""
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def _mean_of_others(batches: Sequence[StepVectors], index: int) -> Tensor:
-    """In the power of two of batch ``index``."""
-    others = [batch for position, batch in enumerate(batches) if position != index]
-    mean = torch.zeros_like(others[0].displacement)
-    total = sum(batch.weight for batch in others)
-    for batch in others:
-        share = batch.weight / total
-        mean.add_(batch.displacement, alpha=_times_power(share, batch.exponents[1] - batches[index].exponents[1]))
-    return mean
-
-
-def _judge(slope: float, curvature: float, signal: float) -> Directional:
-    if not math.isfinite(slope):
-        return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the gradient is not finite")
-    if slope < 0.0:
-        return Directional(total=math.nan, signal=0.0, trust=0.0, reason="the step leads up the loss that is measured")
-    if not slope > 0.0:
-        return Directional(total=math.nan, signal=0.0, trust=0.0, reason=NO_STEP)
-    if not (math.isfinite(curvature) and math.isfinite(signal)):
-        return Directional(total=math.inf, signal=0.0, reason="the gradient one step away is not finite")
-    return Directional(total=curvature / slope, signal=signal / slope)

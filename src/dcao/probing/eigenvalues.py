@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcao.blocks import blocks, joined
 from dcao.operators.base import LinearOperator
 from dcao.operators.preconditioned import PreconditionedOperator
 from dcao.operators.scaled import ScaledOperator
@@ -12,7 +13,6 @@ from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.updates.stability import stability_number
-from dcao.vectors import flatten
 
 SPECTRUM_TOLERANCE = 0.01
 """Relative residual of each of the k pairs of a spectrum; values are then good to about its square."""
@@ -64,9 +64,12 @@ def read_preconditioned(loss: ProbedLoss, memory: ProbeMemory) -> Reading:
     if first.stepping is not None and step.is_preconditioned:  # P has seen the gradients that step
         factor = first.stepping.clip if first.is_training else first.stepping.factor
         hessian = ScaledOperator(hessian, factor) if factor != 1.0 else hessian
-    decayed = DiagonalShift(hessian, step.l2_decay())
-    gradient = step.with_coupled_decay(flatten(first.taken, dtype=step.dtype))
-    operator = PreconditionedOperator(decayed, step.inverse_sqrt(step.split(gradient)))
+    decayed = hessian
+    if step.has_coupled_decay:
+        decays = joined(step.l2_decay(), step.params, dtype=step.dtype, device=hessian.device)
+        decayed = DiagonalShift(hessian, decays)
+    gradient = step.with_coupled_decay(blocks(first.taken, dtype=step.dtype))
+    operator = PreconditionedOperator(decayed, step.inverse_sqrt(gradient))
     found = _lanczos(loss, memory, "preconditioned", operator, k=1, tolerance=TRACKING_TOLERANCE)
     largest, stability = _leading(found), {}
     if largest is not None:

@@ -18,9 +18,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
+from dcao.blocks import Entrywise, Vector, blocks, chosen, parts_of, spans
+from dcao.layout import layout_of
 from dcao.operators.finite_difference import step_length_at
-from dcao.vectors import as_real, vector_dtype
+from dcao.sums import nonzero_counts, numbers
+from dcao.vectors import sizes_of
 
 OUTLIER = 100.0
 """A parameter whose root mean square is this many times the median entry's is in another unit. The weights of LayerNorm
@@ -42,25 +46,32 @@ FARTHEST = 1e15
 
 
 @torch.no_grad()
-def moving_length(params: Sequence[Tensor], displacement: Sequence[Tensor]) -> float:
+def moving_length(params: Sequence[Tensor], displacement: Vector) -> float:
     """Length of the entries of ``params`` that ``displacement`` changes; a parameter that is far larger hardly counts.
 
     Example:
         >>> w, unused, offset = torch.full((300,), 0.1), torch.full((9,), 1e3), torch.tensor([1e4])
         >>> d = [torch.ones(300), torch.zeros(9), torch.ones(1)]
-        >>> round(moving_length([w, unused, offset], d), 4)  # 0.1 * sqrt(300)
+        >>> round(moving_length([w, unused, offset], [torch.cat(d)]), 4)  # 0.1 * sqrt(300)
         1.7321
     """
-    dtype, device = vector_dtype(params), params[0].device
-    lengths, counts = [], []
-    for p, piece in zip(params, displacement, strict=True):
-        moves = piece != 0.0
-        moving = as_real(p.detach()) * moves
-        lengths.append(torch.linalg.vector_norm(moving, dtype=vector_dtype([p])).to(device, dtype))
-        counts.append(moves.sum().to(device))
-    stacked = torch.stack(lengths)
-    factors = _counted(stacked.tolist(), torch.stack(counts).tolist())
-    return float(torch.linalg.vector_norm(stacked * torch.tensor(factors, dtype=dtype, device=device)))
+    weights, counts, norms = blocks(params), sizes_of(params), [list[Tensor]() for _ in params]
+    for index, (span, count) in enumerate(zip(spans(params), nonzero_counts(displacement), strict=True)):
+        moves, moving = chosen(displacement, [index]), chosen(weights, [index])
+        if count < weights[index].numel():
+            moving = Entrywise(lambda weight, move: weight * (move != 0.0), moving, moves)
+        if span.stop == span.start + 1:
+            counts[span.start], norms[span.start] = count, [vector_norm(part) for (part,) in parts_of(moving)]
+            continue
+        norms[span] = [[norm] for norm in torch._foreach_norm(torch.split(moving[0], counts[span]))]
+        if count < weights[index].numel():
+            counts[span] = map(int, numbers(map(torch.count_nonzero, torch.split(moves[0], counts[span]))))
+    found = iter(numbers(norm for each in norms for norm in each))
+    here = torch.tensor([math.hypot(*(next(found) for _ in each)) for each in norms], dtype=torch.float64)
+    each, moved = layout_of(params).norm_and_sum_each(here, torch.tensor(counts))
+    lengths = each.tolist()
+    factors = _counted(lengths, moved.tolist())
+    return math.hypot(*(length * factor for length, factor in zip(lengths, factors, strict=True)))
 
 
 def _counted(lengths: Sequence[float], counts: Sequence[int]) -> list[float]:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao.blocks import Vector
 from dcao.gradients.step_scaling import StepScaling
 from dcao.probing.repeatability import Repeats
+from dcao.vectors import flatten
 
 
 @dataclass(kw_only=True)
@@ -22,23 +24,23 @@ class ProbeMemory:
         generator: Source of the random start vectors.
         starts: Ritz vectors that the next Lanczos run starts from, by the name of the run.
         num_runs: Lanczos runs so far, by their names.
-        past_gradient: Gradient of the last training batch, if the coming step is going to be probed.
+        past_gradient: Gradient of the last training batch, in blocks, if the coming step is going to be probed.
         why_not_lifted: Why half-precision parameters cannot be evaluated in float32, if a probe has found out.
         natural_length: What steps are measured against while the weights, which have started at zero, are shorter; 0 if
             they have not; None before the first probe along the step.
         scaling: What happens to gradients between a probe and the step, in a loop that calls backward itself.
-        probed: Flat gradient of the loss that such a loop has probed for the coming step.
+        probed: Gradient of the loss that such a loop has probed for the coming step, in blocks.
         repeats: What is known of evaluations of the loss at the same point.
     """
 
     generator: torch.Generator
     starts: dict[str, Tensor] = field(default_factory=dict)
     num_runs: dict[str, int] = field(default_factory=dict)
-    past_gradient: Tensor | None = None
+    past_gradient: Vector | None = None
     why_not_lifted: str = ""
     natural_length: float | None = None
     scaling: StepScaling = field(default_factory=StepScaling)
-    probed: Tensor | None = None
+    probed: Vector | None = None
     repeats: Repeats = Repeats.UNKNOWN
     _owners: list[int] | None = None  # ids of the parameters that the vectors belong to, in this process
 
@@ -59,7 +61,7 @@ class ProbeMemory:
         return {
             "starts": dict(self.starts),
             "num_runs": dict(self.num_runs),
-            "past_gradient": self.past_gradient,
+            "past_gradient": None if self.past_gradient is None else flatten(self.past_gradient),
             "why_not_lifted": self.why_not_lifted,
             "natural_length": self.natural_length,
             "scaling": dataclasses.asdict(self.scaling),
@@ -70,7 +72,7 @@ class ProbeMemory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.starts, self.num_runs = dict(state["starts"]), dict(state["num_runs"])
-        self.past_gradient = state["past_gradient"]
+        self.past_gradient = None if state["past_gradient"] is None else [state["past_gradient"]]
         self.why_not_lifted = state["why_not_lifted"]
         self.natural_length = state["natural_length"]
         self.scaling, self.probed = StepScaling(**state["scaling"]), None

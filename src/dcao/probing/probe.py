@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.blocks import Vector, blocks, spans
 from dcao.gradients.presence import any_is_not_zero
 from dcao.isolation import RngState, capture_rng, without_autocast
 from dcao.models import Model
@@ -20,15 +22,15 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import on_any_rank, without_gradient_sync
+from dcao.probing.ranks import evaluating_replicas, on_any_rank, with_buffers_sent
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
-from dcao.state.start import Moving, Start
+from dcao.state.start import Moving, Start, Surroundings, no_surroundings
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
 from dcao.updates.registry import refuse_maximize
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten, params_of, unique, vector_dtype
+from dcao.vectors import params_of, require_initialized, unique
 
 UNREACHABLE = (
     "DCAO could not look through the objects that the loss uses ({error}): probes put back random streams and the "
@@ -49,6 +51,7 @@ class Probe:
 
     Attributes:
         moving: State that losses of this run were seen to change.
+        surroundings: Says what of a trainer the losses change beside what they are seen to reach.
         memory: What one probe that decides leaves for the next.
         informing: The same for spectra that only inform, so that nothing which decides depends on them.
         spectrum_cost: Gradient evaluations of the last probe that went into a spectrum which came along.
@@ -69,6 +72,7 @@ class Probe:
         self.optimizer, self.model, self.record = optimizer, model, record
         self.settings, self.seed = settings, seed
         self.moving = Moving()
+        self.surroundings: Surroundings = no_surroundings
         self.num_checks = 0
         self.differentiation = Differentiation()
         self.params()  # refuses groups that do not exist at once
@@ -106,14 +110,20 @@ class Probe:
         streams = capture_rng(params)
         if self.is_held:
             return streams
+        modules = self.model.look()[0]
         try:
-            start = Start(loss_fn, params, self.model.look()[0], self.moving)
+            with with_buffers_sent(modules):  # also if looking for more fails on this rank alone
+                reached, places = self.surroundings()
+                start = Start([loss_fn, *reached], params, modules, self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
             self.moving.has_failed = True
             return streams
         return replace(streams, start=start)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "surroundings": no_surroundings}  # a copy of the optimizer must not copy a trainer
 
     def measure(self, batches: Sequence[Batch], *, step: int, spectrum: bool) -> CurvatureEstimate:
         """What ``settings.measure`` needs; then, if ``spectrum``, the top of the Hessian's spectrum as well.
@@ -128,7 +138,8 @@ class Probe:
         tolerance = rounding(params)  # here, under the caller's autocast
         with self._looking_at(batches, params) as loss:
             if not self._repeats(loss, tolerance):
-                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+                cost = loss.cost + loss.num_checks
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.mean_value(), cost=cost)
             self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
             self.num_checks += int(loss.search_cost)
@@ -152,24 +163,22 @@ class Probe:
     def _why_not(self, params: Sequence[Tensor]) -> str:
         """Why nothing can be measured; empty if something can."""
         refuse_maximize(self.optimizer)  # a group may have been added
+        require_initialized(params)
         return NEVER_REASON if self.is_held else "" if params else "no parameter requires grad"
 
     @contextmanager
     def _looking_at(self, batches: Sequence[Batch], params: list[Tensor]) -> Iterator[ProbedLoss]:
-        modules, group = self.model.look()
+        modules, ranks = self.model.look()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(
-                batch.keeping_autocast(),
-                group=group,
-                differentiation=self.differentiation,
-                scaling=self.memory.scaling,
+                batch.keeping_autocast(), ranks=ranks, differentiation=self.differentiation, scaling=self.memory.scaling
             )
             for batch in batches
         ]
         with (
             without_autocast(),
-            without_gradient_sync(modules) if group is not None else nullcontext(),
+            evaluating_replicas(modules),
             ProbedLoss(
                 UpcomingStep(self.optimizer, self.record, params),
                 modules,
@@ -187,7 +196,7 @@ class Probe:
         """Whether evaluations of the loss can be compared; checked once, at the first probe."""
         starts = [batch.rng_state.start for batch in loss.batches if batch.is_training and batch.rng_state is not None]
         is_complete = all(start is None or start.is_complete for start in starts)
-        is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
+        is_complete = not on_any_rank(not is_complete, loss.batches[0].ranks)
         if self.memory.repeats is Repeats.UNKNOWN and is_complete:
             self.memory.repeats = check(loss, tolerance)
             self.num_checks += loss.num_checks
@@ -226,7 +235,7 @@ class Probe:
         deciding: dict[str, Reading],
         along: dict[str, Reading],
         step: int,
-        past_gradient: Tensor | None,
+        past_gradient: Vector | None,
     ) -> CurvatureEstimate:
         measure = self.settings.measure
         readings = {**along, **deciding}
@@ -247,7 +256,7 @@ class Probe:
         return CurvatureEstimate(
             step=step,
             measure=measure,
-            loss=loss.value,
+            loss=loss.mean_value(),
             s=stability.get(measure),
             stability=stability,
             trust=readings[measure].trust,
@@ -262,7 +271,7 @@ class Probe:
     def _remember_probed(self, loss: ProbedLoss) -> None:
         """Keep the gradient of a batch that the coming step is taken on, to be compared with what then steps."""
         if loss.batches[0].is_coming and self.settings.measure in ALONG_STEP:
-            self.memory.probed = flatten(loss.batches[0].gradient or [], dtype=loss.step.dtype)
+            self.memory.probed = copied(loss.batches[0].gradient or [])
 
     def forget_gradient(self) -> None:
         """Forget the gradients of the last batch, and of the one that was probed for the step on it."""
@@ -274,15 +283,18 @@ class Probe:
         if params and (decides or self.settings.measure in ALONG_STEP):
             memory = self.memory if decides else self.informing
             memory.belong_to(params)
-            memory.past_gradient = _flat_gradient(params)
+            memory.past_gradient = copied(gradients_left(params))
 
-    def last_gradient(self) -> Tensor | None:
-        """The training batch's gradient, flat: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
+    def last_gradient(self) -> Vector | None:
+        """The training batch's gradient: as remembered for a probe, or else ``.grad``; None in a frozen phase."""
         params = self.params()
         if self.memory.past_gradient is not None or not params:
             return self.memory.past_gradient
-        return _flat_gradient(params)
+        return copied(gradients_left(params))
 
 
-def _flat_gradient(params: Sequence[Tensor]) -> Tensor:
-    return flatten(gradients_left(params), dtype=vector_dtype(params))
+def copied(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients in blocks that stay as they are when the next backward pass writes to ``.grad``."""
+    kept = blocks(gradients)
+    spanned = zip(spans(gradients), kept, strict=True)
+    return [block if span.stop > span.start + 1 else block.clone() for span, block in spanned]

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from dcao.blocks import Vector, blocks, cut, joined
 from dcao.operators.base import LinearOperator
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.finite_difference import FiniteDifferenceOperator, default_step_length
 from dcao.operators.precision import coarsest_half, is_half
 from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
-from dcao.probing.ranks import MeanOverRanksOperator
+from dcao.probing.ranks import MeanOverRanksOperator, mean_loss
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
-from dcao.vectors import flatten
 
 HALF_PRECISION_ERROR = 0.1
 """Relative error of ``d' H d`` from gradients in half precision: nine in ten were smaller, on four networks at the
@@ -81,6 +81,11 @@ class ProbedLoss:
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
 
+    def mean_value(self) -> float:
+        """The same over the batches of all ranks, which all have to ask for it."""
+        ranks = self.batches[0].ranks
+        return self.value if ranks is None else mean_loss(self.value, ranks)
+
     def check_again(self, batch: Batch) -> Batch:
         """A batch evaluated once more, which does not count as a cost of what is measured."""
         self.num_checks += 1
@@ -127,8 +132,9 @@ class ProbedLoss:
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
             # The gradients of a caller's closure are means over the ranks already.
-            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
-                operator = MeanOverRanksOperator(operator, batch.group)
+            ranks = batch.ranks
+            if ranks is not None and ranks.are_replicas and (batch.loss_fn is not None or batch.parts):
+                operator = MeanOverRanksOperator(operator, ranks)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 
@@ -137,25 +143,28 @@ class ProbedLoss:
         factor = batch.stepping.loss_factor if batch.stepping is not None and batch.is_training else 1.0
         return self.hessian_of(batch) if factor == 1.0 else ScaledOperator(self.hessian_of(batch), factor)
 
-    def product_along_step(self, batch: Batch, gradient: Tensor, vector: Tensor, *, unit: float = 1.0) -> Tensor:
+    def product_along_step(
+        self, batch: Batch, gradient: Vector, vector: Vector, norm: float, *, unit: float = 1.0
+    ) -> Vector:
         """``H_B`` times a vector; a one-sided difference is taken on the side that the step goes to.
 
         Args:
             batch: The batch.
             gradient: Its gradient.
             vector: The displacement, divided by ``unit``.
+            norm: Its length.
             unit: What the displacement has been divided by.
         """
         self.num_matvecs += 1
         if self.distance is None and self.settings.hvp in ("exact", "central"):
-            return self.hessian_of(batch).matvec(vector)
+            hessian = self.hessian_of(batch)
+            flat = joined(vector, self.params, dtype=self.step.dtype, device=hessian.device)
+            return cut(hessian.matvec(flat), self.params)
+        if norm == 0.0:
+            return vector
         operator = self._difference_of(batch, gradient)
-        operator.step_length = self._step_length(vector, unit) or operator.step_length
-        vector.neg_()  # in place and back: a copy would be one more vector of the parameters' size
-        try:
-            return operator.matvec(vector).neg_()
-        finally:
-            vector.neg_()
+        operator.step_length = self._step_length(norm * unit) or operator.step_length
+        return operator.product(vector, norm, side=-1.0)
 
     def precision_along_step(self) -> torch.dtype | None:
         """Half-precision dtype in which one-sided differences are taken; None if in float32 or wider.
@@ -167,8 +176,8 @@ class ProbedLoss:
         found = {batch.precision for batch in self.batches}
         if any(map(is_half, self.params)):
             for batch in self.batches:
-                operator = self._difference_of(batch, flatten(batch.gradient or [], dtype=self.step.dtype))
-                _ = operator.gradient  # kept for the products
+                operator = self._difference_of(batch, blocks(batch.gradient or [], dtype=self.step.dtype))
+                operator.base()  # kept for the products
                 self.why_not_lifted = operator.why_not_lifted
             found = {operator.computes_in for operator in self._differences.values()}
         return coarsest_half(found)
@@ -184,7 +193,7 @@ class ProbedLoss:
         is_rounded = any(operator.computes_in is not None for operator in self._differences.values())
         return HALF_PRECISION_ERROR if is_rounded else 0.0
 
-    def _difference_of(self, batch: Batch, gradient: Tensor) -> FiniteDifferenceOperator:
+    def _difference_of(self, batch: Batch, gradient: Vector) -> FiniteDifferenceOperator:
         """Products with one batch's Hessian by one-sided differences."""
         if id(batch) not in self._differences:
             operator = batch.difference_operator(
@@ -199,12 +208,11 @@ class ProbedLoss:
             self._differences[id(batch)] = operator
         return self._differences[id(batch)]
 
-    def _step_length(self, vector: Tensor, unit: float) -> float | None:
-        """Length of a one-sided difference along the step; None: the one that suits rounding."""
+    def _step_length(self, length: float) -> float | None:
+        """Length of a one-sided difference along a step of this length; None: the one that suits rounding."""
         chosen = self.settings.step_length if self.distance is None else self.distance
         if chosen is not None and chosen != "step":
             return chosen
-        length = float(torch.linalg.vector_norm(vector)) * unit
         if chosen is None or not math.isfinite(length):
             return self.difference_length
         # The gradients that momentum averages are mostly noise: their average is shorter by sqrt((1-b)/(1+b)).

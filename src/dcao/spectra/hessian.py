@@ -16,6 +16,7 @@ from dcao.operators.hvp import AutoHessianOperator, HvpKind, make_hessian
 from dcao.spectra.lanczos import LanczosResult, LanczosStatus, lanczos
 from dcao.spectra.ritz import Which
 from dcao.telling.notices import warn
+from dcao.uncompiled import uncompiled
 
 ROUNDING = 3e-4
 """Residual, over the largest value, that the rounding of a whole run in float32 explains: the root of its epsilon."""
@@ -32,6 +33,7 @@ class HessianSpectrum(LanczosResult):
     hvp: str
 
 
+@uncompiled
 def hessian_spectrum(
     loss_fn: LossFn,
     params: Iterable[Tensor],
@@ -108,7 +110,7 @@ def _checked_at_another_length(
     residuals = result.residuals.clone()
     for index, (vector, value) in enumerate(zip(result.ritz_vectors, result.ritz_values.tolist(), strict=True)):
         y = vector.to(device=operator.device, dtype=operator.dtype)
-        rest = float(torch.linalg.vector_norm(longer.matvec(y).sub_(y, alpha=value)))
+        rest = float(operator.layout.norm(longer.matvec(y).sub_(y, alpha=value)))
         residuals[index] = max(float(residuals[index]), rest) if math.isfinite(rest) else math.inf
     status, reason = result.status, result.reason
     if status in (LanczosStatus.CONVERGED, LanczosStatus.INVARIANT) and not _are_small(residuals, result, tolerance):
@@ -135,6 +137,7 @@ def _are_small(residuals: Tensor, result: LanczosResult, tolerance: float | None
     )
 
 
+@uncompiled
 def sharpness(
     loss_fn: LossFn,
     params: Iterable[Tensor],

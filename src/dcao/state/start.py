@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from dcao.shards import gather_nothing
 from dcao.state.buffers import sharing_memory
-from dcao.state.places import Names
+from dcao.state.places import Place
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 from dcao.vectors import unique
@@ -20,6 +21,15 @@ from dcao.vectors import unique
 LOOSE_BYTES = 2**22
 """Bytes of tensors beside parameters and buffers that are copied on suspicion, the nearest first. The rest is taken for
 data until it is seen to change."""
+
+
+Surroundings = Callable[[], tuple[Sequence[object], Sequence[Place]]]
+"""Objects to look through for state, and places of state whose content is not looked into."""
+
+
+def no_surroundings() -> tuple[Sequence[object], Sequence[Place]]:
+    """There is no trainer around the loss."""
+    return (), ()
 
 
 class Moving:
@@ -54,6 +64,7 @@ class Start:
         params: The optimizer's parameters, which a probe moves itself.
         modules: Modules of its model.
         moving: What losses of this run have been seen to change.
+        places: More places whose content they may change.
 
     Attributes:
         modules: Those, and all others that the loss reaches.
@@ -62,14 +73,20 @@ class Start:
         contents: Copies of the buffers that an evaluation gets in copies, by the id of the buffer.
     """
 
-    def __init__(self, loss_fn: object, params: Iterable[Tensor], modules: Sequence[nn.Module], moving: Moving) -> None:
+    def __init__(
+        self,
+        loss_fn: object,
+        params: Iterable[Tensor],
+        modules: Sequence[nn.Module],
+        moving: Moving,
+        places: Sequence[Place] = (),
+    ) -> None:
         params, self._moving = list(params), moving
+        gather_nothing(modules)
         found = reach(loss_fn, modules, params)
         self.modules = unique((*modules, *found.modules))
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
-        # A forward pass whose gradients are not averaged, as a probe's, tells the next one not to send the buffers.
-        places = [*found.places, *(Names(module.__dict__, ["require_forward_param_sync"]) for module in replicas)]
-        self._places = [(place, place.read()) for place in places]
+        self._places = [(place, place.read()) for place in (*found.places, *places)]
         self._training = [(module, module.training) for module in self.modules]
         self.buffers = {id(m): dict(m._buffers) for m in self.modules if not isinstance(m, torch.jit.ScriptModule)}
         own = {id(p) for p in params}

@@ -9,8 +9,8 @@ from torch.optim import LBFGS, Optimizer
 from dcao.controller import Controller
 from dcao.policies.base import Decision, Hyperparameters, Observation, Policy, reason_to_hold
 from dcao.policies.compose import rules_of
-from dcao.probing.along_step import NO_STEP
 from dcao.probing.batch import Batch
+from dcao.probing.directional import NO_STEP
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.telling.failures import Failure
 from dcao.telling.limits import LimitWatch

@@ -39,6 +39,8 @@ class OptimizerModel:
             the function raises `NoPreconditionerYet`.
         first_moment_correction: ``(group, state, coming)`` to the factor of P that undoes the bias of the
             gradient average, at the coming step (``coming=True``) or at the last one; 1 if there is none.
+        is_entrywise: Whether an entry of P depends on nothing but the same entry of ``grad`` and of those tensors of
+            the state that have its shape, so that P can be made part by part, without memory for all in between.
         momentum_key: Entry of the group that holds the momentum (of ``betas`` the first); None without momentum.
         rescale_momentum: ``(group, state, old, new)``: changes the gradient average in place so that, at
             equal step size, a constant gradient gives steps of equal length before and after a change of
@@ -49,6 +51,7 @@ class OptimizerModel:
     dynamics: Callable[[Group, ParamState], StepDynamics]
     denominator: Callable[[Group, ParamState, Tensor | None], Tensor | None]
     first_moment_correction: Callable[[Group, ParamState, bool], float] = _no_correction
+    is_entrywise: bool = False
     momentum_key: Literal["momentum", "betas"] | None = None
     rescale_momentum: Callable[[Group, MutableParamState, float, float], None] | None = None
 

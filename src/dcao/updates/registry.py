@@ -1,6 +1,7 @@
 """The record that describes each class of optimizers.
 
-Supported: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad. `register_optimizer` adds others.
+Supported: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad of torch; SGDW, AdamWLegacy, NAdamW, NAdamLegacy of timm.
+`register_optimizer` adds others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch.optim import Optimizer
 
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.model import NoPreconditionerYet, OptimizerModel
+from dcao.updates.timm_models import altering_option, timm_model
 from dcao.updates.torch_models import ADAGRAD, ADAM, NADAM, RMSPROP, SGD
 
 __all__ = [
@@ -51,6 +53,12 @@ def optimizer_model(optimizer: Optimizer) -> OptimizerModel:
         if parent in OPTIMIZER_MODELS:
             refuse_maximize(optimizer)
             return OPTIMIZER_MODELS[parent]
+        model = timm_model(parent)
+        if model is not None:
+            refuse_maximize(optimizer)
+            if option := altering_option(optimizer):
+                raise TypeError(_why_unsupported(parent.__name__, f"{option} makes another update of it"))
+            return model
     base = getattr(optimizer, "base", None)
     if isinstance(base, Optimizer):
         return optimizer_model(base)
@@ -108,8 +116,8 @@ _REASONS = {
 }
 
 
-def _why_unsupported(name: str) -> str:
-    reason = _REASONS.get(name, "DCAO does not know its update rule")
+def _why_unsupported(name: str, reason: str = "") -> str:
+    reason = reason or _REASONS.get(name, "DCAO does not know its update rule")
     return (
         f"{name} has no stability threshold that DCAO can compute: {reason}. "
         "Describe its update with dcao.register_optimizer, "

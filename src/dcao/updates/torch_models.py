@@ -33,8 +33,9 @@ def _second_moment(state: ParamState, key: str, grad: Tensor | None, keep: float
             raise NoPreconditionerYet(_NO_STATE)
         return _wide(state[key])
     wide_grad = _wide(grad)
-    fresh = take * wide_grad * wide_grad
-    return fresh + keep * _wide(state[key]) if state else fresh
+    if not state:
+        return take * wide_grad * wide_grad
+    return (keep * _wide(state[key])).addcmul_(wide_grad, wide_grad, value=take)
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -101,12 +102,15 @@ def _adam_dynamics(group: Group, state: ParamState) -> StepDynamics:
 
 
 def _adam_denominator(group: Group, state: ParamState, grad: Tensor | None) -> Tensor:
-    beta2 = float(group["betas"][1])
-    second_moment = _second_moment(state, "exp_avg_sq", grad, beta2, 1.0 - beta2)
+    beta2, step = float(group["betas"][1]), _step_number(state, grad is not None)
+    unbiased = 1.0 / (1.0 - beta2**step)  # multiplied in where it takes no operation of its own
+    if grad is None:
+        second_moment = _second_moment(state, "exp_avg_sq", None, 1.0, 0.0) * unbiased
+    else:
+        second_moment = _second_moment(state, "exp_avg_sq", grad, beta2 * unbiased, (1.0 - beta2) * unbiased)
     if group.get("amsgrad", False) and state:
-        second_moment = torch.maximum(second_moment, _wide(state["max_exp_avg_sq"]))
-    step = _step_number(state, grad is not None)
-    return (second_moment / (1.0 - beta2**step)).sqrt() + float(group["eps"])
+        second_moment = torch.maximum(second_moment, _wide(state["max_exp_avg_sq"]) * unbiased)
+    return second_moment.sqrt_().add_(float(group["eps"]))
 
 
 def _adam_correction(group: Group, state: ParamState, coming: bool) -> float:
@@ -124,6 +128,7 @@ ADAM = OptimizerModel(
     dynamics=_adam_dynamics,
     denominator=_adam_denominator,
     first_moment_correction=_adam_correction,
+    is_entrywise=True,
     momentum_key="betas",
     rescale_momentum=_rescale_adam,
 )
@@ -169,6 +174,7 @@ NADAM = OptimizerModel(
     dynamics=_nadam_dynamics,
     denominator=_adam_denominator,
     first_moment_correction=_nadam_correction,
+    is_entrywise=True,
     momentum_key="betas",
     rescale_momentum=_nothing_to_rescale,
 )
@@ -192,7 +198,7 @@ def _rmsprop_denominator(group: Group, state: ParamState, grad: Tensor | None) -
         mean = _rmsprop_mean(state, grad, alpha)
         # Rounding can make the variance of a constant gradient negative, with which torch's own step is nan.
         second_moment = (second_moment - mean * mean).clamp_min(0.0)
-    return second_moment.sqrt() + float(group["eps"])
+    return second_moment.sqrt().add_(float(group["eps"]))
 
 
 def _rmsprop_mean(state: ParamState, grad: Tensor | None, alpha: float) -> Tensor:
@@ -212,6 +218,7 @@ def _rescale_rmsprop(group: Group, state: MutableParamState, old: float, new: fl
 RMSPROP = OptimizerModel(
     dynamics=_rmsprop_dynamics,
     denominator=_rmsprop_denominator,
+    is_entrywise=True,
     momentum_key="momentum",
     rescale_momentum=_rescale_rmsprop,
 )
@@ -235,7 +242,7 @@ def _adagrad_denominator(group: Group, state: ParamState, grad: Tensor | None) -
     total = _second_moment(state, "sum", grad, 1.0, 1.0)
     if not state:
         total = total + initial
-    return total.sqrt() + float(group["eps"])
+    return total.sqrt().add_(float(group["eps"]))
 
 
-ADAGRAD = OptimizerModel(dynamics=_adagrad_dynamics, denominator=_adagrad_denominator)
+ADAGRAD = OptimizerModel(dynamics=_adagrad_dynamics, denominator=_adagrad_denominator, is_entrywise=True)

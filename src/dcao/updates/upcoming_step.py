@@ -10,20 +10,24 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.blocks import Vector, blocks, constant_blocks, pieces_of, spans
+from dcao.layout import layout_of
+from dcao.shards import is_shard, local_part
 from dcao.updates.dynamics import StepDynamics
+from dcao.updates.factors import block_factors
 from dcao.updates.registry import OptimizerModel, optimizer_model
-from dcao.vectors import as_real, flatten, sizes_of, vector_dtype
+from dcao.vectors import as_real, flatten, vector_dtype
 
 TINY = torch.finfo(torch.float32).tiny
 
 
 class UpcomingStep:
-    """An optimizer's coming step over some of its parameters, as flat vectors.
+    """An optimizer's coming step over some of its parameters, as vectors in blocks.
 
     Args:
         optimizer: The base optimizer, live. Its state is read and never written.
         record: The record of its class; None if it has none.
-        params: The parameters, in the order in which the flat vectors have them.
+        params: The parameters, in the order in which the vectors have them.
 
     Raises:
         TypeError: On first use of the dynamics or the preconditioner, if the optimizer's class has no record.
@@ -32,14 +36,13 @@ class UpcomingStep:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
         >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
         >>> step = UpcomingStep(sgd, optimizer_model(sgd), [w])
-        >>> g = step.with_coupled_decay(torch.tensor([1.0, 2.0]))  # g + weight_decay * w
-        >>> step.displacement_factors([g]) * g  # lr / (1 - momentum)
+        >>> g = step.with_coupled_decay([torch.tensor([1.0, 2.0])])  # g + weight_decay * w
+        >>> step.displacement_factors(g)[0] * g[0]  # lr / (1 - momentum)
         tensor([0.4000, 0.6000])
     """
 
     def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
-        self.params, self.dtype = params, vector_dtype(params)
-        self.sizes = sizes_of(params)
+        self.params, self.dtype, self.layout = params, vector_dtype(params), layout_of(params)
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # With get, because the state is a defaultdict and indexing would write into it.
@@ -78,51 +81,45 @@ class UpcomingStep:
         group = self._groups[self._reference]
         return self.record.denominator(group, {}, torch.zeros(())) is not None
 
-    def l2_decay(self) -> Tensor:
-        """Coupled weight decay of each entry of a flat vector; of shape ``(1,)`` if all have the same."""
-        decays = [own.l2_decay for own in self._dynamics]
-        if len(set(decays)) == 1:
-            return torch.tensor(decays[:1], dtype=self.dtype, device=self.params[0].device)
-        return torch.cat(
-            [
-                torch.full((size,), d, dtype=self.dtype, device=self.params[0].device)
-                for size, d in zip(self.sizes, decays, strict=True)
-            ]
-        )
+    @property
+    def has_coupled_decay(self) -> bool:
+        """Whether the optimizer adds weight decay to the gradient of some parameter."""
+        return any(own.l2_decay for own in self._dynamics)
 
-    def with_coupled_decay(self, gradient: Tensor) -> Tensor:
+    def l2_decay(self) -> list[Tensor]:
+        """Coupled weight decay of each entry; a block that has one value takes the memory of one entry."""
+        return constant_blocks([own.l2_decay for own in self._dynamics], self.params, dtype=self.dtype)
+
+    def with_coupled_decay(self, gradient: Vector) -> Vector:
         """The gradient that the optimizer sees: ``gradient`` plus that of the coupled weight decay."""
-        if not any(own.l2_decay for own in self._dynamics):
+        if not self.has_coupled_decay:
             return gradient
-        return torch.addcmul(gradient, self.l2_decay(), flatten(self.params, dtype=self.dtype))
+        weights = blocks(self.params, dtype=self.dtype)
+        return [torch.addcmul(*three) for three in zip(gradient, self.l2_decay(), weights, strict=True)]
 
-    def displacement_factors(self, gradients: Sequence[Tensor]) -> Tensor:
+    def displacement_factors(self, gradient: Vector) -> list[Tensor]:
         """``eta_eff P^-1``; its product with a constant gradient is the displacement a step in the long run.
 
-        P is that of the coming step, if the gradients of that step are ``gradients``. Its first-moment correction is
-        left out, because it makes the first steps, whose average is not full yet, as long as all others.
+        P is that of the coming step, if its gradient is ``gradient``. Its first-moment correction is left out, because
+        it makes the first steps, whose average is not full yet, as long as all others.
         """
-        record, pieces = self.record, []
-        for grad, group, state, own in zip(gradients, self._groups, self._states, self._dynamics, strict=True):
-            denominator = record.denominator(group, state, grad)
-            factor = torch.ones_like(grad) if denominator is None else denominator.reciprocal()
-            pieces.append(factor * own.step_size)
-        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
+        if not self.is_preconditioned:
+            return constant_blocks([own.step_size for own in self._dynamics], self.params, dtype=self.dtype)
+        sizes = [own.step_size for own in self._dynamics]
+        return [
+            block_factors(self.record, self._groups[own], self._states[own], self.params[own], block, sizes[own])
+            for own, block in zip(spans(self.params), gradient, strict=True)
+        ]
 
-    def inverse_sqrt(self, gradients: Sequence[Tensor]) -> Tensor:
-        """``P^-1/2`` with the P of the coming step; it includes bias corrections and lr ratios between groups."""
-        record, pieces = self.record, []
-        for grad, group, state in zip(gradients, self._groups, self._states, strict=True):
+    def inverse_sqrt(self, gradient: Vector) -> Tensor:
+        """``P^-1/2`` with the P of the coming step, flat; it includes bias corrections and lr ratios between groups."""
+        record, found = self.record, []
+        for grad, group, state in zip(pieces_of(gradient, self.params), self._groups, self._states, strict=True):
             preconditioner = record.preconditioner(group, state, grad)
             inverse = torch.ones_like(grad) if preconditioner is None else preconditioner.reciprocal()
             ratio = float(group["lr"]) / self.lr if self.lr > 0.0 else 1.0
-            pieces.append((inverse * ratio).clamp_min(TINY).sqrt())
-        return flatten(pieces, dtype=self.dtype, device=self.params[0].device)
-
-    def split(self, vector: Tensor) -> list[Tensor]:
-        """Pieces of a flat vector with the shapes (of :func:`as_real`) and on the devices of the parameters."""
-        pieces = zip(torch.split(vector, self.sizes), self.params, strict=True)
-        return [piece.view(as_real(p.detach()).shape).to(p.device) for piece, p in pieces]
+            found.append((inverse * ratio).clamp_min(TINY).sqrt())
+        return flatten(found, dtype=self.dtype, device=self.params[0].device)
 
     @cached_property
     def _reference(self) -> int:
@@ -139,7 +136,7 @@ class UpcomingStep:
 
 
 def _real_state(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a complex parameter as torch's optimizers read it: each number as two real ones."""
-    if not any(isinstance(value, Tensor) and value.is_complex() for value in state.values()):
+    """The state of a complex parameter as torch's optimizers read it, and what this process holds of a sharded one."""
+    if not any(isinstance(value, Tensor) and (value.is_complex() or is_shard(value)) for value in state.values()):
         return state
-    return {key: as_real(value) if isinstance(value, Tensor) else value for key, value in state.items()}
+    return {key: as_real(local_part(value)) if isinstance(value, Tensor) else value for key, value in state.items()}

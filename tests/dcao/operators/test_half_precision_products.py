@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dcao.operators import FiniteDifferenceOperator, HessianOperator
+from dcao import DCAO, policies
+from dcao.operators import FiniteDifferenceOperator, HessianOperator, precision
 from dcao.operators.moving import moved, rounded_at_random
-from dcao.operators.precision import half_precision_of
+from dcao.operators.precision import half_precision_of, rounds_to_tf32
 from helpers.cases import SMOOTH_CASES
 
 HALF = [torch.bfloat16, torch.float16]
@@ -311,7 +313,7 @@ def test_random_rounding_is_right_on_average_and_keeps_what_needs_none(dtype):
 
 def test_a_displacement_that_rounding_swallows_is_doubled_until_it_is_not():
     w = torch.tensor([1000.0], dtype=torch.bfloat16)  # its neighbours are 4 away
-    with moved([(w, torch.ones(1))], 1e-3, torch.Generator().manual_seed(0)) as reached:
+    with moved([w], [torch.ones(1)], 1e-3, torch.Generator().manual_seed(0)) as reached:
         assert float(w) - 1000.0 == reached == 4.0
     assert float(w) == 1000.0
 
@@ -338,6 +340,46 @@ def test_the_precision_of_a_loss_is_read_from_its_graph():
     assert half_precision_of(model(frozen.weight.float().new_ones(1, 3)).sum()) is None
     for unknown in (None, 1.0, torch.ones(())):
         assert half_precision_of(unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "device", "capability", "convolutions", "products", "expected"),
+    [
+        ("ConvolutionBackward0", torch.float32, "cuda", 8, True, False, True),  # torch's defaults, on a recent GPU
+        ("AddmmBackward0", torch.float32, "cuda", 8, True, False, False),
+        ("AddmmBackward0", torch.float32, "cuda", 9, False, True, True),
+        ("ConvolutionBackward0", torch.float32, "cuda", 9, False, True, False),
+        ("ConvolutionBackward0", torch.float32, "cuda", 7, True, True, False),  # which has no TF32
+        ("ConvolutionBackward0", torch.float64, "cuda", 8, True, True, False),
+        ("ConvolutionBackward0", torch.float32, "cpu", 8, True, True, False),
+        ("TanhBackward0", torch.float32, "cuda", 8, True, True, False),
+    ],
+)
+def test_what_cuda_rounds_to_tf32(monkeypatch, name, dtype, device, capability, convolutions, products, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
+    allowed = {"cudnn": convolutions, "matmul": products}
+    monkeypatch.setattr(precision, "_allows_tf32", allowed.__getitem__)
+    output = SimpleNamespace(dtype=dtype, device=torch.device(device))
+    assert rounds_to_tf32(name, [output]) is expected
+
+
+def test_torchs_settings_of_tf32_are_read():
+    for is_allowed in (False, True):
+        with torch.backends.cudnn.flags(allow_tf32=is_allowed):
+            assert precision._allows_tf32("cudnn") is is_allowed
+    assert precision._allows_tf32("matmul") is False  # torch's default
+
+
+def test_a_loss_with_tf32_in_it_counts_as_one_in_float16(monkeypatch):
+    model = nn.Conv2d(1, 1, 3)
+    loss = model(torch.randn(2, 1, 4, 4)).square().mean()
+    assert half_precision_of(loss) is None
+    monkeypatch.setattr(precision, "rounds_to_tf32", lambda name, outputs: name == "ConvolutionBackward0")
+    assert half_precision_of(loss) is torch.float16
+    optimizer = DCAO(torch.optim.SGD(model.parameters(), lr=0.1), policy=policies.Fixed(), every=1)
+    optimizer.minimize(lambda: model(torch.ones(2, 1, 4, 4)).square().mean())
+    assert "the loss is computed in torch.float16 or TF32" in optimizer.last_estimate.reason
+    assert optimizer.last_estimate.trust == 0.9
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)

@@ -11,6 +11,7 @@ from torch import nn, optim
 from torch.nn import functional as F
 
 from dcao import DCAO, MemoryRecorder, ProbeSettings
+from dcao.blocks import blocks
 from dcao.probing.agreement import LEAST_IN_COMMON, agreement, cosine
 from dcao.probing.batch import Batch
 from dcao.vectors import flatten
@@ -21,7 +22,7 @@ def batch(*pieces: torch.Tensor) -> Batch:
 
 
 def agreed(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype = torch.float32) -> float | None:
-    return agreement([batch(second)], first, dtype=dtype)
+    return agreement([batch(second)], None if first is None else [first], dtype=dtype)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 60, 89, 120, 180])
@@ -103,8 +104,8 @@ def test_pieces_are_one_vector():
     first, second = torch.randn(12, generator=generator), torch.randn(12, generator=generator)
     pieces = [[v[:6].view(2, 3), v[6:6], v[6:]] for v in (first, second)]
     expected = F.cosine_similarity(first.double(), second.double(), dim=0).item()
-    assert cosine(*pieces) == pytest.approx(expected, abs=1e-6)
-    assert agreement([batch(*pieces[1])], first, dtype=torch.float32) == pytest.approx(expected, abs=1e-6)
+    assert cosine(*map(blocks, pieces)) == pytest.approx(expected, abs=1e-6)
+    assert agreement([batch(*pieces[1])], [first], dtype=torch.float32) == pytest.approx(expected, abs=1e-6)
 
 
 def test_sparse_gradients_are_those_of_a_table():

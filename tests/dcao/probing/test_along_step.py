@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcao.probing.along_step import StepVectors, directional
+from dcao.probing.directional import StepVectors, directional
 from helpers.reference import HandStep, directional_parts
 
 SIZE = 5
@@ -36,7 +36,11 @@ def random_batches(count: int) -> tuple[list[HandStep], list[Tensor]]:
 
 def as_vectors(step: HandStep, H: Tensor, weight: float = 1.0, past: Tensor | None = None) -> StepVectors:
     return StepVectors(
-        gradient=step.gradient, displacement=step.displacement, past=past, product=lambda v: H @ v, weight=weight
+        gradient=[step.gradient],
+        displacement=[step.displacement],
+        past=None if past is None else [past],
+        product=lambda v, _: [H @ v[0]],
+        weight=weight,
     )
 
 
@@ -92,7 +96,7 @@ UNTRUSTED = [
 def test_a_gradient_that_says_nothing_is_not_trusted(name, value, reason):
     gradient = torch.full((SIZE,), value)
     measured = directional(
-        [StepVectors(gradient=gradient, displacement=gradient, past=None, product=lambda v: v, weight=1.0)]
+        [StepVectors(gradient=[gradient], displacement=[gradient], past=None, product=lambda v, _: v, weight=1.0)]
     )
     assert (measured.trust, measured.reason) == (0.0, reason)
     assert math.isnan(measured.total)
@@ -102,7 +106,15 @@ def test_a_gradient_that_says_nothing_is_not_trusted(name, value, reason):
 def test_a_gradient_that_is_not_finite_one_step_away_is_an_infinite_s_to_be_acted_on(value):
     gradient = torch.ones(SIZE)
     measured = directional(
-        [StepVectors(gradient=gradient, displacement=gradient, past=gradient, product=lambda v: v * value, weight=1.0)]
+        [
+            StepVectors(
+                gradient=[gradient],
+                displacement=[gradient],
+                past=[gradient],
+                product=lambda v, _: [v[0] * value],
+                weight=1.0,
+            )
+        ]
     )
     assert (measured.total, measured.noise, measured.trust) == (math.inf, math.inf, 1.0)
     assert measured.reason == "the gradient one step away is not finite"
@@ -127,8 +139,8 @@ def test_batches_of_different_powers_of_two_have_the_mean_of_what_they_stand_for
     apart = [
         replace(
             as_vectors(step, H),
-            displacement=step.displacement * 2.0**-unit,
-            gradient=step.gradient * 2.0**unit,
+            displacement=[step.displacement * 2.0**-unit],
+            gradient=[step.gradient * 2.0**unit],
             exponents=(-unit, unit),
         )
         for step, H, unit in zip(steps, hessians, (-3, 0, 40), strict=True)

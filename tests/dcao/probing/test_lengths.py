@@ -9,23 +9,24 @@ import torch
 from torch import nn, optim
 
 from dcao import DCAO
+from dcao.blocks import blocks
 from dcao.probing.lengths import MOST_EVALUATIONS, OUTLIER, moving_length, natural_length
-from dcao.vectors import joint_norm
+from dcao.sums import joint_norm
 
 
 def test_where_all_weights_move_it_is_the_length_of_all_to_the_last_bit():
     generator = torch.Generator().manual_seed(0)
     params = [torch.randn(40, 30, generator=generator), torch.randn(30, generator=generator)]
-    assert moving_length(params, [torch.ones_like(p) for p in params]) == joint_norm(params)
+    assert moving_length(params, blocks([torch.ones_like(p) for p in params])) == joint_norm(params)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_entries_that_do_not_move_do_not_count(dtype):
     table, other = torch.full((5, 2), 100.0, dtype=dtype), torch.tensor([3.0, 500.0, 4.0], dtype=dtype)
     displacement = [torch.zeros(5, 2), torch.tensor([-1e-6, 0.0, 1e-6])]
-    assert moving_length([table, other], displacement) == 5.0
+    assert moving_length([table, other], blocks(displacement)) == 5.0
     displacement[0][2] = 1.0
-    assert moving_length([table, other], displacement) == pytest.approx(
+    assert moving_length([table, other], blocks(displacement)) == pytest.approx(
         math.hypot(5.0, math.sqrt(2.0) * 100.0), rel=1e-6
     )
 
@@ -39,24 +40,28 @@ def test_a_parameter_a_hundred_times_larger_than_the_others_counts_in_full(ratio
     # LayerNorm's weights are 50 times as large as matrices of 0.02
     params = [torch.full((90,), 0.5), torch.full((9,), 0.5 * ratio)]
     expected = 0.5 * math.sqrt(90.0 + 9.0 * ratio**2)
-    assert moving_length(params, [torch.ones(90), torch.ones(9)]) == pytest.approx(expected, rel=1e-6)  # float32
+    assert moving_length(params, blocks([torch.ones(90), torch.ones(9)])) == pytest.approx(
+        expected, rel=1e-6
+    )  # float32
 
 
 @pytest.mark.parametrize("value", [1e3, 1e4, 1e6])
 def test_one_far_larger_hardly_counts(value):
     params = [torch.full((300,), 0.1), torch.tensor([value])]
     # The bias counts as 10 * 10 / value: at 1e3 that is 0.1, beside sqrt(3) it is 0.2 % of the length.
-    assert moving_length(params, [torch.ones(300), torch.ones(1)]) == pytest.approx(math.sqrt(3.0), rel=2e-3)
+    assert moving_length(params, blocks([torch.ones(300), torch.ones(1)])) == pytest.approx(math.sqrt(3.0), rel=2e-3)
 
 
 def test_what_counts_is_continuous_where_a_parameter_becomes_too_large():
     ones = [torch.ones(10, dtype=torch.float64), torch.ones(1, dtype=torch.float64)]
-    below, above = (moving_length([ones[0], OUTLIER * (1.0 + excess) * ones[1]], ones) for excess in (-1e-9, 1e-9))
+    below, above = (
+        moving_length([ones[0], OUTLIER * (1.0 + excess) * ones[1]], blocks(ones)) for excess in (-1e-9, 1e-9)
+    )
     assert below == pytest.approx(above, rel=1e-8)
 
 
 def test_a_bias_beside_weights_that_are_all_zero_has_no_say():
-    assert moving_length([torch.zeros(20), torch.tensor([1e4])], [torch.ones(20), torch.ones(1)]) == 0.0
+    assert moving_length([torch.zeros(20), torch.tensor([1e4])], blocks([torch.ones(20), torch.ones(1)])) == 0.0
 
 
 # Slopes along a line, over the slope at its beginning, and the longest step that does not raise the loss, from the

@@ -66,7 +66,7 @@ def measure(
 ) -> CurvatureEstimate:
     record = find_record(optimizer, needed=False, probed=True)
     probe = Probe(optimizer, Model(optimizer), record, ProbeSettings(**settings))
-    probe.memory.past_gradient = past
+    probe.memory.past_gradient = None if past is None else [past]
     weights = [1.0] * len(losses) if weights is None else weights
     batches = [
         Batch(loss_fn=loss, weight=w, rng_state=capture_rng([])) for loss, w in zip(losses, weights, strict=True)
