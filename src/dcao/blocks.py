@@ -1,18 +1,20 @@
 """Vectors in blocks: one number for each entry of the parameters, without a flat copy of them.
 
 A large parameter's block is its own memory. Neighbours that are small share one, in a copy, so that a network of many
-small tensors takes few operations. Every place where such a vector becomes a number is in this file.
+small tensors takes few operations. Every place where such a vector becomes a number is in :mod:`dcao.sums`. Of tensors
+that are spread over ranks a vector holds what is in this process.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dcao.layout import counted_by_this_process
+from dcao.shards import local_part
 from dcao.vectors import as_real, sizes_of, vector_dtype
 
 SMALL = 2**14
@@ -39,8 +41,8 @@ class Entrywise(Sequence[Tensor]):
 
     Example:
         >>> v = [torch.tensor([1.0, 2.0])]
-        >>> inner(Entrywise(torch.mul, v, v), v)
-        9.0
+        >>> Entrywise(torch.mul, v, v)[0]
+        tensor([1., 4.])
     """
 
     def __init__(self, function: Callable[..., Tensor], *vectors: Vector) -> None:
@@ -54,9 +56,6 @@ class Entrywise(Sequence[Tensor]):
         return self.function(*(_widened(vector[index]) for vector in self.vectors))
 
 
-# --- from tensors to blocks and back ----------------------------------------------------------------------------------
-
-
 def spans(tensors: Sequence[Tensor]) -> list[slice]:
     """Which tensors each block belongs to: a large one alone, or small neighbours on one device.
 
@@ -65,9 +64,10 @@ def spans(tensors: Sequence[Tensor]) -> list[slice]:
         [slice(0, 1, None), slice(1, 2, None), slice(2, 4, None)]
     """
     found: list[slice] = []
-    start, size, sizes = 0, 0, sizes_of(tensors)
+    start, size, sizes, counts = 0, 0, sizes_of(tensors), counted_by_this_process(tensors)
     for index, (tensor, own) in enumerate(zip(tensors, sizes, strict=True)):
         joins = max(own, sizes[start]) <= SMALL and size + own <= PART and tensor.device == tensors[start].device
+        joins = joins and (counts is None or counts[index] is counts[start])  # a block counts as a whole, or not at all
         if index > start and not joins:
             found.append(slice(start, index))
             start, size = index, 0
@@ -149,13 +149,13 @@ def pieces_of(vector: Vector, like: Sequence[Tensor]) -> Iterator[Tensor]:
     """The entries of each of the tensors ``like``, in the shape of :func:`dcao.vectors.as_real`, block after block."""
     for block, span in zip(vector, spans(like), strict=True):
         for piece, tensor in zip(torch.split(block, sizes_of(like[span])), like[span], strict=True):
-            yield piece.view(*tensor.shape, 2) if tensor.is_complex() else piece.view(tensor.shape)
+            yield piece.view(as_real(local_part(tensor).detach()).shape)
 
 
 def add_to(tensors: Sequence[Tensor], vector: Vector, scale: float) -> None:
     """Add ``scale`` times a vector to the tensors, in place and unseen by graphs that hold them."""
     for index, span in enumerate(spans(tensors)):
-        targets = [as_real(tensor.data) for tensor in tensors[span]]
+        targets = [as_real(local_part(tensor).data) for tensor in tensors[span]]
         if len(targets) == 1 and targets[0].is_contiguous():
             target = torch.split(targets[0].view(-1), _part_size(targets[0]))
             for part, piece in zip(target, _parts(vector, index), strict=True):
@@ -203,89 +203,8 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    dense = tensor.detach()
-    return as_real(dense.to_dense() if tensor.is_sparse else dense).reshape(-1)
-
-
-# --- from vectors to numbers ------------------------------------------------------------------------------------------
-
-
-def inner(left: Vector, right: Vector) -> float:
-    """The inner product of two vectors.
-
-    Example:
-        >>> inner([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        11.0
-    """
-    return inner_products(left, [right])[0]
-
-
-def inner_products(vector: Vector, others: Sequence[Vector]) -> list[float]:
-    """The inner products of a vector with several, for which the entries are gone through once.
-
-    Example:
-        >>> ones = [torch.ones(2)]
-        >>> inner_products(ones, [ones, [torch.tensor([3.0, 4.0])]])
-        [2.0, 7.0]
-    """
-    products = [torch.dot(part, other) for part, *rest in parts_of(vector, *others) for other in rest]
-    values = numbers(products)
-    return [sum(values[first :: len(others)]) for first in range(len(others))]
-
-
-def gram(left: Vector, right: Vector) -> tuple[float, float, float]:
-    """The inner products of two vectors: left with left, left with right, right with right.
-
-    Example:
-        >>> gram([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        (5.0, 11.0, 25.0)
-    """
-    pairs = ((0, 0), (0, 1), (1, 1))
-    values = numbers(torch.dot(row[i], row[j]) for row in parts_of(left, right) for i, j in pairs)
-    return sum(values[0::3]), sum(values[1::3]), sum(values[2::3])
-
-
-def joint_norm(vector: Vector) -> float:
-    """Euclidean length of all entries together, computed in float32 or wider; of tensors of any kind, too.
-
-    Example:
-        >>> joint_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        5.0
-    """
-    return math.hypot(*numbers(torch.linalg.vector_norm(part) for (part,) in parts_of(vector)))
-
-
-def largest_entry(vector: Vector) -> float:
-    """The largest absolute value; nan if there is one.
-
-    Example:
-        >>> largest_entry([torch.tensor([1.0, -3.0]), torch.tensor([2.0])])
-        3.0
-    """
-    # Not by an infinity norm, which takes a CPU ten times as long.
-    ends = [torch.stack(torch.aminmax(part)).abs_().amax() for (part,) in parts_of(vector) if part.numel()]
-    values = numbers(ends)
-    return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
-
-
-def nonzero_counts(vector: Vector) -> list[int]:
-    """How many entries of each block are not zero.
-
-    Example:
-        >>> nonzero_counts([torch.tensor([1.0, 0.0]), torch.tensor([-1.0])])
-        [1, 1]
-    """
-    by_block = [[torch.count_nonzero(part) for part in _parts(vector, index)] for index in range(len(vector))]
-    values = iter(numbers(count for counts in by_block for count in counts))
-    return [sum(int(next(values)) for _ in counts) for counts in by_block]
-
-
-def numbers(scalars: Iterable[Tensor]) -> list[float]:
-    """Tensors of one entry as numbers; an accelerator is waited for once."""
-    found = list(scalars)
-    if all(each.device.type == "cpu" for each in found):
-        return [float(each) for each in found]
-    return torch.stack([each.to(found[0].device, torch.float64) for each in found]).tolist()
+    dense = local_part(tensor).detach()
+    return as_real(dense.to_dense() if dense.is_sparse else dense).reshape(-1)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

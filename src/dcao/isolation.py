@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dcao.shards import evaluating_shards, gather_nothing
 from dcao.state.buffers import in_copies
 from dcao.state.probing import probing
 from dcao.vectors import unique
@@ -78,8 +79,9 @@ def leave_no_trace(
         # ones. Clearing the cache is enough, since each evaluation has a context of its own. Switching it off would
         # make torch.compile, which guards on that, compile again.
         torch.clear_autocast_cache()
+        gather_nothing(modules)  # before the state of the modules is read, which has to be that of their shards
         entered = nullcontext() if start is None else start.entered()
-        with in_copies(modules, start), torch.enable_grad(), probing(), entered:
+        with in_copies(modules, start), torch.enable_grad(), probing(), entered, evaluating_shards(modules):
             yield
     finally:
         parametrize._cache = parametrized

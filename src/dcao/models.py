@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from dcao.isolation import live_instances, model_modules
+from dcao.probing.ranks import Ranks, ranks_of
+from dcao.shards import gather_nothing, is_shard
 from dcao.vectors import params_of
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 class Model:
@@ -32,20 +29,22 @@ class Model:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self._found: tuple[list[int], list[nn.Module], ProcessGroup | None] | None = None
+        self._found: tuple[list[int], list[nn.Module], Ranks | None] | None = None
         self._scalers: list[GradScaler] | None = None
 
-    def look(self) -> tuple[list[nn.Module], ProcessGroup | None]:
-        """All modules of the models that hold the parameters, and the process group that trains replicas of them.
+    def look(self) -> tuple[list[nn.Module], Ranks | None]:
+        """All modules of the models that hold the parameters, and the ranks that train them together.
 
-        The list is the same object until a parameter is added, removed or replaced. The process group is that of
-        DistributedDataParallel; None without it.
+        The list is the same object until a parameter is added, removed or replaced. The ranks are those of
+        DistributedDataParallel, or those among which parameters are spread; None in a single process.
         """
         params = params_of(self.optimizer)
         key = [id(p) for p in params]
         if self._found is None or self._found[0] != key:
+            if any(map(is_shard, params)):  # else modules may hold what they have gathered in place of these
+                gather_nothing(live_instances(nn.Module))
             modules = model_modules(params)
-            self._found = key, modules, data_parallel_group(modules)
+            self._found = key, modules, ranks_of(params, modules)
         return self._found[1:]
 
     def scalers(self) -> list[GradScaler]:
@@ -60,12 +59,3 @@ class Model:
             "_found": None,
             "_scalers": None,
         }  # found again; a copy of the optimizer must not copy the model
-
-
-def data_parallel_group(modules: Sequence[nn.Module]) -> ProcessGroup | None:
-    """Process group of the DistributedDataParallel module among ``modules``; None if there is none."""
-    for module in modules:
-        if isinstance(module, DistributedDataParallel):
-            group: ProcessGroup = module.process_group
-            return group
-    return None

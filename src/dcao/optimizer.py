@@ -112,6 +112,7 @@ class DCAO(WrappingOptimizer):
         # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed, probed=probes)
+        options.refuse_exact(base, settings)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)

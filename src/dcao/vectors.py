@@ -1,6 +1,7 @@
 """Lists of tensors as one flat real vector, and random vectors that never use the global generators.
 
-A complex number counts as two real entries, as it does in torch's optimizers.
+A complex number counts as two real entries, as it does in torch's optimizers. Of a tensor that is spread over ranks a
+vector holds what is in this process (:mod:`dcao.layout`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
+
+from dcao.layout import layout_of
+from dcao.shards import local_part
 
 T = TypeVar("T")
 RandomKind = Literal["gaussian", "rademacher"]
@@ -36,7 +40,8 @@ def flatten(
     sizes = sizes_of(tensors)
     vector = torch.empty(sum(sizes), dtype=dtype, device=device)
     for slot, tensor in zip(torch.split(vector, sizes), tensors, strict=True):
-        dense = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
+        own = local_part(tensor).detach()
+        dense = own.to_dense() if own.is_sparse else own
         slot.copy_(as_real(dense).reshape(-1))
     return vector
 
@@ -51,7 +56,7 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     size = sum(sizes_of(like))
     if vector.shape != (size,):
         raise ValueError(f"vector must have shape ({size},) to match the tensors, got {tuple(vector.shape)}")
-    pieces = zip(torch.split(vector, sizes_of(like)), like, strict=True)
+    pieces = zip(torch.split(vector, sizes_of(like)), map(local_part, like), strict=True)
     return [shaped(piece.to(dtype=t.dtype.to_real(), device=t.device), t) for piece, t in pieces]
 
 
@@ -85,8 +90,8 @@ def entries_of(tensor: Tensor) -> Tensor:
         >>> entries_of(torch.tensor([0.0, 2.0]).to_sparse())
         tensor([2.])
     """
-    detached = tensor.detach()
-    return as_real(detached.coalesce().values() if tensor.is_sparse else detached)
+    detached = local_part(tensor).detach()
+    return as_real(detached.coalesce().values() if detached.is_sparse else detached)
 
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
@@ -98,7 +103,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """
     dtype, device = vector_dtype(tensors), tensors[0].device
     norms = [torch.linalg.vector_norm(entries_of(t), dtype=vector_dtype([t])).to(device, dtype) for t in tensors]
-    return torch.stack(norms)
+    return layout_of(tensors).norm_each(torch.stack(norms))
 
 
 def sizes_of(tensors: Iterable[Tensor]) -> list[int]:
@@ -108,7 +113,7 @@ def sizes_of(tensors: Iterable[Tensor]) -> list[int]:
         >>> sizes_of([torch.ones(2, 2), torch.ones(3, dtype=torch.complex64)])
         [4, 6]
     """
-    return [t.numel() * (2 if t.is_complex() else 1) for t in tensors]
+    return [local_part(t).numel() * (2 if t.is_complex() else 1) for t in tensors]
 
 
 def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:

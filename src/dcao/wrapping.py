@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from dcao.checkpoints import KEY, as_text, from_text, with_text, without_text
+from dcao.gradients.presence import any_is_not_zero
 from dcao.uncompiled import uncompiled
 from dcao.vectors import params_of
 
@@ -165,4 +166,4 @@ def sets_up_state(optimizer: Optimizer) -> bool:
     if any(float(group["lr"]) != 0.0 for group in optimizer.param_groups):
         return False
     grads = [p.grad for p in params_of(optimizer) if p.grad is not None]
-    return bool(grads) and not any(grad.is_sparse or bool(grad.any()) for grad in grads)
+    return bool(grads) and not any(grad.is_sparse for grad in grads) and not any_is_not_zero(params_of(optimizer))

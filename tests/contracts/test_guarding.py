@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
 from dcao import DCAO, Guard, MemoryRecorder, policies
+from dcao.probing.ranks import Ranks
 from helpers.contract_cases import (
     BATCHES,
     DCAO_WAYS,
@@ -572,7 +573,8 @@ def test_under_data_parallel_the_guard_looks_at_gradients_alone(monkeypatch):
     high = torch.tensor(1e6)
     assert guard.check(high, 10) is not None
     modules, _ = guard.model.look()
-    monkeypatch.setattr(guard.model, "look", lambda: (modules, object()))
+    ranks = Ranks(group=None, device=torch.device("cpu"), are_replicas=True)
+    monkeypatch.setattr(guard.model, "look", lambda: (modules, ranks))
     losses = guard.state_dict()["losses"]
     assert guard.check(high, 11) is None
     assert guard.state_dict()["losses"] == losses

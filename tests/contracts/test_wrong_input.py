@@ -623,25 +623,44 @@ def one_process():
 
 
 @pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
-@pytest.mark.parametrize("way", ["fully_shard", "tensor-parallel", "FullyShardedDataParallel", "original-parameters"])
-def test_shards_of_parameters_are_refused_at_once_and_passed_through_under_fixed(way, one_process):
+@pytest.mark.parametrize("use_orig_params", [False, True])
+def test_flat_parameters_are_refused_at_once_and_passed_through_under_fixed(use_orig_params, one_process):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = FullyShardedDataParallel(nn.Linear(4, 3), device_id=torch.device("cpu"), use_orig_params=use_orig_params)
+    base = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    message = r"must be whole or DTensors, got the flat ones of FullyShardedDataParallel, .*fully_shard, or .*Fixed\(\)"
+    for settings in ({}, {"policy": policies.Fixed(), "every": 5}, {"policy": policies.Fixed(), "guard": True}):
+        with pytest.raises(ValueError, match=message):
+            DCAO(base, **settings)
+    optimizer, x = DCAO(base, policy=policies.Fixed()), torch.ones(8, 4)
+    losses = [float(optimizer.minimize(lambda: model(x).square().mean())) for _ in range(3)]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("way", ["fully_shard", "tensor-parallel"])
+def test_exact_products_with_shards_are_refused_at_once(way, one_process):
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+    from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
     mesh, model = init_device_mesh("cpu", (1,)), nn.Linear(4, 3)
     if way == "fully_shard":
         fully_shard(model, mesh=mesh)
-    elif way == "tensor-parallel":
-        parallelize_module(model, mesh, ColwiseParallel())
     else:
-        model = FullyShardedDataParallel(
-            model, device_id=torch.device("cpu"), use_orig_params=way == "original-parameters"
-        )
+        parallelize_module(model, mesh, ColwiseParallel())
     base = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for settings in ({}, {"policy": policies.Fixed(), "every": 5}, {"policy": policies.Fixed(), "guard": True}):
-        with pytest.raises(ValueError, match=r"must be whole, got shards of FSDP .*=policies\.Fixed\(\)"):
-            DCAO(base, **settings)
-    optimizer, x = DCAO(base, policy=policies.Fixed()), torch.ones(8, 4)
-    losses = [float(optimizer.minimize(lambda: model(x).square().mean())) for _ in range(3)]
-    assert losses == sorted(losses, reverse=True)
+    with pytest.raises(ValueError, match=r'hvp must not be "exact" where the parameters are in shards .*"central"'):
+        DCAO(base, measure=ProbeSettings("hessian", hvp="exact"))
+
+
+def test_shards_on_meshes_of_which_none_contains_the_other_are_refused(one_process):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    layers = [nn.Linear(4, 4), nn.Linear(4, 4)]
+    for layer, name in zip(layers, ("left", "right"), strict=True):
+        parallelize_module(layer, init_device_mesh("cpu", (1,), mesh_dim_names=(name,)), ColwiseParallel())
+    params = [p for layer in layers for p in layer.parameters()]
+    with pytest.raises(ValueError, match=r"must lie on one device mesh and parts of it, got .*; name the dimensions"):
+        DCAO(torch.optim.SGD(params, lr=0.1))

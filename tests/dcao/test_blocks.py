@@ -17,18 +17,13 @@ from dcao.blocks import (
     chosen,
     constant_blocks,
     cut,
-    gram,
     in_blocks_of,
-    inner,
-    inner_products,
     joined,
-    joint_norm,
-    largest_entry,
-    nonzero_counts,
     parts_of,
     pieces_of,
     spans,
 )
+from dcao.sums import gram, inner, inner_products, joint_norm, largest_entry, nonzero_counts
 from dcao.vectors import as_real
 
 

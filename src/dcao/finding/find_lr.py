@@ -24,7 +24,6 @@ from dcao.probing.ranks import mean_loss
 from dcao.rounding import rounded
 from dcao.telling.notices import warn
 from dcao.uncompiled import uncompiled
-from dcao.vectors import params_of
 
 B = TypeVar("B")
 
@@ -167,7 +166,7 @@ class _Rise(Generic[B]):
         self.num_steps += 1
         estimate = self.watched.last_estimate
         ranks = self.watched.loop.probe.model.look()[1]
-        number = float(loss) if ranks is None else mean_loss(loss, ranks, params_of(self.watched.base)[0])
+        number = float(loss) if ranks is None else mean_loss(loss, ranks)
         self.search.note(_point(lr, number, None if estimate is before else estimate))
 
     def _write(self, lr: float) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from dcao.gradients.gradient_mark import GradientMark
+from dcao.layout import layout_of
+from dcao.shards import is_shard, placed_like
 from dcao.vectors import entries_of
 
 
@@ -68,12 +70,13 @@ class BackwardWatch:
     def has_leftovers(self) -> bool:
         """Whether the first backward pass was added to gradients that were there already, and were not zero."""
         found = [flag for flag in self._first_look.values() if flag is not None]
-        return any(bool(flag) for flag in found)
+        return layout_of(self.params).on_any_rank(any(bool(flag) for flag in found))
 
     def _before_accumulation(self, p: Tensor) -> Any:
         def look(gradient: Tensor) -> None:
             if id(p) not in self._first_look:
-                self._first_look[id(p)] = None if p.grad is None else entries_of(p.grad).any()
+                here = p.grad.to_local() if is_shard(p.grad) else p.grad
+                self._first_look[id(p)] = None if here is None else entries_of(here).any()
 
         return look
 
@@ -88,7 +91,9 @@ class BackwardWatch:
         self.num_passes += 1
         self.mark = GradientMark(self.params)
         if self.keep:
-            self.gradients = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.params]
+            self.gradients = [
+                torch.zeros_like(p) if p.grad is None else placed_like(p.grad.detach().clone(), p) for p in self.params
+            ]
 
 
 def _at_end_of_backward(callback: Any) -> None:

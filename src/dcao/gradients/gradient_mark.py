@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dcao.layout import layout_of
+from dcao.shards import gradients_of
 from dcao.vectors import entries_of, norms_of, vector_dtype
 
 SAME = 1e-3
@@ -37,7 +39,7 @@ class GradientMark:
         self._params = params
         self._grads = [p.grad for p in params]  # held, so that no new tensor can take the place of an old one
         self._versions = [_version(grad) for grad in self._grads]
-        self._lengths, self._sums = _lengths_and_sums(self._grads)
+        self._lengths, self._sums = _lengths_and_sums(params)
 
     @torch.no_grad()
     def is_unchanged(self) -> bool:
@@ -49,13 +51,13 @@ class GradientMark:
         same = zip(now, self._grads, self._versions, strict=True)
         if not all(grad is marked and _version(grad) == version for grad, marked, version in same):
             return False
-        looked, marked = torch.stack(_lengths_and_sums(now)), torch.stack([self._lengths, self._sums])
+        looked, marked = torch.stack(_lengths_and_sums(self._params)), torch.stack([self._lengths, self._sums])
         return torch.equal(looked.nan_to_num(), marked.nan_to_num())
 
     @torch.no_grad()
     def length_ratio(self) -> float:
         """Length of all gradients together now, over that at the mark; nan if that was 0."""
-        lengths, _ = _lengths_and_sums([p.grad for p in self._params])
+        lengths, _ = _lengths_and_sums(self._params)
         return _ratio(lengths, self._lengths)
 
     @torch.no_grad()
@@ -67,7 +69,7 @@ class GradientMark:
         now = [p.grad for p in self._params]
         if [grad is None for grad in now] != [grad is None for grad in self._grads]:
             return None
-        lengths, sums = _lengths_and_sums(now)
+        lengths, sums = _lengths_and_sums(self._params)
         factor = _ratio(lengths, self._lengths)
         if not 0.0 < factor < math.inf:
             return None
@@ -86,11 +88,12 @@ def _version(grad: Tensor | None) -> int:
     return -1 if grad is None or grad.is_inference() else grad._version
 
 
-def _lengths_and_sums(grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+def _lengths_and_sums(params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Length and sum of the entries of each gradient, in float32 or wider, on the device of the first."""
-    entries = [entries_of(grad) for grad in grads if grad is not None]
-    if not entries:
+    found = gradients_of(params)
+    if not found:
         return torch.zeros(1), torch.zeros(1)
+    entries = [entries_of(grad) for grad in found]
     lengths = norms_of(entries)
     sums = torch.stack([each.sum(dtype=vector_dtype([each])).to(lengths) for each in entries])
-    return lengths, sums
+    return layout_of(found).norm_and_sum_each(lengths, sums)

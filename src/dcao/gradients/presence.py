@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dcao.blocks import parts_of
+from dcao.layout import layout_of
 from dcao.operators.graph import graph_nodes
+from dcao.shards import gradients_of
 from dcao.telling.notices import LONG, Notices
 from dcao.vectors import params_of
 
@@ -125,5 +127,6 @@ def any_is_not_zero(params: Iterable[Tensor]) -> bool:
         >>> any_is_not_zero([w])
         False
     """
-    gradients = [p.grad for p in params if p.grad is not None]
-    return any(bool(part.any()) for (part,) in parts_of(gradients))  # in parts: mostly the first has one
+    gradients = gradients_of(params)
+    is_any = any(bool(part.any()) for (part,) in parts_of(gradients))  # in parts: mostly the first has one
+    return layout_of(gradients).on_any_rank(is_any)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dcao.blocks import Vector, inner, joint_norm
+from dcao.blocks import Vector
 from dcao.gradients.since_backward import clip_in
 from dcao.gradients.stepping import Stepping, scaled
+from dcao.layout import WHOLE, Layout
+from dcao.sums import inner, joint_length, joint_norm
 from dcao.vectors import sizes_of
 
 ALIKE = 1e-3
@@ -47,15 +49,15 @@ class StepScaling:
     last_length: float = 0.0
     last_ratio: float = 0.0
 
-    def learn(self, taken: Vector, probed: Vector | None = None) -> None:
+    def learn(self, taken: Vector, probed: Vector | None = None, layout: Layout = WHOLE) -> None:
         """Look at a gradient that steps, and at that of the probe before it."""
-        length, last = joint_norm(taken), self.last_length
+        length, last = joint_norm(taken, layout), self.last_length
         if not 0.0 < length < math.inf:
             return
         self.last_length = length
         if probed is not None and sizes_of(probed) == sizes_of(taken):
-            whole = joint_norm(probed)
-            cosine = inner(taken, probed) / (length * whole) if 0.0 < whole < math.inf else 0.0
+            whole = joint_norm(probed, layout)
+            cosine = inner(taken, probed, layout) / (length * whole) if 0.0 < whole < math.inf else 0.0
             if cosine > SAME_WAY:
                 self._learn_ratio(length, whole, math.sqrt(max(0.0, 1.0 - cosine * cosine)))
                 return
@@ -70,7 +72,7 @@ class StepScaling:
 
     def stepping(self, gradient: list[Tensor]) -> Stepping | None:
         """How a step with this gradient will be; None if nothing is going to change it."""
-        factor, clip = self.of(joint_norm(gradient))
+        factor, clip = self.of(joint_length(gradient))
         return None if factor == 1.0 else scaled(gradient, factor, clip)
 
     def _learn_ratio(self, length: float, whole: float, sine: float) -> None:

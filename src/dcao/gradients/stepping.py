@@ -18,8 +18,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dcao.blocks import Entrywise, Vector, blocks, inner_products, largest_entry, nonzero_counts
+from dcao.blocks import Entrywise, Vector, blocks
 from dcao.gradients.since_backward import SinceBackward
+from dcao.layout import WHOLE, Layout, layout_of
+from dcao.sums import inner_products, largest_entry, num_nonzero
 from dcao.vectors import sizes_of
 
 UNCHANGED = 1e-4
@@ -54,14 +56,16 @@ class Stepping:
         """How many times the loss that is evaluated the loss that trains is."""
         return self.factor / self.clip
 
-    def along(self, loss_gradient: Vector, taken: Vector, displacement: Vector) -> tuple[Vector, float]:
+    def along(
+        self, loss_gradient: Vector, taken: Vector, displacement: Vector, layout: Layout = WHOLE
+    ) -> tuple[Vector, float]:
         """The gradient along which curvature is measured, and ``f``.
 
         Noise that does not depend on the weights makes no step unstable, so that it is left out of the direction.
         """
         if self.is_noisy:
             return [block * self.factor for block in loss_gradient], self.factor
-        return taken, self.factor if self.is_scaled else _share(taken, loss_gradient, displacement)
+        return taken, self.factor if self.is_scaled else _share(taken, loss_gradient, displacement, layout)
 
 
 def scaled(gradient: Sequence[Tensor], factor: float, clip: float) -> Stepping:
@@ -89,9 +93,9 @@ def how_it_steps(
         reason = scaling_in_words(factor, clip)
         return [grad / factor for grad in taken], Stepping(gradient=taken, factor=factor, clip=clip, reason=reason)
     gradient = evaluate()
-    loss, step = blocks(gradient), blocks(taken)
-    is_noisy = not since.has_leftovers and not _is_shortened(loss, step)
-    factor = _share(step, loss, loss if is_noisy else step)
+    loss, step, layout = blocks(gradient), blocks(taken), layout_of(taken)
+    is_noisy = not since.has_leftovers and not _is_shortened(loss, step, layout)
+    factor = _share(step, loss, loss if is_noisy else step, layout)
     clip = since.clip_in(since.mark.length_ratio() if since.has_leftovers else factor)
     stepping = Stepping(
         gradient=taken,
@@ -104,20 +108,20 @@ def how_it_steps(
     return gradient, stepping
 
 
-def _share(taken: Vector, loss_gradient: Vector, direction: Vector) -> float:
+def _share(taken: Vector, loss_gradient: Vector, direction: Vector, layout: Layout) -> float:
     """Slope of the step's gradient along ``direction`` over that of the loss's; infinite if the latter is 0."""
-    scale = largest_entry(direction) or 1.0
-    slope, of_step = inner_products(Entrywise(lambda part: part / scale, direction), [loss_gradient, taken])
+    scale = largest_entry(direction, layout) or 1.0
+    slope, of_step = inner_products(Entrywise(lambda part: part / scale, direction), [loss_gradient, taken], layout)
     return of_step / slope if slope != 0.0 else math.inf
 
 
-def _is_shortened(loss: Vector, step: Vector) -> bool:
+def _is_shortened(loss: Vector, step: Vector, layout: Layout) -> bool:
     """Whether no entry was turned or made longer, as by a clip of each value or a mask."""
 
     def kept(ours: Tensor, theirs: Tensor) -> Tensor:
         return (theirs * ours >= 0.0) & (theirs.abs() <= ours.abs() * 1.001)
 
-    return sum(nonzero_counts(Entrywise(kept, loss, step))) >= MOSTLY * sum(sizes_of(loss))
+    return num_nonzero(Entrywise(kept, loss, step), layout) >= MOSTLY * layout.total(sum(sizes_of(loss)))
 
 
 def scaling_in_words(factor: float, clip: float) -> str:

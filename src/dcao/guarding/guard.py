@@ -26,6 +26,7 @@ from dcao.guarding.snapshots import SavedBuffer, Snapshot, mend, save_buffers
 from dcao.guarding.turning import Rising, TurningPoint
 from dcao.models import Model
 from dcao.probing.ranks import mean_loss
+from dcao.shards import gradients_of
 from dcao.vectors import params_of
 
 SKIP_FACTOR = 0.5
@@ -116,18 +117,19 @@ class StepGuard:
         if not self.is_on:
             return None
         modules, ranks = self.model.look()
-        own_loss = loss
-        if ranks is not None:
+        own_loss, has_replicas = loss, ranks is not None and ranks.are_replicas
+        if has_replicas:
             # Other ranks train the same model, and all must judge alike: by the gradients, which they share, not by a
-            # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all.
+            # loss of their own. A loss that is not finite on one rank has made the mean gradient so on all. (Of
+            # sharded gradients the length has to be added up over the ranks in any case, and the loss comes along.)
             loss = None
-        grads = [p.grad for p in params_of(self.optimizer) if p.grad is not None]
+        grads = gradients_of(params_of(self.optimizer))
         value, norm = loss_and_norm(loss, grads)
         is_finite = math.isfinite(norm) and math.isfinite(value or 0.0)
         trouble = self._memory.trouble(step=step, loss=value, norm=norm) if is_finite else NOT_FINITE
         if not self._is_away and (trouble is None or (is_finite and self._row.is_data)):
             if rising is not None:
-                watched = value if ranks is None else mean_loss(own_loss, ranks, grads[0])
+                watched = mean_loss(own_loss, ranks) if ranks is not None and has_replicas else value
                 if watched is not None:
                     self._turning.note(watched, rising)
                 if self._turning.has_turned:

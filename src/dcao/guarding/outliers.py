@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dcao.layout import ShardedLayout, layout_of
+from dcao.shards import whole_value
 from dcao.vectors import entries_of
 
 SPREADS = 3.0
@@ -138,18 +140,41 @@ class StepMemory:
 def loss_and_norm(loss: Tensor | float | None, grads: Sequence[Tensor]) -> tuple[float | None, float]:
     """The loss as a number, and the Euclidean norm of all gradients together; the device is waited for once.
 
+    Of sharded gradients it is the mean loss of the ranks, None unless all of them know theirs.
+
     Example:
         >>> loss_and_norm(torch.tensor(1.5), [torch.tensor([3.0]), torch.tensor([4.0])])
         (1.5, 5.0)
     """
+    layout = layout_of(grads)
+    if isinstance(layout, ShardedLayout):
+        counted = [grad for grad, counts in zip(grads, layout.counts, strict=True) if counts]
+        return _over_ranks(loss, [entries_of(grad) for grad in counted], layout)
     entries = [entries_of(g) for g in grads]
     norm = _norm(entries)
     if isinstance(loss, Tensor):
         value, length = torch.stack([loss.detach().reshape(()).to(norm), norm]).tolist()
     else:
         value, length = None if loss is None else float(loss), float(norm)
-    is_inside = 1e-18 < length < math.inf  # beyond, float32 does not hold the squares
-    return value, length if is_inside else float(_norm(entries, torch.float64))
+    return value, length if _is_inside(length) else float(_norm(entries, torch.float64))
+
+
+def _is_inside(length: float) -> bool:
+    """Whether float32 holds the squares of what has this length."""
+    return 1e-18 < length < math.inf
+
+
+def _over_ranks(
+    loss: Tensor | float | None, entries: Sequence[Tensor], layout: ShardedLayout
+) -> tuple[float | None, float]:
+    known = loss is not None
+    own = float(whole_value(loss.detach() if isinstance(loss, Tensor) else loss)) if known else 0.0
+    norm = float(_norm(entries))
+    squares, losses, num_known, num_ranks = layout.add_up([norm * norm, own, float(known), 1.0])
+    length = math.sqrt(squares)
+    if not _is_inside(length):
+        length = math.sqrt(layout.add_up([float(_norm(entries, torch.float64).square())])[0])
+    return losses / num_ranks if num_known == num_ranks else None, length
 
 
 def _norm(entries: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from dcao.guarding.guard import StepGuard
 from dcao.guarding.settings import Verdict
 from dcao.guarding.turning import Rising
 from dcao.policies.base import Decision
-from dcao.probing.batch import Batch
+from dcao.probing.batch import Batch, mean_loss_of
 from dcao.probing.estimate import blown_up
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def lets_pass(guard: StepGuard, loop: ProbeLoop, batch: Batch | None) -> bool:
     """Whether the guard lets the coming step pass; what it has found is answered and recorded."""
     verdict = guard.check(None if batch is None else batch.loss, loop.num_steps, _rising(loop))
     if verdict is not None:
-        _answer(loop, verdict, None if batch is None else batch.loss_value())
+        _answer(loop, verdict, mean_loss_of(batch, loop.probe.model))
     return verdict is None or not verdict.skips
 
 

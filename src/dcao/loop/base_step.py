@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks
@@ -14,6 +15,8 @@ from dcao.gradients.gradient_mark import GradientMark
 from dcao.loop.own_loop import compare_with_probe, is_comparable
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import Batch
+from dcao.shards import gradients_of, is_shard
+from dcao.sums import joint_length
 from dcao.vectors import params_of
 
 
@@ -25,7 +28,7 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
     it is seen first is made again. What a loop of its own has probed is compared with the gradient after the hooks.
     """
     if batch is not None and batch.clip_norm is not None:
-        clip_grad_norm_(params_of(base), batch.clip_norm)
+        clip(params_of(base), batch.clip_norm)
     compares = has_gradient and is_comparable(loop)
     if has_pre_hooks(base):
         _step_with_hooks(base, loop, batch, has_gradient=has_gradient, compares=compares)
@@ -35,6 +38,20 @@ def probe_and_step(base: Optimizer, loop: ProbeLoop, batch: Batch | None, *, has
     loop.before_step(batch, has_gradient=has_gradient)
     with loop.controller.training_lrs():
         base.step()
+
+
+def clip(params: Sequence[Tensor], max_norm: float) -> None:
+    """Shorten the gradient of all parameters together to at most ``max_norm``, as torch does.
+
+    Torch's own function does not take gradients that are sharded in different ways, or some of them not at all.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    if not any(map(is_shard, grads)):
+        clip_grad_norm_(params, max_norm)
+        return
+    factor = max_norm / (joint_length(gradients_of(params)) + 1e-6)  # torch's guard against 0
+    for grad in grads:
+        grad.mul_(min(factor, 1.0))
 
 
 def _step_with_hooks(

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dcao.policies.base import Decision
-from dcao.probing.batch import Batch
+from dcao.probing.batch import Batch, mean_loss_of
 from dcao.probing.source import nothing_to_probe
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def inform(loop: ProbeLoop, batch: Batch | None) -> None:
     Raises:
         TypeError, ValueError: At the first probe of a run, with what is wrong with the caller's loss.
     """
-    loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
+    loss, started = mean_loss_of(batch, loop.probe.model), time.perf_counter()
     is_first = not loop.turns.has_begun and loop.spectrum_turns.taken_at < 0
     try:
         batches = loop.source.batches(batch, decides=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dcao.blocks import blocks, joint_norm
+from dcao.blocks import blocks
 from dcao.gradients.stepping import scaling_in_words
+from dcao.layout import layout_of
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.probing.batch import gradients_left
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate
+from dcao.sums import joint_norm
 from dcao.updates.upcoming_step import UpcomingStep
 from dcao.vectors import vector_dtype
 
@@ -32,9 +34,10 @@ def compare_with_probe(loop: ProbeLoop) -> None:
     if not params:
         return
     taken = blocks(gradients_left(params), dtype=vector_dtype(params))
-    length = 0.0 if probed is None else joint_norm(probed)
+    layout = layout_of(params)
+    length = 0.0 if probed is None else joint_norm(probed, layout)
     before = memory.scaling.of(length)
-    memory.scaling.learn(taken, probed)
+    memory.scaling.learn(taken, probed, layout)
     now, estimate = memory.scaling.of(length), loop.at_top
     step = UpcomingStep(loop.probe.optimizer, loop.probe.record, params)
     if probed is None or estimate is None or not estimate.trust or not step.has_record or step.is_preconditioned:

@@ -14,11 +14,12 @@ from dcao.loop.informing import inform
 from dcao.loop.turns import ProbeTurns, SpectrumTurns, most_probes
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Decision, Hyperparameters, Observation
-from dcao.probing.batch import Batch, gradients_left
+from dcao.probing.batch import Batch, gradients_left, mean_loss_of
 from dcao.probing.estimate import CurvatureEstimate
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
+from dcao.probing.ranks import on_any_rank
 from dcao.probing.source import ProbeSource, nothing_to_probe
 from dcao.recorders.base import Recorder
 from dcao.recorders.safe import SafeRecording
@@ -80,8 +81,7 @@ class ProbeLoop:
         self.last_estimate: CurvatureEstimate | None = None
         self.last_spectrum: CurvatureEstimate | None = None
         self.last_decision: Decision | None = None
-        self.num_steps, self.cost, self.hooks_write = 0, 0.0, False
-        self.is_unlike_others = False
+        self.num_steps, self.cost, self.hooks_write, self.is_unlike_others = 0, 0.0, False, False
 
     def is_due(self) -> bool:
         """Whether a probe or a spectrum is due before the coming step."""
@@ -132,7 +132,7 @@ class ProbeLoop:
         return is_training and self.controller.policy.adapts and self.probe.has_no_direction()
 
     def _probe(self, batch: Batch | None) -> None:
-        loss, started = None if batch is None else batch.loss_value(), time.perf_counter()
+        loss, started = mean_loss_of(batch, self.probe.model), time.perf_counter()
         try:
             batches = self.source.batches(batch, decides=True)
         except Exception as error:
@@ -238,10 +238,11 @@ class ProbeLoop:
     def failed(self, error: Exception, *, is_first: bool) -> CurvatureEstimate:
         """A probe never stops training: whatever it raises becomes the reason of an estimate without trust.
 
-        At the first probe what is wrong with the settings, or with a loss given to probe, is still an error.
+        What is wrong with the settings, or with a loss given to probe, is an error at the first probe, on all ranks.
         """
-        is_mistake = isinstance(error, (TypeError, ValueError))
-        if is_first and is_mistake and (not self.source.is_training_batch or is_of_dcao(error)):
+        is_callers = not self.source.is_training_batch or is_of_dcao(error)
+        is_mistake = is_callers and isinstance(error, TypeError | ValueError)
+        if is_first and not on_any_rank(not is_mistake, self.probe.model.look()[1]):
             raise error
         return self._untrusted(error)
 

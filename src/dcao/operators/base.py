@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dcao.layout import WHOLE, Layout
+
 LossFn = Callable[[], Tensor]
 """Returns the scalar loss with its graph; never calls ``backward`` (torch's *closure* does)."""
 
@@ -18,7 +20,8 @@ class LinearOperator(ABC):
     A subclass sets ``size``, ``device`` and ``dtype`` and writes :meth:`matvec`. Everything else has a default.
 
     Attributes:
-        size: Length of the vectors.
+        size: Length of the vectors; of sharded parameters, that of what this process holds.
+        layout: Where the entries of the vectors are. Default: all in this process.
         device: Where the vectors live.
         dtype: Their dtype.
         kind: How products are made: ``"exact"``, or by ``"central"`` or ``"forward"`` differences.
@@ -38,6 +41,7 @@ class LinearOperator(ABC):
     """
 
     size: int
+    layout: Layout = WHOLE
     device: torch.device
     dtype: torch.dtype
     kind: str = "exact"
@@ -94,6 +98,7 @@ class WrappedOperator(LinearOperator):
     def __init__(self, operator: LinearOperator) -> None:
         self.operator = operator
         self.size, self.device, self.dtype = operator.size, operator.device, operator.dtype
+        self.layout = operator.layout
         self._num_matvecs = 0
 
     @property

@@ -44,6 +44,7 @@ class BatchedOperator(LinearOperator):
         self.size = operators[0].size
         self.device = operators[0].device
         self.dtype = operators[0].dtype
+        self.layout = operators[0].layout
         self.kind, self.reason = operators[0].kind, operators[0].reason
         self._num_matvecs = 0
 

@@ -12,6 +12,7 @@ from torch.autograd.function import BackwardCFunction
 
 from dcao.operators.graph import graph_nodes
 from dcao.operators.loss_scale import LossScale, flows_in_float16
+from dcao.shards import is_shard, placed_like
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Differentiation:
 
     ``autograd.grad`` is the first choice because it leaves ``.grad`` and the hooks that fire when it is filled alone.
     Re-entrant activation checkpointing and functions like it (DeepSpeed's, Megatron's, MemCNN's) refuse it, each in
-    words of its own.
+    words of its own. Shards of parameters are no leaves of the graph: ``backward`` alone reduces gradients to them.
 
     Attributes:
         by_backward: Whether ``backward`` is used.
@@ -50,13 +51,14 @@ class Differentiation:
         Args:
             loss: The scalar loss with its graph.
             params: What to differentiate by.
-            is_scaled: Keep small gradients in float16 from becoming 0; False: as ``loss.backward()`` makes them.
+            is_scaled: Keep small gradients in float16 from becoming 0; False: as ``loss.backward()`` makes them. Those
+                of shards are never scaled: one that overflows on one rank alone would leave the others waiting.
 
         Raises:
             GradRefused: ``autograd.grad`` has failed, or may have missed a parameter, for the first time, or a gradient
                 in float16 has overflowed; the loss has to be evaluated again.
         """
-        if not (is_scaled and flows_in_float16(loss)):
+        if not is_scaled or any(map(is_shard, params)) or not flows_in_float16(loss):
             return self._gradient(loss, params)
         gradients = self.scale.undone(self._gradient(self.scale.times(loss), params))
         if gradients is None:
@@ -64,6 +66,7 @@ class Differentiation:
         return gradients
 
     def _gradient(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+        self.by_backward = self.by_backward or any(map(is_shard, params))
         with _without_accumulation_hooks(params):
             found = self._run_backward(loss, params) if self.by_backward else self._try_grad(loss, params)
         left = [_take_grad(p) for p in params]
@@ -76,7 +79,7 @@ class Differentiation:
             self._hides_nothing = True
         self._has_worked = True
         self.has_reached = any(grad is not None for grad in (*found, *left))
-        return [_sum(*three) for three in zip(found, left, params, strict=True)]
+        return [placed_like(_sum(*three), three[2]) for three in zip(found, left, params, strict=True)]
 
     def _try_grad(self, loss: Tensor, params: Sequence[Tensor]) -> Sequence[Tensor | None]:
         try:

@@ -10,13 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dcao.blocks import Entrywise, Vector, blocks, cut, joined, joint_norm
+from dcao.blocks import Entrywise, Vector, blocks, cut, joined
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace, model_modules
+from dcao.layout import layout_of
 from dcao.operators.base import LinearOperator, LossFn, as_loss_fn, evaluate_loss
 from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.lifting import lifted, require_liftable
 from dcao.operators.moving import moved
 from dcao.operators.precision import coarsest_half, is_half
+from dcao.sums import joint_length
 from dcao.vectors import DEFAULT_SEED, seeded, sizes_of, trainable, vector_dtype
 
 DifferenceKind = Literal["central", "forward"]
@@ -99,7 +101,7 @@ class FiniteDifferenceOperator(LinearOperator):
         if step_length is not None and not 0.0 < step_length < float("inf"):
             raise ValueError(f"step_length must be positive and finite, got {step_length}")
         self.params = trainable(params)
-        self.size = sum(sizes_of(self.params))
+        self.size, self.layout = sum(sizes_of(self.params)), layout_of(self.params)
         self.device = self.params[0].device
         self.dtype = vector_dtype(self.params)
         if isinstance(base_gradient, Tensor):
@@ -132,7 +134,7 @@ class FiniteDifferenceOperator(LinearOperator):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``, a flat vector of length ``size``, up to the error of the difference."""
-        norm = float(torch.linalg.vector_norm(vector))
+        norm = float(self.layout.norm(vector))
         if norm == 0.0:
             return torch.zeros_like(vector)
         return self._flat(self.product(cut(vector, self.params), norm))
@@ -224,7 +226,7 @@ class FiniteDifferenceOperator(LinearOperator):
     def _at(self, direction: Vector | None, scale: float) -> Iterator[float]:
         moves: AbstractContextManager[float] = nullcontext(scale)
         if direction is not None:
-            moves = moved(self.params, direction, scale, self._generator, leaves_half=self._lifts)
+            moves = moved(self.params, direction, scale, self._generator, leaves_half=self._lifts, layout=self.layout)
         with moves as reached:
             if not self._lifts:
                 yield reached
@@ -264,7 +266,7 @@ def default_step_length(
         >>> default_step_length([torch.ones(100)])  # ||w|| = 10
         0.01...
     """
-    return step_length_at(joint_norm(params), params, kind, precision=precision)
+    return step_length_at(joint_length(params), params, kind, precision=precision)
 
 
 def step_length_at(

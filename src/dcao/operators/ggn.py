@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao.isolation import keeping_autocast, leave_no_trace, model_modules
 from dcao.operators.base import LinearOperator, evaluate_loss
-from dcao.operators.hessian import explaining_unsupported
+from dcao.operators.hessian import explaining_unsupported, refuse_shards
 from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 
@@ -29,6 +29,7 @@ class GGNOperator(LinearOperator):
 
     Raises:
         ValueError: At the first product, if the outputs have no graph.
+        Unsupported: The parameters are in shards.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -48,6 +49,7 @@ class GGNOperator(LinearOperator):
         modules: Sequence[nn.Module] | None = None,
     ) -> None:
         self.params = trained = trainable(params)
+        refuse_shards(trained)
         self._make_graph = keeping_autocast(lambda: _Graph(model_fn(), loss_fn, trained))
         self.size = sum(sizes_of(self.params))
         self.device = self.params[0].device

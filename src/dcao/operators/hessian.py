@@ -14,6 +14,7 @@ from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_tra
 from dcao.operators.base import LinearOperator, LossFn, Unsupported, as_loss_fn, evaluate_loss
 from dcao.operators.differentiation import has_custom_function
 from dcao.operators.graph import graph_nodes
+from dcao.shards import is_shard
 from dcao.vectors import flatten, sizes_of, trainable, unflatten, vector_dtype
 
 # Parts of the messages by which torch (2.8 to 2.13) says that a second derivative does not exist. Any other error is
@@ -53,7 +54,7 @@ class HessianOperator(LinearOperator):
 
     Raises:
         Unsupported: At the first product, if the loss has no second derivative in torch; at construction, for
-            half-precision parameters.
+            parameters in half precision or in shards.
 
     Example:
         >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -83,6 +84,7 @@ class HessianOperator(LinearOperator):
                 f"double backward through {', '.join(map(str, narrow))} parameters keeps 2-3 digits at best; "
                 "finite differences run in float32 copies"
             )
+        refuse_shards(self.params)
         self.keep_graph = keep_graph
         self.reason = "double backward"
         self._modules = modules
@@ -157,6 +159,12 @@ class HessianOperator(LinearOperator):
                 self.close()
                 raise Unsupported("double backward failed: the graph holds a function marked @once_differentiable")
         return self._loss, self._gradient
+
+
+def refuse_shards(params: Sequence[Tensor]) -> None:
+    """Raise :class:`Unsupported` for parameters of which this process holds a part."""
+    if any(map(is_shard, params)):
+        raise Unsupported("double backward does not pass through the hooks that gather sharded parameters")
 
 
 def _differentiable_once(gradient: Sequence[Tensor]) -> bool:

@@ -89,6 +89,7 @@ class AutoHessianOperator(LinearOperator):
         self.size = self._difference.size
         self.device = self._difference.device
         self.dtype = self._difference.dtype
+        self.layout = self._difference.layout
 
     @property
     def differences(self) -> FiniteDifferenceOperator:

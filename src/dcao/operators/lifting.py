@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from dcao.blocks import Vector, pieces_of
 from dcao.operators.precision import HALF_PRECISION, is_half
+from dcao.shards import fully_sharded
 
 
 @contextmanager
@@ -61,10 +62,13 @@ def require_liftable(modules: Sequence[nn.Module]) -> None:
     """Refuse a model that must not be lifted.
 
     DistributedDataParallel hangs its hooks on nodes that torch replaces when a parameter changes its dtype, so after
-    one lifted evaluation gradients would no longer be synchronised.
+    one lifted evaluation gradients would no longer be synchronised. ``fully_shard`` gathers the shards that it has
+    been given, whatever a parameter holds.
     """
     if any(isinstance(module, DistributedDataParallel) for module in modules):
         raise TypeError("parameters of DistributedDataParallel must keep their dtype")
+    if fully_sharded(modules):
+        raise TypeError("parameters of fully_shard must keep their dtype")
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

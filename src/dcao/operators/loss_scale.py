@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dcao.layout import layout_of
 from dcao.operators.graph import graph_nodes
 from dcao.operators.precision import is_half
 from dcao.vectors import entries_of
@@ -49,7 +50,8 @@ class LossScale:
 
         None, and a smaller factor for the next time, if they have overflowed.
         """
-        if all(bool(entries_of(gradient).isfinite().all()) for gradient in gradients):
+        is_finite = all(bool(entries_of(gradient).isfinite().all()) for gradient in gradients)
+        if not layout_of(gradients).on_any_rank(not is_finite):
             return [(gradient.float() if is_half(gradient) else gradient) / self.factor for gradient in gradients]
         is_overflow = self.factor > 1.0
         self.factor = self.factor / CUT if is_overflow else FIRST

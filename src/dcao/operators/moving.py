@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from dcao.blocks import Vector, add_to, pieces_of
+from dcao.layout import WHOLE, Layout
 from dcao.operators.precision import is_half
+from dcao.shards import local_part
 from dcao.vectors import as_real
 
 MAX_DOUBLINGS = 32
@@ -25,6 +27,7 @@ def moved(
     generator: torch.Generator | None = None,
     *,
     leaves_half: bool = False,
+    layout: Layout = WHOLE,
 ) -> Iterator[float]:
     """Context in which the parameters are at ``w + scale * direction``; they are put back bit for bit.
 
@@ -38,13 +41,13 @@ def moved(
     Yields:
         The scale that was reached: the displacement's component along the direction. Without half precision: ``scale``.
     """
-    saved = [None if leaves_half and is_half(p) else p.data.clone() for p in params]
+    saved = [None if leaves_half and is_half(p) else local_part(p).data.clone() for p in params]
     try:
         if leaves_half or not any(map(is_half, params)):
             _add(params, saved, direction, scale)
             yield scale
         else:
-            yield _move_with_rounding(params, saved, direction, scale, generator)
+            yield _move_with_rounding(params, saved, direction, scale, generator, layout)
     finally:
         moved_ones = [(p, data) for p, data in zip(params, saved, strict=True) if data is not None]
         try:
@@ -57,7 +60,7 @@ def moved(
 def put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Copy into each parameter what was saved of it."""
     for p, data in saved:
-        p.data.copy_(data)
+        local_part(p).data.copy_(data)
 
 
 def _add(params: Sequence[Tensor], saved: Sequence[Tensor | None], direction: Vector, scale: float) -> None:
@@ -66,7 +69,7 @@ def _add(params: Sequence[Tensor], saved: Sequence[Tensor | None], direction: Ve
         return
     for p, data, piece in zip(params, saved, pieces_of(direction, params), strict=True):
         if data is not None:
-            target = as_real(p.data)
+            target = as_real(local_part(p).data)
             target.add_(piece.to(target), alpha=scale)
 
 
@@ -76,21 +79,25 @@ def _move_with_rounding(
     direction: Vector,
     scale: float,
     generator: torch.Generator | None,
+    layout: Layout,
 ) -> float:
     for _ in range(MAX_DOUBLINGS):
-        along = length = 0.0
+        along, length = list[float](), list[float]()
         for p, data, piece in zip(params, saved, pieces_of(direction, params), strict=True):
             assert data is not None
-            target, start = as_real(p.data), as_real(data).to(torch.promote_types(data.dtype.to_real(), torch.float32))
+            target = as_real(local_part(p).data)
+            start = as_real(data).to(torch.promote_types(data.dtype.to_real(), torch.float32))
             piece = piece.to(start)
             end = torch.add(start, piece, alpha=scale)
             target.copy_(rounded_at_random(end, p.dtype, generator) if is_half(p) else end)
-            along += float(torch.sum((target.to(start) - start) * piece))
-            length += float(torch.sum(piece * piece))
-        if not abs(along / length) < abs(scale) / 2.0:
+            along.append(float(torch.sum((target.to(start) - start) * piece)))
+            length.append(float(torch.sum(piece * piece)))
+        sums = layout.sum_each(torch.tensor([along, length], dtype=torch.float64)).tolist()
+        reached: float = sum(sums[0]) / sum(sums[1])
+        if not abs(reached) < abs(scale) / 2.0:
             break
         scale *= 2.0
-    return along / length
+    return reached
 
 
 def rounded_at_random(values: Tensor, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:

@@ -30,7 +30,8 @@ class PreconditionedOperator(WrappedOperator):
             raise ValueError(
                 f"inverse_sqrt must have shape ({operator.size},), the operator's size, got {tuple(inverse_sqrt.shape)}"
             )
-        if not bool(((inverse_sqrt > 0) & torch.isfinite(inverse_sqrt)).all()):
+        is_wrong = not bool(((inverse_sqrt > 0) & torch.isfinite(inverse_sqrt)).all())
+        if operator.layout.on_any_rank(is_wrong):
             raise ValueError("inverse_sqrt must be positive and finite everywhere; it is P**-0.5, not P")
         super().__init__(operator)
         self.inverse_sqrt = inverse_sqrt.to(device=self.device, dtype=self.dtype)

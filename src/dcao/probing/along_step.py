@@ -16,15 +16,8 @@ from collections.abc import Sequence
 
 import torch
 
-from dcao.blocks import (
-    Entrywise,
-    Vector,
-    blocks,
-    in_blocks_of,
-    joint_norm,
-    largest_entry,
-    nonzero_counts,
-)
+from dcao.blocks import Entrywise, Vector, blocks, in_blocks_of
+from dcao.layout import Layout
 from dcao.probing.batch import Batch
 from dcao.probing.directional import SAFE_EXPONENT, Directional, StepVectors, directional, mean_length, times_power
 from dcao.probing.estimate import Reading
@@ -32,6 +25,7 @@ from dcao.probing.lengths import NEARLY_ZERO, difference_length, moving_length, 
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.rounding import rounded
+from dcao.sums import joint_norm, largest_entry, num_nonzero
 from dcao.updates.stability import load_number
 
 
@@ -107,7 +101,7 @@ def _length_from_zero(loss: ProbedLoss, step: StepVectors, along: Directional, m
 
     found = natural_length(slope, difference_length(loss.params, 0.0, None))
     if found is None:  # along a straight line any length is as good as any other: a root mean square of 1
-        found = math.sqrt(sum(nonzero_counts(step.displacement)))
+        found = math.sqrt(num_nonzero(step.displacement, step.layout))
     return rounded(found) if moving < NEARLY_ZERO * found else 0.0
 
 
@@ -121,9 +115,9 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Vector | None) -> StepVe
     factors: Vector = step.displacement_factors(gradient)
     length, factor = None, 1.0
     if stepping is not None:
-        along, factor = stepping.along(raw, taken, Entrywise(torch.mul, gradient, factors))
+        along, factor = stepping.along(raw, taken, Entrywise(torch.mul, gradient, factors), step.layout)
         if along is not taken:
-            length = joint_norm(Entrywise(torch.mul, gradient, factors))
+            length = joint_norm(Entrywise(torch.mul, gradient, factors), step.layout)
             gradient = _with_decay(loss, along)
 
     def scaled_by(exponent: int, further: int) -> StepVectors:
@@ -138,13 +132,14 @@ def _step_vectors(loss: ProbedLoss, batch: Batch, past: Vector | None) -> StepVe
             weight=batch.weight,
             exponents=(exponent, exponent + further),
             length=length,
+            layout=step.layout,
         )
 
     vectors = scaled_by(0, 0)
     if vectors.is_safe:
         return vectors
-    exponent = _exponent(gradient, step.dtype)
-    return scaled_by(exponent, _exponent(scaled_by(exponent, 0).displacement, step.dtype))
+    exponent = _exponent(gradient, step.dtype, step.layout)
+    return scaled_by(exponent, _exponent(scaled_by(exponent, 0).displacement, step.dtype, step.layout))
 
 
 def _displacement(gradient: Vector, factors: Vector, exponent: int, further: int) -> Vector:
@@ -189,9 +184,9 @@ def _with_decay(loss: ProbedLoss, gradient: Vector) -> Vector:
     return [block.masked_fill_(own == 0.0, 0.0) for block, own in zip(decayed, gradient, strict=True)]
 
 
-def _exponent(vector: Vector, dtype: torch.dtype) -> int:
+def _exponent(vector: Vector, dtype: torch.dtype, layout: Layout) -> int:
     """The power of two to divide by, so that no square leaves the range of the dtype; 0 if none does."""
-    largest = largest_entry(vector)
+    largest = largest_entry(vector, layout)
     exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
     most = math.frexp(torch.finfo(dtype).max)[1] - 2
     return min(max(exponent, -most), most) if abs(exponent) > SAFE_EXPONENT else 0

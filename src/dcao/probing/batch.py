@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,15 @@ from dcao.gradients.since_backward import SinceBackward
 from dcao.gradients.step_scaling import StepScaling
 from dcao.gradients.stepping import Stepping, how_it_steps
 from dcao.isolation import RngState, capture_rng, keeping_autocast, leave_no_trace
+from dcao.models import Model
 from dcao.operators.base import LinearOperator, LossFn, evaluate_loss
 from dcao.operators.batched import BatchedOperator
 from dcao.operators.differentiation import Differentiation, again_if_refused
 from dcao.operators.finite_difference import DifferenceKind, FiniteDifferenceOperator
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.operators.precision import half_precision_of
-from dcao.probing.ranks import mean_over_ranks
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+from dcao.probing.ranks import Ranks, mean_loss, mean_over_ranks, together
+from dcao.shards import placed_like, whole_value
 
 Closure = Callable[[], Any]
 """torch's contract: evaluates the loss, calls ``backward``, returns the loss."""
@@ -47,7 +47,7 @@ class Batch:
         is_training: Whether this is the batch of the training step, whose backward pass has filled ``.grad``.
         is_coming: Whether the coming step is taken on it, by a loop that calls backward itself.
         clip_norm: Length to which the training batch's gradient is shortened before the step; None: it is not.
-        group: Ranks whose batches make up this one: gradients are their mean.
+        ranks: Those whose batches make up this one: gradients are their mean.
         since_backward: What is known of the gradients of the training batch since its backward pass; None: nothing.
         scaling: What is going to happen to the gradient of a batch that the training step has not evaluated.
         stepping: The gradient that the optimizer steps with, where it is not that of the loss.
@@ -66,7 +66,7 @@ class Batch:
     is_training: bool = False
     is_coming: bool = False
     clip_norm: float | None = None
-    group: ProcessGroup | None = None
+    ranks: Ranks | None = None
     differentiation: Differentiation = field(default_factory=Differentiation)
     since_backward: SinceBackward | None = None
     scaling: StepScaling | None = None
@@ -85,7 +85,7 @@ class Batch:
 
     def loss_value(self) -> float | None:
         """The loss as a number; None if it is not known. A loss on an accelerator is waited for."""
-        return None if self.loss is None else float(self.loss)
+        return None if self.loss is None else float(whole_value(self.loss))
 
     def anew(self, start: Callable[[LossFn | Closure], RngState | None]) -> Batch:
         """The same batch, all of whose evaluations begin from now on, and from what ``start`` keeps."""
@@ -144,12 +144,16 @@ class Batch:
     def hessian_operator(
         self, params: Sequence[Tensor], modules: Sequence[nn.Module], *, hvp: HvpKind, step_length: float | None
     ) -> LinearOperator:
-        """The Hessian of this batch's loss; of a caller's closure, by finite differences whatever ``hvp`` says."""
-        if self.loss_fn is not None:
+        """The Hessian of this batch's loss.
+
+        Of a caller's closure, and by sharded parameters, it is one by finite differences whatever ``hvp`` says.
+        """
+        is_sharded = self.ranks is not None and not self.ranks.are_replicas
+        if self.loss_fn is not None and not is_sharded:
             return make_hessian(
                 self.loss_fn, params, hvp=hvp, step_length=step_length, modules=modules, rng_state=self.rng_state
             )
-        if self.parts:
+        if self.parts and not is_sharded:
             each = [part.hessian_operator(params, modules, hvp=hvp, step_length=step_length) for part in self.parts]
             return BatchedOperator(each, [1.0] * len(each))
         kind: DifferenceKind = "forward" if hvp == "forward" else "central"
@@ -180,15 +184,26 @@ class Batch:
         )
 
     def _evaluate(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
-        if self.loss_fn is not None:
-            loss = evaluate_loss(self.loss_fn)
-            # What a training pass has left in .grad is unscaled, and is compared with what is evaluated here.
-            gradient = self.differentiation.gradient(loss, params, is_scaled=not self.is_training)
-        else:
-            loss, gradient = self._evaluate_closure(params)
-        if self.group is not None:
-            gradient = [mean_over_ranks(grad, self.group) for grad in gradient]
-        return loss, gradient
+        if self.ranks is None:
+            return self._evaluate_alone(params)
+        if self.ranks.are_replicas:
+            loss, gradient = together(lambda: self._evaluate_alone(params), self.ranks)
+            return loss, [mean_over_ranks(grad, self.ranks) for grad in gradient]
+        if self.loss_fn is None:
+            return together(lambda: self._evaluate_closure(params), self.ranks)
+        loss_fn, gathering = self.loss_fn, self.ranks.gathering
+        loss = together(lambda: gathering.forward(lambda: evaluate_loss(loss_fn)), self.ranks)
+        return loss, self._differentiated(loss, params)
+
+    def _evaluate_alone(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
+        if self.loss_fn is None:
+            return self._evaluate_closure(params)
+        loss = evaluate_loss(self.loss_fn)
+        return loss, self._differentiated(loss, params)
+
+    def _differentiated(self, loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+        # What a training pass has left in .grad is unscaled, and is compared with what is evaluated here.
+        return self.differentiation.gradient(loss, params, is_scaled=not self.is_training)
 
     def _evaluate_closure(self, params: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         """Loss and gradient as the closure's backward passes leave it, before the closure changes it."""
@@ -226,9 +241,20 @@ def closure_gradient(params: Sequence[Tensor]) -> list[Tensor]:
 
 def gradients_left(params: Sequence[Tensor]) -> list[Tensor]:
     """What a backward pass has left in ``.grad``; zero for parameters that it did not reach."""
-    return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in params]
+    return [torch.zeros_like(p) if p.grad is None else placed_like(p.grad.detach(), p) for p in params]
+
+
+def mean_loss_of(batch: Batch | None, model: Model) -> float | None:
+    """The loss of a training batch, the mean over the ranks if there are several; None if it is not known."""
+    if batch is None:
+        return None
+    own, ranks = batch.loss_value(), model.look()[1]
+    if ranks is None:
+        return own
+    mean = mean_loss(own, ranks)  # all ranks take part, whether they know theirs or not
+    return None if own is None else mean
 
 
 def closure_loss(loss: Any) -> float:
     """What a loss function or closure returned as a number; nan if it returned nothing."""
-    return float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else float("nan")
+    return float(whole_value(loss.detach() if isinstance(loss, Tensor) else loss)) if loss is not None else math.nan

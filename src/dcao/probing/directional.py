@@ -10,7 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dcao.blocks import Entrywise, Vector, inner_products
+from dcao.blocks import Entrywise, Vector
+from dcao.layout import WHOLE, Layout
+from dcao.sums import inner_products
 
 SAFE_EXPONENT = 30
 """Numbers between 2**-30 and 2**30 have squares, and sums of squares, well inside float32."""
@@ -64,6 +66,7 @@ class StepVectors:
         weight: Size of the batch.
         exponents: Powers of two that gradient and displacements have been divided by.
         length: Length of the displacement that the step takes, where it is not ``d_B``.
+        layout: Where the entries of the vectors are.
     """
 
     gradient: Vector
@@ -73,11 +76,12 @@ class StepVectors:
     weight: float
     exponents: tuple[int, int] = (0, 0)
     length: float | None = None
+    layout: Layout = WHOLE
 
     @cached_property
     def square_and_slope(self) -> tuple[float, float]:
         """``d_B'd_B`` and ``g_B'd_B``, divided as these are."""
-        square, slope = inner_products(self.displacement, [self.displacement, self.gradient])
+        square, slope = inner_products(self.displacement, [self.displacement, self.gradient], self.layout)
         return square, slope
 
     @property
@@ -101,7 +105,8 @@ def directional(batches: Sequence[StepVectors]) -> Directional:
         product = batch.product(batch.displacement, math.sqrt(batch.square_and_slope[0]))
         past = _mean_of_others(batches, index) if len(batches) > 1 else batch.past
         # Both in one go, for which the difference of the gradients is made once.
-        along, with_past = inner_products(product, [batch.displacement, batch.displacement if past is None else past])
+        other = batch.displacement if past is None else past
+        along, with_past = inner_products(product, [batch.displacement, other], batch.layout)
         slope += batch.weight * times_power(batch.square_and_slope[1], of_gradient + unit)
         curvature += batch.weight * times_power(along, 2 * unit)
         signal += batch.weight * times_power(with_past, 2 * unit) if past is not None else 0.0

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from dcao.blocks import Entrywise, Vector, blocks, chosen, nonzero_counts, numbers, parts_of, spans
+from dcao.blocks import Entrywise, Vector, blocks, chosen, parts_of, spans
+from dcao.layout import layout_of
 from dcao.operators.finite_difference import step_length_at
+from dcao.sums import nonzero_counts, numbers
 from dcao.vectors import sizes_of
 
 OUTLIER = 100.0
@@ -65,8 +67,10 @@ def moving_length(params: Sequence[Tensor], displacement: Vector) -> float:
         if count < weights[index].numel():
             counts[span] = map(int, numbers(map(torch.count_nonzero, torch.split(moves[0], counts[span]))))
     found = iter(numbers(norm for each in norms for norm in each))
-    lengths = [math.hypot(*(next(found) for _ in each)) for each in norms]
-    factors = _counted(lengths, counts)
+    here = torch.tensor([math.hypot(*(next(found) for _ in each)) for each in norms], dtype=torch.float64)
+    each, moved = layout_of(params).norm_and_sum_each(here, torch.tensor(counts))
+    lengths = each.tolist()
+    factors = _counted(lengths, moved.tolist())
     return math.hypot(*(length * factor for length, factor in zip(lengths, factors, strict=True)))
 
 

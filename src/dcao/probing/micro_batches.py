@@ -14,6 +14,7 @@ from dcao.operators.loss_scale import LossScale, flows_in_float16
 from dcao.probing.batch import Batch, evaluate_and_backward
 from dcao.probing.probe import Probe
 from dcao.probing.ranks import without_gradient_sync
+from dcao.shards import is_shard
 
 
 class MeanOfLosses:
@@ -81,5 +82,7 @@ def mean_of_losses(loss_fns: Sequence[LossFn], probe: Probe) -> Batch:
     rng_state = probe.start(loss_fns)
     if len(loss_fns) == 1:
         return Batch(loss_fn=loss_fns[0], rng_state=rng_state, is_coming=True)
-    mean = MeanOfLosses(loss_fns, scale=probe.differentiation.scale, params=probe.params())
+    params = probe.params()
+    scale = None if any(map(is_shard, params)) else probe.differentiation.scale
+    mean = MeanOfLosses(loss_fns, scale=scale, params=params)
     return Batch(closure=mean, rng_state=rng_state, is_coming=True)

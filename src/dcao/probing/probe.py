@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from dcao.probing.eigenvalues import read_hessian, read_preconditioned
 from dcao.probing.estimate import ALONG_STEP, CurvatureEstimate, Reading
 from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
-from dcao.probing.ranks import on_any_rank, without_gradient_sync
+from dcao.probing.ranks import evaluating_replicas, on_any_rank, with_buffers_sent
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
 from dcao.probing.settings import ProbeSettings
 from dcao.state.start import Moving, Start, Surroundings, no_surroundings
@@ -110,9 +110,11 @@ class Probe:
         streams = capture_rng(params)
         if self.is_held:
             return streams
+        modules = self.model.look()[0]
         try:
-            reached, places = self.surroundings()
-            start = Start([loss_fn, *reached], params, self.model.look()[0], self.moving, places)
+            with with_buffers_sent(modules):  # also if looking for more fails on this rank alone
+                reached, places = self.surroundings()
+                start = Start([loss_fn, *reached], params, modules, self.moving, places)
         except Exception as error:  # of objects of the user's, which may do anything when they are looked at
             if not self.moving.has_failed:
                 warn(UNREACHABLE.format(error=f"{type(error).__name__}: {error}"))
@@ -136,7 +138,8 @@ class Probe:
         tolerance = rounding(params)  # here, under the caller's autocast
         with self._looking_at(batches, params) as loss:
             if not self._repeats(loss, tolerance):
-                return replace(self._nothing(step, NEVER_REASON), loss=loss.value, cost=loss.cost + loss.num_checks)
+                cost = loss.cost + loss.num_checks
+                return replace(self._nothing(step, NEVER_REASON), loss=loss.mean_value(), cost=cost)
             self._remember_probed(loss)
             deciding = self._readings(loss, self.memory, spectrum=False)
             self.num_checks += int(loss.search_cost)
@@ -165,20 +168,17 @@ class Probe:
 
     @contextmanager
     def _looking_at(self, batches: Sequence[Batch], params: list[Tensor]) -> Iterator[ProbedLoss]:
-        modules, group = self.model.look()
+        modules, ranks = self.model.look()
         # The loss runs under the caller's autocast, our arithmetic never does.
         batches = [
             replace(
-                batch.keeping_autocast(),
-                group=group,
-                differentiation=self.differentiation,
-                scaling=self.memory.scaling,
+                batch.keeping_autocast(), ranks=ranks, differentiation=self.differentiation, scaling=self.memory.scaling
             )
             for batch in batches
         ]
         with (
             without_autocast(),
-            without_gradient_sync(modules) if group is not None else nullcontext(),
+            evaluating_replicas(modules),
             ProbedLoss(
                 UpcomingStep(self.optimizer, self.record, params),
                 modules,
@@ -196,7 +196,7 @@ class Probe:
         """Whether evaluations of the loss can be compared; checked once, at the first probe."""
         starts = [batch.rng_state.start for batch in loss.batches if batch.is_training and batch.rng_state is not None]
         is_complete = all(start is None or start.is_complete for start in starts)
-        is_complete = not on_any_rank(not is_complete, loss.batches[0].group, loss.params)
+        is_complete = not on_any_rank(not is_complete, loss.batches[0].ranks)
         if self.memory.repeats is Repeats.UNKNOWN and is_complete:
             self.memory.repeats = check(loss, tolerance)
             self.num_checks += loss.num_checks
@@ -256,7 +256,7 @@ class Probe:
         return CurvatureEstimate(
             step=step,
             measure=measure,
-            loss=loss.value,
+            loss=loss.mean_value(),
             s=stability.get(measure),
             stability=stability,
             trust=readings[measure].trust,

@@ -16,7 +16,7 @@ from dcao.operators.finite_difference import FiniteDifferenceOperator, default_s
 from dcao.operators.precision import coarsest_half, is_half
 from dcao.operators.scaled import ScaledOperator
 from dcao.probing.batch import Batch
-from dcao.probing.ranks import MeanOverRanksOperator
+from dcao.probing.ranks import MeanOverRanksOperator, mean_loss
 from dcao.probing.settings import ProbeSettings
 from dcao.updates.upcoming_step import UpcomingStep
 
@@ -81,6 +81,11 @@ class ProbedLoss:
         losses = [math.nan if batch.loss is None else batch.loss for batch in self.batches]
         return sum(batch.weight * loss for batch, loss in zip(self.batches, losses, strict=True)) / total
 
+    def mean_value(self) -> float:
+        """The same over the batches of all ranks, which all have to ask for it."""
+        ranks = self.batches[0].ranks
+        return self.value if ranks is None else mean_loss(self.value, ranks)
+
     def check_again(self, batch: Batch) -> Batch:
         """A batch evaluated once more, which does not count as a cost of what is measured."""
         self.num_checks += 1
@@ -127,8 +132,9 @@ class ProbedLoss:
             operator = batch.hessian_operator(self.params, self.modules, hvp=self.settings.hvp, step_length=length)
             self._operators.append(operator)
             # The gradients of a caller's closure are means over the ranks already.
-            if batch.group is not None and (batch.loss_fn is not None or batch.parts):
-                operator = MeanOverRanksOperator(operator, batch.group)
+            ranks = batch.ranks
+            if ranks is not None and ranks.are_replicas and (batch.loss_fn is not None or batch.parts):
+                operator = MeanOverRanksOperator(operator, ranks)
             self._of_batch[id(batch)] = operator
         return self._of_batch[id(batch)]
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcao.blocks import Entrywise, blocks, joint_norm
+from dcao.blocks import Entrywise, blocks
 from dcao.isolation import AUTOCAST_DEVICES
+from dcao.layout import layout_of
 from dcao.probing.batch import Batch
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import on_any_rank
+from dcao.sums import joint_length, joint_norm
 from dcao.telling.notices import warn
 
 NEVER_REASON = "the loss differs at each evaluation at the same point: nothing can be measured, and lr stays as it is"
@@ -45,14 +47,14 @@ def check(loss: ProbedLoss, tolerance: float) -> Repeats:
 
     Under DistributedDataParallel the ranks agree on the worst that one of them finds.
     """
-    first, group = loss.batches[0], loss.batches[0].group
+    first, ranks = loss.batches[0], loss.batches[0].ranks
     second = loss.check_again(first)
     apart = differences(_evaluation(first), _evaluation(second), tolerance)
-    if not on_any_rank(bool(apart), group, loss.params):
+    if not on_any_rank(bool(apart), ranks):
         return Repeats.ALWAYS
     third = loss.check_again(first)
     repeats = not differences(_evaluation(second), _evaluation(third), tolerance)
-    repeats = not on_any_rank(not repeats, group, loss.params)
+    repeats = not on_any_rank(not repeats, ranks)
     if repeats and _compresses_gradients(loss.modules):
         return Repeats.LATER
     _warn(apart or ["something on another rank"], repeats=repeats)
@@ -70,8 +72,9 @@ def differences(first: Evaluation, second: Evaluation, tolerance: float) -> list
         ['the value by 9.09 %']
     """
     gap, size = abs(first.value - second.value), max(abs(first.value), abs(second.value))
-    length = max(joint_norm(first.gradient), joint_norm(second.gradient)) if first.gradient else 0.0
-    apart = joint_norm(Entrywise(torch.sub, blocks(first.gradient), blocks(second.gradient))) if length else 0.0
+    length = max(joint_length(first.gradient), joint_length(second.gradient)) if first.gradient else 0.0
+    gaps = Entrywise(torch.sub, blocks(first.gradient), blocks(second.gradient))
+    apart = joint_norm(gaps, layout_of(first.gradient)) if length else 0.0
     compared = [("the value", gap, size), ("the gradient", apart, length)]
     return [f"{name} by {100 * gap / size:.3g} %" for name, gap, size in compared if gap > tolerance * size]
 

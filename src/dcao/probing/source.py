@@ -9,6 +9,7 @@ from dcao.operators.base import LossFn
 from dcao.probing.batch import Batch
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.probe import Probe
+from dcao.probing.ranks import together
 
 
 class ProbeSource:
@@ -39,11 +40,12 @@ class ProbeSource:
             return []
         if not isinstance(self.own, ProbeLoader):
             return [Batch(loss_fn=self.own, rng_state=self.probe.start(self.own))]
-        with leave_no_trace(self.probe.params(), modules=self.probe.model.look()[0]):
-            start = self.probe.start(self.own.batch_loss)
+        loader, (modules, ranks) = self.own, self.probe.model.look()
+        with leave_no_trace(self.probe.params(), modules=modules):
+            start = self.probe.start(loader.batch_loss)
             if decides or not self.is_shared:
-                return self.own.draw(start, keep=self.is_shared)
-            return self.own.draw_again(start)
+                return together(lambda: loader.draw(start, keep=self.is_shared), ranks)
+            return together(lambda: loader.draw_again(start), ranks)
 
     def state_dict(self) -> dict[str, Any] | None:
         """Position in the loader, if there is one."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from dcao.operators.base import LinearOperator, LossFn
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.lanczos import LanczosStatus, lanczos
+from dcao.spectra.starts import random_direction
 from dcao.uncompiled import uncompiled
-from dcao.vectors import DEFAULT_SEED, random_vector, seeded
+from dcao.vectors import DEFAULT_SEED, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def operator_density(
     generator = generator if generator is not None else seeded(DEFAULT_SEED)
     nodes, weights, statuses, num_matvecs, cost = [], [], [], 0, 0.0
     for _ in range(num_samples):
-        start = random_vector(operator.size, generator=generator, device=operator.device, dtype=operator.dtype)
+        start = random_direction(operator, generator)
         result = lanczos(operator, num_steps=num_steps, start=start)
         statuses.append(result.status)
         num_matvecs, cost = num_matvecs + result.num_matvecs, cost + result.cost

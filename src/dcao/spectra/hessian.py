@@ -110,7 +110,7 @@ def _checked_at_another_length(
     residuals = result.residuals.clone()
     for index, (vector, value) in enumerate(zip(result.ritz_vectors, result.ritz_values.tolist(), strict=True)):
         y = vector.to(device=operator.device, dtype=operator.dtype)
-        rest = float(torch.linalg.vector_norm(longer.matvec(y).sub_(y, alpha=value)))
+        rest = float(operator.layout.norm(longer.matvec(y).sub_(y, alpha=value)))
         residuals[index] = max(float(residuals[index]), rest) if math.isfinite(rest) else math.inf
     status, reason = result.status, result.reason
     if status in (LanczosStatus.CONVERGED, LanczosStatus.INVARIANT) and not _are_small(residuals, result, tolerance):

@@ -133,7 +133,7 @@ def lanczos(
     _check(k, num_steps, which, tolerance, reorthogonalize, vectors)
     cost_before = gradient_evaluations(operator, 0)
     first = start_vector(operator, start, generator, k=k)
-    max_steps = min(num_steps, operator.size)
+    max_steps = min(num_steps, operator.layout.total(operator.size))
     recurrence: FullRecurrence | LightRecurrence
     if reorthogonalize == "full":
         kept = 2 * k if which == "both" else k
@@ -182,10 +182,11 @@ class _Run:
         """Advance; returns the wanted pairs and how the run ended."""
         wanted = 2 * self.k if self.which == "both" else self.k
         is_light, num_settled, last = isinstance(self.recurrence, LightRecurrence), 0, None
+        size = self.operator.layout.total(self.operator.size)
         for step in range(1, max_steps + 1):
             if not self.recurrence.advance():
                 return self._pairs(), LanczosStatus.NONFINITE
-            if self.recurrence.exhausted or (step == self.operator.size and not is_light):
+            if self.recurrence.exhausted or (step == size and not is_light):
                 pairs = self._pairs()
                 is_last = step == max_steps or not may_start_again
                 if isinstance(self.recurrence, LightRecurrence) or is_last or _are_same(pairs, last, wanted):

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from dcao.layout import WHOLE, Layout
 from dcao.operators.base import LinearOperator
 from dcao.spectra.ritz import Projection
 
@@ -35,7 +36,8 @@ class FullRecurrence:
         self.num_matvecs = 0
         self.exhausted = False
         self._eps = torch.finfo(operator.dtype).eps
-        self._basis = _Basis(operator.size, max_steps, num_kept, dtype or operator.dtype, device or operator.device)
+        self._layout = operator.layout
+        self._basis = _Basis(operator, max_steps, num_kept, dtype or operator.dtype, device or operator.device)
         self._matrix = torch.zeros(max_steps, max_steps, dtype=torch.float64, device="cpu")
         self._defects = torch.zeros(max_steps, dtype=torch.float64, device="cpu")
         self._nonorthogonality = 0.0
@@ -49,7 +51,7 @@ class FullRecurrence:
         m = self._steps
         for _ in range(2):
             self._basis.project_out(fresh, m)
-            fresh.div_(torch.linalg.vector_norm(fresh))
+            fresh.div_(self._layout.norm(fresh))
         self._defects[m - 1] += self._beta
         self._defects[m - 1] += self._scale * self._store(m, fresh)
         self._beta, self.exhausted = 0.0, False
@@ -59,11 +61,11 @@ class FullRecurrence:
         j = self._steps
         w = product(self.operator, self._basis.row(j).to(device=self.operator.device, dtype=self.operator.dtype))
         self.num_matvecs += 1
-        norm = torch.linalg.vector_norm(w)
+        norm = self._layout.norm(w)
         h = self._basis.project_out(w, j + 1) + self._basis.project_out(w, j + 1)
-        *column, norm_value, beta = torch.cat([h, norm[None], torch.linalg.vector_norm(w)[None]]).tolist()
+        *column, norm_value, beta = torch.cat([h, norm[None], self._layout.norm(w)[None]]).tolist()
         if not SMALL < norm_value < math.inf:
-            beta = scaled_norm(w)
+            beta = scaled_norm(w, self._layout)
             norm_value = math.hypot(*column, beta)
         if not math.isfinite(norm_value) or not math.isfinite(beta):
             return False
@@ -117,7 +119,7 @@ class FullRecurrence:
         if stored.dtype == vector.dtype:
             self._nonorthogonality += self._eps
             return 0.0
-        rounding = float(torch.linalg.vector_norm(vector.sub_(stored.to(vector))))
+        rounding = float(self._layout.norm(vector.sub_(stored.to(vector))))
         self._nonorthogonality += 2.0 * rounding
         return rounding
 
@@ -142,17 +144,18 @@ class LightRecurrence:
         q = self._current
         w = product(self.operator, q)
         self.num_matvecs += 1
-        norm = torch.linalg.vector_norm(w)
+        layout = self.operator.layout
+        norm = layout.norm(w)
         if self._previous is not None:
             w.addcmul_(self._previous, self._last_beta, value=-1.0)
-        first = torch.dot(q, w)
+        first = layout.dot(q, w)
         w.addcmul_(q, first, value=-1.0)
-        second = torch.dot(q, w)  # local second pass: alpha to full precision
+        second = layout.dot(q, w)  # local second pass: alpha to full precision
         w.addcmul_(q, second, value=-1.0)
-        beta_here = torch.linalg.vector_norm(w)
+        beta_here = layout.norm(w)
         alpha, norm_value, beta = torch.stack([first + second, norm, beta_here]).tolist()
         if not SMALL < norm_value < math.inf:
-            beta = scaled_norm(w)
+            beta = scaled_norm(w, layout)
             norm_value, beta_here = math.hypot(alpha, float(self._last_beta), beta), torch.full_like(beta_here, beta)
         if not math.isfinite(norm_value) or not math.isfinite(beta):
             return False
@@ -198,12 +201,12 @@ def product(operator: LinearOperator, vector: Tensor) -> Tensor:
     return w.detach().to(device=operator.device, dtype=operator.dtype, copy=True)
 
 
-def scaled_norm(vector: Tensor) -> float:
+def scaled_norm(vector: Tensor, layout: Layout = WHOLE) -> float:
     """The length of a vector whose entries may be too small or too large to be squared in its dtype."""
-    largest = float(vector.abs().amax())
+    largest = float(layout.largest(vector))
     if not 0.0 < largest < math.inf:
         return largest
-    return largest * float(torch.linalg.vector_norm(vector / largest))
+    return largest * float(layout.norm(vector / largest))
 
 
 def breakdown_threshold(eps: float, scale: float) -> float:
@@ -214,8 +217,11 @@ def breakdown_threshold(eps: float, scale: float) -> float:
 class _Basis:
     """The rows of the basis in two blocks: the Ritz vectors overwrite the head, and the tail can then be freed."""
 
-    def __init__(self, size: int, num_rows: int, num_head: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        self.size = size
+    def __init__(
+        self, operator: LinearOperator, num_rows: int, num_head: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        self.size, self.layout = operator.size, operator.layout
+        size = self.size
         self.head = torch.empty(num_head, size, dtype=dtype, device=device)
         self.tail = torch.empty(num_rows - num_head, size, dtype=dtype, device=device)
 
@@ -230,10 +236,10 @@ class _Basis:
     def project_out(self, w: Tensor, count: int) -> Tensor:
         """Subtract from ``w``, in place, its components along the first ``count`` rows; returns the coefficients."""
         if self.head.dtype != w.dtype or self.head.device != w.device:
-            return torch.stack([_subtract(w, self.row(i).to(w)) for i in range(count)])
+            return torch.stack([_subtract(w, self.row(i).to(w), self.layout) for i in range(count)])
         coefficients = []
         for V in self.blocks(count):  # (rows, size)
-            c = V @ w
+            c = self.layout.products(V, w)
             w.addmv_(V.T, c, alpha=-1.0)
             coefficients.append(c)
         return torch.cat(coefficients)
@@ -254,13 +260,16 @@ class _Basis:
             piece = S.T @ rows
             target = self.head[:num_wanted, columns]
             target.copy_(piece)
-            rounding += (piece - target.to(work)).square().sum(dim=1).cpu().double()
+            squares = (piece - target.to(work)).square()
+            for run in self.layout.runs(self.size):
+                counted = slice(max(run.start - begin, 0), max(run.stop - begin, 0))
+                rounding += squares[:, counted].sum(dim=1).cpu().double()
         vectors = self.head[:num_wanted]
         del self.tail
-        return vectors, rounding.sqrt()
+        return vectors, torch.tensor(self.layout.add_up(rounding.tolist()), dtype=torch.float64, device="cpu").sqrt()
 
 
-def _subtract(w: Tensor, row: Tensor) -> Tensor:
-    c = torch.dot(row, w)
+def _subtract(w: Tensor, row: Tensor, layout: Layout) -> Tensor:
+    c = layout.dot(row, w)
     w.addcmul_(row, c, value=-1.0)
     return c

@@ -10,12 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dcao.draws import random_in
 from dcao.isolation import without_autocast
+from dcao.layout import WHOLE
 from dcao.operators.base import LinearOperator, LossFn, gradient_evaluations
 from dcao.operators.hvp import HvpKind, make_hessian
 from dcao.spectra.recurrences import product
 from dcao.uncompiled import uncompiled
-from dcao.vectors import DEFAULT_SEED, random_vector, seeded
+from dcao.vectors import DEFAULT_SEED, seeded
 
 TraceMethod = Literal["hutchinson", "hutch++"]
 
@@ -88,11 +90,13 @@ def operator_trace(
         generator: For the random vectors; default: seed 0.
 
     Raises:
-        ValueError: ``num_samples`` is too small for a standard error (2, or 6 for ``"hutch++"``), or ``method``
-            unknown.
+        ValueError: ``num_samples`` is too small for a standard error (2, or 6 for ``"hutch++"``), ``method`` is
+            unknown, or it is ``"hutch++"`` and the parameters are in shards.
     """
     generator = generator if generator is not None else seeded(DEFAULT_SEED)
     cost_before = gradient_evaluations(operator, 0)
+    if method == "hutch++" and operator.layout is not WHOLE:
+        raise ValueError('method must be "hutchinson" for parameters in shards; "hutch++" factors whole vectors')
     if method == "hutchinson":
         _check_samples(num_samples, 2)
         exact, samples, used = 0.0, _hutchinson(operator, None, num_samples, generator), num_samples
@@ -127,7 +131,7 @@ def _hutchinson(
         z = _rademacher(operator, generator)
         if Q is not None:
             z.addmv_(Q, Q.T @ z, alpha=-1.0)
-        samples.append(float(torch.dot(z, product(operator, z))))
+        samples.append(float(operator.layout.dot(z, product(operator, z))))
     return samples
 
 
@@ -141,8 +145,13 @@ def _range(operator: LinearOperator, rank: int, generator: torch.Generator) -> T
 
 
 def _rademacher(operator: LinearOperator, generator: torch.Generator) -> Tensor:
-    return random_vector(
-        operator.size, kind="rademacher", generator=generator, device=operator.device, dtype=operator.dtype
+    return random_in(
+        operator.layout,
+        operator.size,
+        kind="rademacher",
+        generator=generator,
+        device=operator.device,
+        dtype=operator.dtype,
     )
 
 

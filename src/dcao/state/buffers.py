@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from dcao.shards import local_part
 from dcao.state.tensors import Kept, can_be_kept
 from dcao.vectors import unique
 
@@ -106,5 +107,5 @@ def sharing_memory(modules: Sequence[nn.Module]) -> set[int]:
     users: dict[int, set[int]] = {}
     for tensor in tensors:
         if not is_lazy(tensor) and tensor.layout is torch.strided and tensor.numel() and not tensor.is_meta:
-            users.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+            users.setdefault(local_part(tensor).untyped_storage().data_ptr(), set()).add(id(tensor))
     return buffers & {each for ids in users.values() if len(ids) > 1 for each in ids}

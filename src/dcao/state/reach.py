@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dcao.shards import class_before_sharding
 from dcao.state.origins import Source, is_users, names_of, source_of
 from dcao.state.places import (
     Attributes,
@@ -186,7 +187,7 @@ class _Walk:
         hooks = [hook for name in _HOOKS if own.get(name) for hook in own[name].values()]
         self._push(hooks)
         self._push(hook for p in module._parameters.values() if p is not None for hook in _hooks_of(p))
-        kind: Any = type(module)
+        kind: Any = class_before_sharding(type(module))
         source = source_of(kind)
         if source is not Source.WRAPPER:
             self.found.places += [Entries(own), Entries(module._parameters)]

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from dcao.shards import gather_nothing
 from dcao.state.buffers import sharing_memory
-from dcao.state.places import Names, Place
+from dcao.state.places import Place
 from dcao.state.reach import reach
 from dcao.state.tensors import Kept, Watched, can_be_kept
 from dcao.vectors import unique
@@ -81,12 +82,11 @@ class Start:
         places: Sequence[Place] = (),
     ) -> None:
         params, self._moving = list(params), moving
+        gather_nothing(modules)
         found = reach(loss_fn, modules, params)
         self.modules = unique((*modules, *found.modules))
         replicas = [module for module in self.modules if isinstance(module, DistributedDataParallel)]
-        # A forward pass whose gradients are not averaged, as a probe's, tells the next one not to send the buffers.
-        synced = [Names(module.__dict__, ["require_forward_param_sync"]) for module in replicas]
-        self._places = [(place, place.read()) for place in (*found.places, *places, *synced)]
+        self._places = [(place, place.read()) for place in (*found.places, *places)]
         self._training = [(module, module.training) for module in self.modules]
         self.buffers = {id(m): dict(m._buffers) for m in self.modules if not isinstance(m, torch.jit.ScriptModule)}
         own = {id(p) for p in params}

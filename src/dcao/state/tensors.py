@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from dcao.shards import local_part
 from dcao.vectors import as_real
 
 CHUNK = 2**20
@@ -102,7 +103,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
-    plain = as_real(tensor.detach())
+    plain = as_real(local_part(tensor).detach())
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
     bits = plain.reshape(-1).view(whole)
     return torch.stack([chunk.sum(dtype=torch.int64) for chunk in torch.split(bits, CHUNK)]).sum()

@@ -36,6 +36,11 @@ _CAUSES = (
         "the loss draws its own batch, and there is none left",
         "draw the batch before minimize or step, so that the loss finds the same one again",
     ),
+    (
+        ("FailedElsewhere",),
+        "the loss raised an error on another rank, and a probe fails on all ranks or on none",
+        "look at what that rank says",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dcao.blocks import blocks, parts_of, pieces_of
+from dcao.shards import local_part
 from dcao.updates.model import Group, OptimizerModel, ParamState
 from dcao.vectors import as_real
 
@@ -61,7 +62,7 @@ def _common_state(
         return None
     keys, rests = [], []
     for state, p in zip(states, like, strict=True):
-        shape = as_real(p).shape
+        shape = as_real(local_part(p).detach()).shape
         keys.append([key for key, value in state.items() if isinstance(value, Tensor) and value.shape == shape])
         rests.append({key: _plain(value) for key, value in state.items() if key not in keys[-1]})
     if any(own != keys[0] for own in keys) or any(rest != rests[0] for rest in rests):

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dcao.blocks import Vector, blocks, constant_blocks, pieces_of, spans
+from dcao.layout import layout_of
+from dcao.shards import is_shard, local_part
 from dcao.updates.dynamics import StepDynamics
 from dcao.updates.factors import block_factors
 from dcao.updates.registry import OptimizerModel, optimizer_model
@@ -40,7 +42,7 @@ class UpcomingStep:
     """
 
     def __init__(self, optimizer: Optimizer, record: OptimizerModel | None, params: Sequence[Tensor]) -> None:
-        self.params, self.dtype = params, vector_dtype(params)
+        self.params, self.dtype, self.layout = params, vector_dtype(params), layout_of(params)
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self._groups: list[dict[str, Any]] = [group_of[id(p)] for p in params]
         # With get, because the state is a defaultdict and indexing would write into it.
@@ -134,7 +136,7 @@ class UpcomingStep:
 
 
 def _real_state(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a complex parameter as torch's optimizers read it: each number as two real ones."""
-    if not any(isinstance(value, Tensor) and value.is_complex() for value in state.values()):
+    """The state of a complex parameter as torch's optimizers read it, and what this process holds of a sharded one."""
+    if not any(isinstance(value, Tensor) and (value.is_complex() or is_shard(value)) for value in state.values()):
         return state
-    return {key: as_real(value) if isinstance(value, Tensor) else value for key, value in state.items()}
+    return {key: as_real(local_part(value)) if isinstance(value, Tensor) else value for key, value in state.items()}

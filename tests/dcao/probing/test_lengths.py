@@ -9,8 +9,9 @@ import torch
 from torch import nn, optim
 
 from dcao import DCAO
-from dcao.blocks import blocks, joint_norm
+from dcao.blocks import blocks
 from dcao.probing.lengths import MOST_EVALUATIONS, OUTLIER, moving_length, natural_length
+from dcao.sums import joint_norm
 
 
 def test_where_all_weights_move_it_is_the_length_of_all_to_the_last_bit():
