@@ -26,8 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
         **FIXED,
         "measure": ProbeSettings("hessian", k=2, hvp="central", basis_dtype=torch.bfloat16),
     },
-    "default-adamw": {"steps": 40},
-    "default-sgd": {"steps": 40, "base": torch.optim.SGD, "total_steps": 40, "spectrum_every": 30},
+    "default-adamw": {"steps": 30},
+    "default-sgd": {"steps": 30, "base": torch.optim.SGD, "total_steps": 30, "spectrum_every": 20},
     "default-float32": {"steps": 30, "dtype": torch.float32},
     "blow-up": {"steps": 23, "blows_up_at": 14, "guard": Guard(snapshot_every=5)},
     "nan-on-one-rank": {"steps": 9, "spoils": {7: [math.nan, 1.0, 1.0, 1.0]}},
@@ -35,7 +35,8 @@ CASES: dict[str, dict[str, Any]] = {
 FEW = ["load-central", "parts-and-a-clip", "hessian", "default-adamw"]
 RUNS = [
     *(("fully_shard", case) for case in CASES),
-    *((way, case) for way in ("tensor-parallel", "hybrid", "both") for case in FEW),
+    *((way, case) for way in ("tensor-parallel", "both") for case in FEW),
+    *(("hybrid", case) for case in ("load-central", "default-adamw")),
 ]
 
 
