@@ -71,11 +71,12 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             if cosines and step < 0.2 * num_steps:  # before the longest decay begins
                 (first if step < 0.05 * num_steps else agreements).append(fmean(cosines))
             probes.append(probe)
-            largest_s = 8 * (1 + 3 * noise(agreements or first, 0.1, 0.05))  # where nothing is shared s says less
+            unshared = noise(agreements or first, 0.1, 0.05)  # where nothing is shared s says less
+            rising, largest_s = rising or (len(probes) == 2 and unshared > 0), 8 + 24 * unshared
             ceiling = largest_lr(probes, largest_s)
             limit = min(ceiling, largest_lr([probe], largest_s)) if rising else ceiling  # one objection ends the rise
             if lr > limit:
-                lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), step == 0
+                lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
             probed_at, cosines = step, []  # of the steps since the last probe
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)
@@ -93,8 +94,7 @@ def noise(agreements, least=0.25, most=0.15):  # 0 where gradients agree, 1 wher
 
 
 def rounded(x):
-    mantissa, exponent = math.frexp(x)
-    return math.ldexp(round(mantissa * 32) / 32, exponent)
+    return math.ldexp(round(math.frexp(x)[0] * 32) / 32, math.frexp(x)[1])
 
 
 if __name__ == "__main__":

@@ -161,24 +161,27 @@ class Ceiling(Policy):
             return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now, state)
+        is_second = len(state["lengths"]) == 1 and state["turned"] is None
         state = self._seen(observation, state, trusts_s=held is None)
-        limits = self._limits(now.momentum or 0.0, state)
+        room_for_s = room(state["agreements"] or state["first_agreements"])
+        limits = self.target * room_for_s, self._longest(now.momentum or 0.0)
+        arrived = state["arrived"] and not (is_second and room_for_s > 1.0)  # the first knew of no agreement
         latest = state["curvatures"][-1:] if held is None else []
         allowed = _allowed(latest, state["lengths"][-1:], *limits)
         highest = _allowed(state["curvatures"], state["lengths"], *limits)
         exploring, lasting = _shares(now.shape)
-        arrives = not (first or state["arrived"]) and level * exploring > min(allowed, highest)
+        arrives = not arrived and level * exploring > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
             level = allowed
         elif arrives:
             level = max(min(level, allowed / lasting, highest / lasting), self.gamma_arrival * level)
         elif level * lasting > highest:
             level = max(highest / lasting, self.gamma_down * level)
-        state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
+        state |= {"ceiling": highest if highest < math.inf else None, "arrived": arrived or arrives}
         lr = self._inside(level * self._decayed(step, now.shape, state), state)
         if first:
             state |= {"first_lr": lr}
-        phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
+        phase = "start" if first else "arrived" if arrives else "under the ceiling" if arrived else "rise"
         limit = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
         limit += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
         return Decision(
@@ -255,11 +258,10 @@ class Ceiling(Policy):
         seen: State = {"step": observation.step, "curvatures": curvatures, "lengths": lengths, "costs": costs}
         return {**state, **seen, **with_agreement(state, observation, self.total_steps)}
 
-    def _limits(self, momentum: float, state: State) -> tuple[float, float]:
-        """Largest s in this noise, and largest l with this momentum."""
+    def _longest(self, momentum: float) -> float:
+        """Largest l with this momentum."""
         share = _num_averaged(min(momentum, USUAL_MOMENTUM)) / _num_averaged(USUAL_MOMENTUM)
-        largest_s = self.target * room(state["agreements"] or state["first_agreements"])
-        return largest_s, self.max_relative_step * math.sqrt(math.sqrt(share))
+        return self.max_relative_step * math.sqrt(math.sqrt(share))
 
     def _decayed(self, step: int, shape: LrShape, state: State) -> float:
         """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""
