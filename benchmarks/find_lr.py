@@ -157,7 +157,8 @@ def row(name: str, optimizer: str, num_steps: int, bests: Sequence[float | None]
     """For each finder its lrs, what came of them, and how many cells the median wins."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    info, lost = get_workload(name).info, -math.inf if get_workload(name).info.higher_is_better else math.inf
+    info = get_workload(name).info
+    lost = -math.inf if info.higher_is_better else math.inf
     lrs = [suggestions(name, optimizer, seed) for seed in SEEDS]
     finders = {}
     for finder in lrs[0]:

@@ -109,8 +109,8 @@ class ShardedLayout(Layout):
 
     def __init__(self, tensors: Sequence[Tensor], mesh: DeviceMesh) -> None:
         self.tensors, self.mesh, self.group = tensors, mesh, _group_of(mesh)
-        self.sizes = [_real_size(local_part(tensor)) for tensor in tensors]
-        self.whole_sizes = [_real_size(tensor) for tensor in tensors]
+        self.sizes = [num_entries(local_part(tensor)) for tensor in tensors]
+        self.whole_sizes = [num_entries(tensor) for tensor in tensors]
         self.counts = [_counts(tensor, mesh) for tensor in tensors]
         self._runs = list(_runs(self.counts, self.sizes))
 
@@ -239,5 +239,6 @@ def _runs(counts: Sequence[bool], sizes: Sequence[int]) -> Iterator[slice]:
         begin += length
 
 
-def _real_size(tensor: Tensor) -> int:
+def num_entries(tensor: Tensor) -> int:
+    """Entries that a tensor takes in a flat vector: two for a complex number."""
     return tensor.numel() * (2 if tensor.is_complex() else 1)

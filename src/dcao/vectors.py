@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from dcao.layout import layout_of
+from dcao.layout import layout_of, num_entries
 from dcao.shards import local_part
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def sizes_of(tensors: Iterable[Tensor]) -> list[int]:
         >>> sizes_of([torch.ones(2, 2), torch.ones(3, dtype=torch.complex64)])
         [4, 6]
     """
-    return [local_part(t).numel() * (2 if t.is_complex() else 1) for t in tensors]
+    return [num_entries(local_part(t)) for t in tensors]
 
 
 def vector_dtype(params: Sequence[Tensor]) -> torch.dtype:

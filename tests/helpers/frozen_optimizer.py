@@ -101,3 +101,30 @@ def _step_matrix(frozen: FrozenOptimizer, curvature: float) -> Tensor:
         average = 0.0 if frozen.average is None else frozen.average.item()
         columns.append([after / TINY, average / TINY])
     return torch.tensor(columns, dtype=torch.float64).T
+
+
+def step_from_zero_averages(case: OptimizerCase) -> tuple[list[float], list[float]]:
+    """The weights after one real step from zero averages, and what the record of the optimizer says they are."""
+    gradient = torch.tensor([0.3, -2.0, 1e-3], dtype=torch.float64)
+    before = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    frozen = FrozenOptimizer(case, gradient.numel())
+    frozen.reset(before)
+    dynamics = frozen.dynamics
+    seen = gradient + dynamics.l2_decay * before
+    preconditioner = frozen.model.preconditioner(frozen.group, frozen.state, seen)
+    direction = seen if preconditioner is None else seen / preconditioner
+    # of the long-run displacement, the share of the newest gradient is (1 - b) * (1 + lookahead)
+    share = (1.0 - dynamics.momentum) * (1.0 + dynamics.lookahead)
+    expected = (1.0 - dynamics.decoupled_decay) * before - dynamics.step_size * share * direction
+    return frozen.step(gradient).tolist(), expected.tolist()
+
+
+def displacement_in_the_long_run(case: OptimizerCase) -> tuple[float, float]:
+    """How far a constant gradient moves the weight in a step at last, and what the record of the optimizer says."""
+    frozen = FrozenOptimizer(case, 1)
+    gradient = torch.full((1,), TINY, dtype=torch.float64)
+    for _ in range(300):  # 0.9^300 = 2e-14 of the average is left to fill
+        with torch.no_grad():
+            frozen.parameter.zero_()
+        displacement = -frozen.step(gradient)
+    return displacement.item(), frozen.dynamics.step_size * (gradient / frozen.preconditioner).item()

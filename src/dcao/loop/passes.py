@@ -71,10 +71,10 @@ def pass_of(optimizer: DCAO, closure: Closure | None) -> tuple[Any, Batch | None
     if closure is None or optimizer.coming.is_known:  # a trainer may add a closure that only calls hooks
         return None if closure is None else closure(), optimizer.coming.take()
     rng_state = optimizer.before_loss(closure)
-    if rng_state is not None:
+    loop, before = optimizer.loop, None
+    if rng_state is not None:  # a probe is due
         tell_of_callback(closure, optimizer.notices)
-    loop = optimizer.loop
-    before = None if loop.turns.has_begun else GradientMark(params_of(optimizer))
+        before = None if loop.turns.has_begun else GradientMark(params_of(optimizer))
     loss, batch = run_closure(closure, loop.probe, rng_state, optimizers=(optimizer, optimizer.base))
     optimizer.gradients.check_closure(loss)
     # A trainer has a closure for steps without one, which does nothing, and in which there is nothing to probe.

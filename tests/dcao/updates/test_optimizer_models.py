@@ -17,7 +17,7 @@ from dcao.updates.registry import (
     optimizer_model,
     register_optimizer,
 )
-from helpers.frozen_optimizer import FrozenOptimizer
+from helpers.frozen_optimizer import FrozenOptimizer, displacement_in_the_long_run, step_from_zero_averages
 from helpers.optimizer_cases import OPTIMIZER_CASES, OptimizerCase
 
 # NAdam keeps its product of momenta in float32, whose roundoff is 6e-8; a few operations on it.
@@ -42,28 +42,14 @@ def weight(size: int = 2, **options) -> torch.nn.Parameter:
 
 @over_optimizers
 def test_a_real_step_from_zero_averages_is_what_preconditioner_and_dynamics_say(case):
-    frozen = FrozenOptimizer(case, GRADIENT.numel())
-    before = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-    frozen.reset(before)
-    dynamics = frozen.dynamics
-    seen = GRADIENT + dynamics.l2_decay * before
-    preconditioner = frozen.model.preconditioner(frozen.group, frozen.state, seen)
-    direction = seen if preconditioner is None else seen / preconditioner
-    # of the long-run displacement, the share of the newest gradient is (1 - b) * (1 + lookahead)
-    share = (1.0 - dynamics.momentum) * (1.0 + dynamics.lookahead)
-    expected = (1.0 - dynamics.decoupled_decay) * before - dynamics.step_size * share * direction
-    assert frozen.step(GRADIENT).tolist() == CLOSE(expected.tolist())
+    stepped, expected = step_from_zero_averages(case)
+    assert stepped == CLOSE(expected)
 
 
 @over_optimizers
 def test_a_constant_gradient_moves_the_weights_by_the_step_size_in_the_long_run(case):
-    frozen = FrozenOptimizer(case, 1)
-    gradient = torch.full((1,), 1e-12, dtype=torch.float64)
-    for _ in range(300):  # 0.9^300 = 2e-14 of the average is left to fill
-        with torch.no_grad():
-            frozen.parameter.zero_()
-        displacement = -frozen.step(gradient)
-    assert displacement.item() == CLOSE(frozen.dynamics.step_size * (gradient / frozen.preconditioner).item())
+    moved, expected = displacement_in_the_long_run(case)
+    assert moved == CLOSE(expected)
 
 
 @over_optimizers
