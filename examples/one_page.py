@@ -34,7 +34,7 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
     params = list(model.parameters())
     w = parameters_to_vector(params).detach()
     m, v, previous_g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
-    ceiling, rising, probed_at, probes, cosines, agreements = math.inf, True, 0, deque(maxlen=3), [], []
+    ceiling, rising, probed_at, probes, cosines, first, agreements = math.inf, True, 0, deque(maxlen=3), [], [], []
 
     def loss_and_gradient(w, batch):
         vector_to_parameters(w, params)
@@ -68,33 +68,33 @@ def train(model, loss_of, batches, *, lr, num_steps, adam=True):
             if step == 0:  # rounded, so that not even the float noise of the given lr gets into the run
                 probe = rounded(probe[0]), rounded(probe[1])
                 lr = 0.01 / probe[1]
+            if cosines and step < 0.2 * num_steps:  # before the longest decay begins
+                (first if step < 0.05 * num_steps else agreements).append(fmean(cosines))
             probes.append(probe)
-            ceiling = largest_lr(probes)
-            limit = min(ceiling, largest_lr([probe])) if rising else ceiling  # one objection ends the rise
+            unshared = noise(agreements or first, 0.1, 0.05)  # where nothing is shared s says less
+            rising, largest_s = rising or (len(probes) == 2 and unshared > 0), 8 + 24 * unshared
+            ceiling = largest_lr(probes, largest_s)
+            limit = min(ceiling, largest_lr([probe], largest_s)) if rising else ceiling  # one objection ends the rise
             if lr > limit:
                 lr, rising = max(limit, (0 if step == 0 else 0.5 if rising else 0.8) * lr), False
-            probed_at = step
-            if 0.05 * num_steps <= step < 0.2 * num_steps:  # before the longest decay begins
-                agreements.append(fmean(cosines))
-            cosines = []  # of the steps since the last probe
+            probed_at, cosines = step, []  # of the steps since the last probe
         w, previous_g = w - lr * decay * (m / bias / P + weight_decay * w), g
         vector_to_parameters(w, params)
         yield loss, lr * decay
 
 
-def largest_lr(probes):  # with s <= 8 and l <= 0.1
+def largest_lr(probes, largest_s):  # with l <= 0.1
     curvatures, lengths = zip(*probes, strict=True)
     curvature, length = median(curvatures), math.sqrt(sum(each**2 for each in lengths) / len(lengths))
-    return min(8 / curvature if curvature > 0 else math.inf, 0.1 / length)
+    return min(largest_s / curvature if curvature > 0 else math.inf, 0.1 / length)
 
 
-def noise(agreements):  # 0 where gradients agree, 1 where they are nearly all noise
-    return min(max((0.25 - median(agreements)) / (0.25 - 0.15), 0), 1) if agreements else 0
+def noise(agreements, least=0.25, most=0.15):  # 0 where gradients agree, 1 where they are nearly all noise
+    return min(max((least - median(agreements)) / (least - most), 0), 1) if agreements else 0
 
 
 def rounded(x):
-    mantissa, exponent = math.frexp(x)
-    return math.ldexp(round(mantissa * 32) / 32, exponent)
+    return math.ldexp(round(math.frexp(x)[0] * 32) / 32, math.frexp(x)[1])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dcao.policies.base import (
     require_min_trust,
     require_target,
 )
-from dcao.policies.noise import counts, noise, share_of_decay, with_agreement
+from dcao.policies.noise import counts, noise, room, share_of_decay, with_agreement
 from dcao.policies.range_test import TURNED, WATCHED_STEPS, cost, errors_needed
 from dcao.rounding import rounded
 
@@ -61,7 +61,8 @@ class Ceiling(Policy):
        was lowest, and lr stays under half of what it was there.
     3. Stay: lr falls to the ceiling by ``gamma_down`` a probe at most, and rises towards it no faster than the number
        of steps: on the edge of stability s says nothing about lr (it is at its edge whatever lr is), and along a
-       valley that flattens it allows any. Where gradients are nearly all noise it does not rise again.
+       valley that flattens it allows any. Where gradients are nearly all noise it does not rise again, and where they
+       share nothing s may be up to four times ``target`` (:mod:`dcao.policies.noise`).
     4. Decay: over the last ``decay`` of ``total_steps``, in a straight line to 0. By default the share follows the
        noise: the less successive batches' gradients agree, the more of the run is averaging.
 
@@ -70,8 +71,7 @@ class Ceiling(Policy):
     ceiling. Where the shape falls, a probe objects only to what trains, and there is no decay of the rule's own.
 
     Args:
-        target: Largest s. Default 8: under the plateau that s rests at on the edge of stability (2 to 5) the rule would
-            shrink lr without end.
+        target: Largest s, as long as gradients share something. Default 8, see ``TARGET``.
         total_steps: Training steps of the run; None: no decay.
         max_relative_step: Largest l, with momentum 0.9 or more. Default 0.1: the best constant lrs had 0.03 to 0.2
             early in training.
@@ -140,16 +140,9 @@ class Ceiling(Policy):
 
     def init(self, hyperparameters: Hyperparameters) -> State:
         """The state before the first probe: nothing is measured, and lr has not arrived at a ceiling."""
-        measured: State = {
-            "first_lr": None,
-            "ceiling": None,
-            "turned": None,
-            "curvatures": [],
-            "lengths": [],
-            "costs": [],
-            "agreements": [],
-        }
-        return {"step": None, "held_at": None, "arrived": False, **measured}
+        numbers: State = dict.fromkeys(("step", "held_at", "first_lr", "ceiling", "turned"))
+        lists: State = {key: [] for key in ("curvatures", "lengths", "costs", "agreements", "first_agreements")}
+        return {"arrived": False, **numbers, **lists}
 
     def propose(self, observation: Observation, state: State) -> tuple[Decision, State]:
         """The ceiling from this probe and the last ones, and lr under it."""
@@ -160,28 +153,32 @@ class Ceiling(Policy):
             return Decision(hyperparameters=planned, reason=f"lr {held}"), {**state, "held_at": step}
         first = state["step"] is None
         level = self._first_level(observation) if first else self._level(step, now, state)
+        is_second = len(state["lengths"]) == 1 and state["turned"] is None
         state = self._seen(observation, state, trusts_s=held is None)
-        longest = self._longest(now.momentum or 0.0)
+        room_for_s = room(state["agreements"] or state["first_agreements"])
+        limits = self.target * room_for_s, self._longest(now.momentum or 0.0)
+        arrived = state["arrived"] and not (is_second and room_for_s > 1.0)  # the first knew of no agreement
         latest = state["curvatures"][-1:] if held is None else []
-        allowed = self._allowed(latest, state["lengths"][-1:], longest)
-        highest = self._allowed(state["curvatures"], state["lengths"], longest)
+        allowed = _allowed(latest, state["lengths"][-1:], *limits)
+        highest = _allowed(state["curvatures"], state["lengths"], *limits)
         exploring, lasting = _shares(now.shape)
-        arrives = not state["arrived"] and level * exploring > min(allowed, highest)
+        arrives = not arrived and level * exploring > min(allowed, highest)
         if first and 0.0 < allowed < level:  # no step has been taken: nothing speaks for a larger one
             level = allowed
         elif arrives:
             level = max(min(level, allowed / lasting, highest / lasting), self.gamma_arrival * level)
         elif level * lasting > highest:
             level = max(highest / lasting, self.gamma_down * level)
-        state |= {"ceiling": highest if highest < math.inf else None, "arrived": state["arrived"] or arrives}
+        state |= {"ceiling": highest if highest < math.inf else None, "arrived": arrived or arrives}
         lr = self._inside(level * self._decayed(step, now.shape, state), state)
         if first:
             state |= {"first_lr": lr}
-        phase = "start" if first else "arrived" if arrives else "under the ceiling" if state["arrived"] else "rise"
-        limits = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
-        limits += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
+        phase = "start" if first else "arrived" if arrives else "under the ceiling" if arrived else "rise"
+        limit = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
+        limit += "" if room_for_s == 1.0 else f"; gradients share next to nothing, s up to {limits[0]:.3g}"
+        limit += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"
         return Decision(
-            hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limits}"
+            hyperparameters=replace(now, lr=lr), reason=f"{phase}: lr {now.lr:.3g} -> {lr:.3g}; {limit}"
         ), state
 
     def allowed_lr(self, observation: Observation, state: State) -> float | None:
@@ -251,22 +248,13 @@ class Ceiling(Policy):
             curvatures = [*curvatures, kept(observation.s / lr)][last]
             if observation.agreement is not None:
                 costs = [*costs, cost(curvatures[-1], observation.agreement)][last]
-        agreements = with_agreement(state["agreements"], observation, self.total_steps)
-        seen: State = {"curvatures": curvatures, "lengths": lengths, "costs": costs, "agreements": agreements}
-        return {**state, "step": observation.step, **seen}
+        seen: State = {"step": observation.step, "curvatures": curvatures, "lengths": lengths, "costs": costs}
+        return {**state, **seen, **with_agreement(state, observation, self.total_steps)}
 
     def _longest(self, momentum: float) -> float:
         """Largest l with this momentum."""
-        if momentum >= USUAL_MOMENTUM:
-            return self.max_relative_step
-        return self.max_relative_step * math.sqrt(math.sqrt(_num_averaged(momentum) / _num_averaged(USUAL_MOMENTUM)))
-
-    def _allowed(self, curvatures: list[float], lengths: list[float], longest: float) -> float:
-        """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
-        curvature = statistics.median(curvatures) if curvatures else 0.0
-        by_curvature = self.target / curvature if curvature > 0.0 else math.inf
-        length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
-        return min(by_curvature, longest / length if length > 0.0 else math.inf)
+        share = _num_averaged(min(momentum, USUAL_MOMENTUM)) / _num_averaged(USUAL_MOMENTUM)
+        return self.max_relative_step * math.sqrt(math.sqrt(share))
 
     def _decayed(self, step: int, shape: LrShape, state: State) -> float:
         """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""
@@ -285,6 +273,14 @@ def _shares(shape: LrShape) -> tuple[float, float]:
     what trains falls, and would say of the top that it is too high.
     """
     return (shape.share, 1.0) if shape.is_warmup else (1.0, shape.share or 1.0)
+
+
+def _allowed(curvatures: list[float], lengths: list[float], largest_s: float, longest: float) -> float:
+    """Largest lr that keeps s and the relative step in bounds; s at or below 0 sets none."""
+    curvature = statistics.median(curvatures) if curvatures else 0.0
+    by_curvature = largest_s / curvature if curvature > 0.0 else math.inf
+    length = math.sqrt(sum(each * each for each in lengths) / len(lengths)) if lengths else 0.0
+    return min(by_curvature, longest / length if length > 0.0 else math.inf)
 
 
 def _num_averaged(momentum: float) -> float:

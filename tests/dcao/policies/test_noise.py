@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dcao import policies
@@ -36,24 +38,42 @@ def test_the_share_by_hand(agreements, share):
     assert noise(agreements) == pytest.approx((share - 0.3) / 0.5, abs=1e-12)
 
 
+NOTHING = {"agreements": [], "first_agreements": []}
+
+
+def counted(total_steps: int | None) -> list[int]:
+    """The steps whose agreement says how noisy a run is."""
+    return [step for step in range(200) if with_agreement(NOTHING, seen(step, 0.5), total_steps)["agreements"]]
+
+
 def test_the_steps_from_5_to_20_percent_of_the_run_count():
-    counted = [step for step in range(200) if with_agreement([], seen(step, 0.5), 200)]
-    assert counted == list(range(10, 40))
+    assert counted(200) == list(range(10, 40))
+
+
+def test_until_then_those_before_stand_in():
+    state = NOTHING
+    for step in (0, 5, 9):
+        state = with_agreement(state, seen(step, 0.5), 200)
+    assert state == {"agreements": [], "first_agreements": [0.5] * 3}
+    state = with_agreement(state, seen(10, 0.3), 200)
+    assert state["agreements"] == [0.3]
+    assert with_agreement(state, seen(40, 0.1), 200) == state
 
 
 def test_where_the_length_is_not_known_the_steps_from_20_to_100_count():
-    assert [step for step in range(200) if with_agreement([], seen(step, 0.5), None)] == list(range(20, 100))
+    assert counted(None) == list(range(20, 100))
 
 
 def test_where_the_agreement_is_not_known_nothing_counts():
-    assert with_agreement([0.5], seen(20, None), 200) == [0.5]
+    known = {"agreements": [0.5], "first_agreements": [0.2]}
+    assert with_agreement(known, seen(20, None), 200) == with_agreement(known, seen(5, None), 200) == known
 
 
 def test_of_a_long_run_the_last_ones_are_kept():
-    agreements: list[float] = []
+    state = NOTHING
     for step in range(100_000, 100_000 + 2 * MOST_AGREEMENTS):
-        agreements = with_agreement(agreements, seen(step, float(step)), 10**6)
-    assert agreements == [float(100_000 + MOST_AGREEMENTS + each) for each in range(MOST_AGREEMENTS)]
+        state = with_agreement(state, seen(step, float(step)), 10**6)
+    assert state["agreements"] == [float(100_000 + MOST_AGREEMENTS + each) for each in range(MOST_AGREEMENTS)]
 
 
 def course(agreement: float | None, *, decay: float | None = None) -> list[float]:
@@ -178,3 +198,38 @@ def test_policies_made_of_policies_hand_it_on(wrap):
     state = rule.turned_back(0.5, state)
     assert rule.turns_back_at(1, 1.0, state) is None
     assert rule.between(1, here, state).lr == 0.25
+
+
+# --- how large s may be
+
+
+def after_two_probes(agreement: float | None, curvature: float) -> tuple[policies.Decision, policies.State]:
+    """The last decision and the state after a probe at lr 1 and one five steps later, of this s per unit of lr."""
+    rule, lr = policies.Ceiling(first_relative_step=None), 1.0
+    state = rule.init(Hyperparameters(lr=lr))
+    for step in range(6):
+        lr = rule.between(step, Hyperparameters(lr=lr, momentum=0.9), state).lr
+        if step in (0, 5):
+            probe = replace(seen(step, agreement if step else None, lr), s=curvature * lr, relative_step=1e-3 * lr)
+            decision, state = rule.propose(probe, state)
+            lr = decision.hyperparameters.lr
+    return decision, state
+
+
+@pytest.mark.parametrize(("agreement", "largest"), [(0.5, 8.0), (0.1, 8.0), (0.075, 20.0), (0.05, 32.0), (0.01, 32.0)])
+def test_s_may_be_up_to_four_times_as_large_where_gradients_share_nothing(agreement, largest):
+    decision, state = after_two_probes(agreement, curvature=7.0)
+    assert state["ceiling"] == pytest.approx(largest / 7.0)
+    reason = f"; gradients share next to nothing, s up to {largest:.3g}"
+    assert decision.reason.endswith(reason) == (largest > 8.0)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "rises"), [(None, False), (0.5, False), (0.12, False), (0.09, True), (0.01, True)]
+)
+def test_a_first_probe_that_objects_ends_the_rise_unless_the_next_finds_that_nothing_is_shared(agreement, rises):
+    decision, state = after_two_probes(agreement, curvature=16.0)
+    assert decision.hyperparameters.lr == pytest.approx(
+        0.5
+    )  # where s is 8: no step has been taken that speaks for a larger one
+    assert state["arrived"] != rises

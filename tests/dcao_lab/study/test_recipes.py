@@ -56,10 +56,10 @@ def test_every_setting_of_an_arm_is_one_that_its_optimizer_takes(name, size):
         baseline.build(problem, BuildRequest(lr=baseline.lr, settings=dict(arm.settings)))
 
 
-def test_the_embedded_studies_together_need_less_than_four_hours_of_two_cores():
+def test_the_embedded_studies_together_need_less_than_six_hours_of_two_cores():
     hours = {name: expected_hours(planned_runs(recipe("embedded")), jobs=2) for name, recipe in EMBEDDED.items()}
-    assert sum(hours.values()) < 4.0
-    assert hours["headline"] + hours["robustness"] > 0.5 * sum(hours.values())
+    assert sum(hours.values()) < 6.0
+    assert max(hours.values()) < 2.0
 
 
 @pytest.mark.parametrize("study", [ablation("embedded"), robustness("embedded")], ids=lambda study: study.name)
@@ -199,16 +199,16 @@ def test_the_transfer_study_sweeps_the_bases_and_tunes_nothing_else():
     assert swept == {"adamw", "adamw+cosine", "sgd", "sgd+cosine"}
     runs = [run for run in planned_runs(study) if run.task.workload == "siren"]
     counting = Counter(run.arm.name for run in runs if run.phase == "final")
-    assert counting == {arm.name: 3 for arm in study.arms}
+    assert counting == {arm.name: 10 for arm in study.arms}
     trials = Counter((run.arm.name, run.config.seed) for run in runs if run.phase == "trial")
-    assert trials == {(name, seed): 6 if seed == 0 else 2 for name in swept for seed in range(3)}
+    assert trials == {(name, seed): 6 if seed == 0 else 2 for name in swept for seed in range(10)}
 
 
 def test_adamw_with_cosine_at_one_lr_for_all_shares_the_runs_of_the_sweep():
     runs = [run for run in planned_runs(transfer("embedded")) if run.task.workload == "siren"]
     swept = {run.config for run in runs if run.arm.name == "adamw+cosine"}
     fixed = [run.config for run in runs if run.arm.name.startswith("adamw[lr=") and "cosine" in run.arm.name]
-    assert len(fixed) == 9
+    assert len(fixed) == 3 * 10
     assert {config for config in fixed if config.seed == 0} <= swept
 
 

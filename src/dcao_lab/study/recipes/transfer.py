@@ -11,7 +11,7 @@ KEPT_ASIDE = {"digits_vit": 300, "mnist1d_mlp": 1000, "pydoc_lstm": 250}
 OTHER_BATCHES = {"digits_mlp_16": 400, "digits_mlp_1024": 400}
 
 SIZES = {
-    "embedded": Amount(steps={**KEPT_ASIDE, **OTHER_BATCHES, **own_steps(*UNSEEN)}, num_seeds=3, num_evaluations=4),
+    "embedded": Amount(steps={**KEPT_ASIDE, **OTHER_BATCHES, **own_steps(*UNSEEN)}, num_seeds=10, num_evaluations=4),
     "small": Amount(steps=own_steps("cifar10_vit", "ptb_transformer"), num_seeds=3),
     "full": Amount(steps=own_steps("imagenet_resnet50", "wikitext2_gpt2"), num_seeds=3),
 }
