@@ -25,7 +25,7 @@ ALONE = 2.4  # inches, of a panel that stands alone
 
 LINES = {"main": "-", "faint": "-", "limit": "--"}
 WIDTHS = {"main": 1.5, "faint": 0.8, "limit": 1.2}
-DOTTED_FROM = 60  # with fewer points than this each is a dot too
+FEW_POINTS = 60  # with fewer than this each is a dot too
 BEYOND = "beyond"  # the group of triangles at the end of an axis
 
 
@@ -91,14 +91,15 @@ def _middle(curve: Curve) -> list[float]:
 def _draw_curve(axes: Axes, curve: Curve, low: float, high: float) -> None:
     kept = thinned(curve.values)
     steps, values = [curve.steps[i] for i in kept], [curve.values[i] for i in kept]
-    is_dotted = curve.ink == "main" and len(values) < DOTTED_FROM
+    dots = range(len(values)) if curve.ink == "main" and len(values) < FEW_POINTS else _alone(values)
     axes.plot(
         steps,
         [value if math.isfinite(value) else math.nan for value in values],
         LINES[curve.ink],
         color=INKS[curve.ink],
         linewidth=WIDTHS[curve.ink],
-        marker="." if is_dotted else None,
+        marker="." if dots else None,
+        markevery=list(dots) or None,
         markersize=4,
         label=curve.label or "_",
         zorder=3 if curve.ink == "main" else 2,
@@ -108,6 +109,12 @@ def _draw_curve(axes: Axes, curve: Curve, low: float, high: float) -> None:
         below = [step for step, value in zip(steps, values, strict=True) if value < low]
         _point_beyond(axes, above, "^", 0.97, INKS[curve.ink])
         _point_beyond(axes, below, "v", 0.03, INKS[curve.ink])
+
+
+def _alone(values: Sequence[float]) -> list[int]:
+    """Values between two gaps, which no line shows."""
+    is_finite = [False, *map(math.isfinite, values), False]
+    return [i for i in range(len(values)) if is_finite[i + 1] and not is_finite[i] and not is_finite[i + 2]]
 
 
 def _point_beyond(axes: Axes, steps: Sequence[int], triangle: str, height: float, color: str) -> None:

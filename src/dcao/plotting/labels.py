@@ -35,7 +35,7 @@ def write_names(axes: Axes, curves: Sequence[Curve], scale: Scale) -> None:
             textcoords="offset points",
             va="center",
             fontsize=SMALL,
-            color=INKS[curve.ink],
+            color=INKS["limit" if curve.ink == "limit" else "main"],  # the faint one is too pale for letters
             annotation_clip=False,
         )
 

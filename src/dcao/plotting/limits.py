@@ -15,6 +15,9 @@ STRETCH = 100.0
 LINEAR_STRETCH = 4.0
 """A linear axis goes at most so many times the span of 90 % of the values beyond them."""
 
+HUGE = 1e100
+"""No axis goes there, nor a logarithmic one below the inverse of it: an axis's own arithmetic would overflow."""
+
 MANY_TIMES = 30.0
 """Values that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -47,10 +50,10 @@ def view(values: Sequence[float], scale: Scale, *, keep: Iterable[float] = ()) -
         (0.85, 4.15)
     """
     is_log = scale == "log"
-    finite = sorted(value for value in values if math.isfinite(value) and (value > 0.0 or not is_log))
-    if is_log:
-        finite = [math.log(value) for value in finite]
-    kept = [math.log(value) if is_log else value for value in keep if value > 0.0 or not is_log]
+    finite, kept = (
+        sorted(math.log(value) if is_log else value for value in found if _has_a_place(value, scale))
+        for found in (values, keep)
+    )
     if not finite:
         finite = kept or [0.0]
     usual_low, usual_high = _quantiles(finite)
@@ -59,6 +62,10 @@ def view(values: Sequence[float], scale: Scale, *, keep: Iterable[float] = ()) -
     high = max(min(finite[-1], usual_high + reach), *kept, -math.inf)
     margin = 0.05 * (high - low) or (math.log(1.5) if is_log else 0.05 * abs(high) or 1.0)
     return (math.exp(low - margin), math.exp(high + margin)) if is_log else (low - margin, high + margin)
+
+
+def _has_a_place(value: float, scale: Scale) -> bool:
+    return 1.0 / HUGE < value < HUGE if scale == "log" else abs(value) < HUGE
 
 
 def _quantiles(ordered: Sequence[float]) -> tuple[float, float]:

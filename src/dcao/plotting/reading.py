@@ -51,8 +51,7 @@ def _file(path: Path) -> Path:
         return path / RUN_FILE
     runs = sorted(found.parent for found in path.glob(f"*/{RUN_FILE}"))
     if runs:
-        more = f", or one of {len(runs) - 1} others" if len(runs) > 1 else ""
-        fix = f"give the folder of one run: {runs[0]}{more}"
+        fix = f"give the folder of one run, such as {runs[0]}"
     else:
         fix = "give the .jsonl file itself; dcao-lab run --watch keeps records of a bare optimizer too"
     raise FileNotFoundError(f"{RULE}, and {path} has no {RUN_FILE}; {fix}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def spelled(value: float, digits: int = 4) -> str:
     r"""A number near one as a decimal with at most ``digits`` digits, others as powers of ten.
@@ -12,7 +14,7 @@ def spelled(value: float, digits: int = 4) -> str:
         >>> spelled(1234.5, digits=2)
         '1200'
     """
-    if value == 0.0 or 1e-3 <= abs(value) < 1e4:
+    if value == 0.0 or 1e-3 <= abs(value) < 1e4 or not math.isfinite(value):
         return f"{float(f'{value:.{digits}g}'):g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     factor = "" if float(mantissa) == 1.0 else rf"{float(mantissa):g}\cdot"

@@ -173,6 +173,12 @@ def test_what_was_not_measured_or_is_not_finite_is_a_gap():
     assert "triangles" in figure.axes[-1].get_xlabel()
 
 
+def test_a_value_between_two_gaps_is_a_dot():
+    records = [record(step, loss=None if step % 2 else 1.0 + step) for step in range(200)]
+    line = dcao.plot(records, panels=["loss"]).axes[0].lines[0]
+    assert (line.get_marker(), line.get_markevery()) == (".", list(range(0, 200, 2)))
+
+
 def test_records_of_the_guard_have_no_s_and_leave_no_gap_there():
     records = [probed(0, s=1.0), record(1, estimate=None, observation=None), probed(2, s=1.5)]
     assert main_line(dcao.plot(records), "s") == ([0, 2], [1.0, 1.5])
