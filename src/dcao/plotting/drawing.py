@@ -74,7 +74,7 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
     low, high = view(values, scale, keep=limits)
     axes.set_yscale(scale, **({"nonpositive": "mask"} if scale == "log" else {}))
     axes.set_ylim(low, high)
-    set_ticks(axes, scale, values)
+    set_ticks(axes, scale, [*values, *limits])
     for curve in panel.curves:
         _draw_curve(axes, curve, low, high)
     write_names(axes, panel.curves, scale)
