@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,8 +67,11 @@ def trained(name: str, optimizer: str, lr: float | None, seed: int, num_steps: i
         schedule="cosine",
         budget=float(num_steps),
     )
-    there = store.state(config) is RunState.FINISHED
-    result = stored_result(config, store) if there else run(config, store)
+    if store.state(config) is RunState.FINISHED:
+        result = stored_result(config, store)
+    else:
+        with store.claim(config) or nullcontext():  # else a study that starts meanwhile would sweep it away
+            result = run(config, store)
     return result.final.get(f"test_{get_workload(name).info.metric}")
 
 
