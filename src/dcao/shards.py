@@ -90,11 +90,50 @@ def class_before_sharding(kind: type) -> type:
 @contextmanager
 def evaluating_shards(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Context for an evaluation, in which parameters are gathered; after an exception they are given back too."""
+    found = fully_sharded(modules)
+    with _reducing_gradients(found):
+        try:
+            yield
+        except BaseException:
+            _reset(found)
+            raise
+
+
+@contextmanager
+def _reducing_gradients(modules: Sequence[Any]) -> Iterator[None]:
+    """Context in which a backward pass leaves gradients in the shards, as the last one of a training step does.
+
+    Accumulation without communication switches that off for all but the last micro-batch, and some trainers leave it
+    switched off. The gradients that it holds back until then are put aside.
+    """
+    inside: list[tuple[object, dict[str, Any]]] = []
+    for module in modules:
+        state = module._get_fsdp_state()
+        inside.append((state._state_ctx, {"is_last_backward": True}))
+        for group in _groups_of(state):
+            inside.append((group, {"reduce_grads": True, "all_reduce_grads": True, "_partial_reduce_output": None}))
+            for each in group.fsdp_params:
+                inside.append((each, {"unsharded_accumulated_grad": None}))
+                if hasattr(each, "_unsharded_param"):  # not before the first forward pass
+                    inside.append((each._unsharded_param, {"grad": None}))
+    outside = [(each, {name: getattr(each, name) for name in values}) for each, values in inside]
     try:
+        _set_attributes(inside)
         yield
-    except BaseException:
-        _reset(fully_sharded(modules))
-        raise
+    finally:
+        _set_attributes(reversed(outside))
+
+
+def _groups_of(state: Any) -> list[Any]:
+    """The groups of parameters that one ``fully_shard`` gathers; before torch 2.13 at most one."""
+    groups: list[Any] = getattr(state, "_fsdp_param_groups", [getattr(state, "_fsdp_param_group", None)])
+    return [group for group in groups if group is not None]
+
+
+def _set_attributes(settings: Iterable[tuple[object, dict[str, Any]]]) -> None:
+    for each, values in settings:
+        for name, value in values.items():
+            setattr(each, name, value)
 
 
 def gather_nothing(modules: Iterable[nn.Module]) -> None:
