@@ -15,6 +15,7 @@ from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResul
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dcao.integrations.fabric import refuse_strategy
 from dcao.loop.passes import FollowedPass
 from dcao.optimizer import DCAO
 from dcao.state.probing import is_probing
@@ -40,6 +41,11 @@ class DCAOCallback(Callback):
     def __init__(self) -> None:
         self._attached = ExitStack()
         self._shown: list[_Shown] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a strategy that takes the step in an engine of its own."""
+        if stage == "fit":
+            refuse_strategy(trainer.strategy)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the loop, whose optimizers are there now, and loaded."""

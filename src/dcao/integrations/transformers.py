@@ -50,8 +50,15 @@ class DCAOMixin(Base):
         refuse_engines(self.accelerator)
         optimizer = super().create_optimizer(*args, **kwargs)
         if dcao_of(optimizer) is None:
-            self.optimizer = optimizer = DCAO(optimizer)
+            self.optimizer = optimizer = self.wrap_optimizer(optimizer)
         return optimizer
+
+    def wrap_optimizer(self, base: Optimizer) -> DCAO:
+        """DCAO around the optimizer that the arguments ask for; override it for other settings of DCAO.
+
+        Under FSDP this is the only way: there the Trainer takes no ``optimizers``.
+        """
+        return DCAO(base)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave nothing behind if that is interrupted."""
