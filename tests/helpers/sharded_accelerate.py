@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.fsdp
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
@@ -42,10 +42,12 @@ def say_that_there_are_gpus() -> None:
     PartialState._shared_state |= {"distributed_type": DistributedType.MULTI_GPU, "device": torch.device("cpu")}
 
 
-def accelerator_on(ranks: int, accumulation: int, **plugin: Any) -> Accelerator:
+def accelerator_on(ranks: int, accumulation: int = 1, precision: str = "no", **plugin: Any) -> Accelerator:
     begin(ranks)
     shards = FullyShardedDataParallelPlugin(**({"fsdp_version": 2} | PLUGIN | plugin)) if ranks > 1 else None
-    return Accelerator(cpu=True, gradient_accumulation_steps=accumulation, fsdp_plugin=shards)
+    return Accelerator(
+        cpu=True, gradient_accumulation_steps=accumulation, fsdp_plugin=shards, mixed_precision=precision
+    )
 
 
 def accelerate_loop(
@@ -89,6 +91,38 @@ def accelerate_loop(
     return watched.result(net)
 
 
+def in_bfloat16(ranks: int, folder: Path) -> dict[str, Any]:
+    """Under Accelerate, and the same in a loop of one's own; there is no such run in one process."""
+    if ranks == 1:
+        return {}
+    accelerator = accelerator_on(ranks, precision="bf16")
+    inputs = [
+        x.float()[accelerator.process_index :: ranks] for x in examples(GLOBAL_BATCH * STEPS)[0].split(GLOBAL_BATCH)
+    ]
+    net, own = network().float(), network().float()
+    watched = Watched(net.parameters())
+    net, optimizer = prepare(accelerator, net, watched.dcao)
+    for x in inputs:
+        optimizer.backward(lambda x: F.mse_loss(net(x), x.sum(dim=1, keepdim=True)), x)
+        optimizer.step()
+        optimizer.zero_grad()
+    for layer in (own[2], own[3], own):
+        fully_shard(layer, mp_policy=accelerator.state.fsdp_plugin.mixed_precision_policy)
+    by_hand = Watched(own.parameters())
+
+    def closure() -> torch.Tensor:
+        by_hand.dcao.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = own(x)
+        loss = F.mse_loss(outputs.float(), x.sum(dim=1, keepdim=True))
+        loss.backward()
+        return loss
+
+    for x in inputs:  # noqa: B007  # the closure reads it
+        by_hand.dcao.step(closure)
+    return {"under accelerate": watched.result(net), "by hand": by_hand.result(own)}
+
+
 class Trained(DCAOTrainer):
     """With settings of DCAO, for which there is no other way under FSDP."""
 
@@ -117,6 +151,8 @@ def hugging_face(ranks: int, folder: Path, *, resumes: bool = False, accumulatio
         gradient_accumulation_steps=accumulation,
         num_train_epochs=1,
         report_to=[],
+        eval_strategy="steps",
+        eval_steps=5,
         save_strategy="steps",
         save_steps=SAVED_AT,
         disable_tqdm=True,
@@ -129,7 +165,7 @@ def hugging_face(ranks: int, folder: Path, *, resumes: bool = False, accumulatio
     )
     if ranks > 1:
         say_that_there_are_gpus()
-    trainer = Trained(model, settings, train_dataset=rows)
+    trainer = Trained(model, settings, train_dataset=rows, eval_dataset=rows[:8])
     trainer.train(resume_from_checkpoint=str(folder / "run" / f"checkpoint-{SAVED_AT}") if resumes else None)
     logged = [each["learning_rate"] for each in trainer.state.log_history if "learning_rate" in each]
     return trainer.watched.result(trainer.model) | {
@@ -143,7 +179,7 @@ def refused_version_one(ranks: int, folder: Path) -> dict[str, str]:
     if ranks == 1:
         return {}
     net = network()
-    accelerator = accelerator_on(ranks, 1, fsdp_version=1)
+    accelerator = accelerator_on(ranks, fsdp_version=1)
     ours = message_of(lambda: prepare(accelerator, net, DCAO(torch.optim.AdamW(net.parameters()))))
     theirs = message_of(lambda: hugging_face(ranks, folder, version=1, sync_module_states=False))
     return {"accelerate": ours, "hugging_face": theirs}
@@ -159,6 +195,7 @@ TRAININGS: Trainings = {
     ),
     "hugging_face": partial(hugging_face, accumulation=2),
     "hugging_face resumed": partial(hugging_face, accumulation=2, resumes=True),
+    "bfloat16": in_bfloat16,
     "refused": refused_version_one,
 }
 

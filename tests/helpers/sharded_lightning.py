@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import FSDPStrategy as FlatByFabric
 from lightning.fabric.strategies import ModelParallelStrategy as ShardedByFabric
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
@@ -28,7 +29,15 @@ from helpers.trainer_ranks import TIMEOUT, Trainings, Watched, examples, message
 GLOBAL_BATCH, STEPS, SAVED_AT = 8, 22, 11
 """A run is saved between two probes: one that is due at the very next step would be made one step later."""
 
-MESH = {"tensor_parallel_size": 1, "process_group_backend": "gloo", "timeout": TIMEOUT}
+CPU = torch.device("cpu")
+GLOO = {"process_group_backend": "gloo", "timeout": TIMEOUT}
+MESH = {"tensor_parallel_size": 1, **GLOO}
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
 
 
 def sharded(net: nn.Sequential, mesh: DeviceMesh) -> nn.Sequential:
@@ -54,6 +63,13 @@ class Regression(LightningModule):
         sampler = DistributedSampler(data, num_replicas=ranks, rank=self.global_rank, shuffle=False)
         return DataLoader(data, batch_size=GLOBAL_BATCH // ranks, sampler=sampler)
 
+    def val_dataloader(self) -> DataLoader:
+        """Looked at between training steps, without a backward pass that would give back what it gathers."""
+        return DataLoader(TensorDataset(*examples(4)), batch_size=4)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.net(batch[0])
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         if not self.automatic_optimization:
             self.optimizers().minimize(lambda: F.mse_loss(self.net(batch[0]), batch[1]), clip_norm=0.3)
@@ -75,19 +91,16 @@ def trainer_fit(
 ) -> dict[str, Any]:
     """One epoch, or two with a checkpoint between them."""
     module = Regression(is_manual=is_manual, accumulation=accumulation)
-    saves = ModelCheckpoint(folder, "{epoch}", save_top_k=-1)
+    saves = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     trainer = Trainer(
         accelerator="cpu",
         devices=ranks,
         strategy=ModelParallelStrategy(data_parallel_size=ranks, **MESH) if ranks > 1 else "auto",
-        use_distributed_sampler=False,
         callbacks=[DCAOCallback(), *([saves] if settings.get("max_epochs") == 2 else [])],
         enable_checkpointing=settings.get("max_epochs") == 2,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         accumulate_grad_batches=accumulation,
-        **({"max_epochs": 1} | settings),
+        val_check_interval=5 * accumulation,
+        **({"max_epochs": 1} | QUIET | settings),
     )
     trainer.fit(module, ckpt_path=folder / "epoch=0.ckpt" if resumes else None)
     return module.watched.result(module.net) | {"logged": [float(each) for each in trainer.callback_metrics.values()]}
@@ -125,10 +138,32 @@ def fabric_loop(ranks: int, folder: Path, *, resumes: bool = False) -> dict[str,
     return watched.result(net)
 
 
-def refused_joint_setup(ranks: int, folder: Path) -> dict[str, str]:
-    """An optimizer that was built before Fabric shards the module; in one process it is as good as any."""
+def refused(ranks: int, folder: Path) -> dict[str, str]:
+    """An optimizer that was built before Fabric shards the module, and flat parameters."""
     fabric, net = fabric_on(ranks), network()
-    return {"fabric": message_of(lambda: setup(fabric, net, Watched(net.parameters()).dcao))}
+    joint = message_of(lambda: setup(fabric, net, Watched(net.parameters()).dcao))
+    if ranks == 1:  # where it is as good as any, and FullyShardedDataParallel shards nothing
+        return {"joint setup": joint}
+    trainer = Trainer(accelerator="cpu", devices=ranks, strategy=_Flat(**GLOO), callbacks=[DCAOCallback()], **QUIET)
+    of_trainer = message_of(lambda: trainer.fit(_FlatRegression(is_manual=False, accumulation=1)))
+    fabric = Fabric(accelerator="cpu", devices=ranks, strategy=_FlatByFabric(**GLOO))
+    fabric.launch()
+    net = fabric.setup_module(FullyShardedDataParallel(network(), device_id=CPU, use_orig_params=True))
+    of_fabric = message_of(lambda: setup_optimizers(fabric, Watched(net.parameters()).dcao))
+    return {"joint setup": joint, "flat trainer": of_trainer, "flat fabric": of_fabric}
+
+
+class _Flat(FSDPStrategy):
+    """Lightning refuses its own class on a CPU, and takes modules that are wrapped already."""
+
+
+class _FlatByFabric(FlatByFabric):
+    """The same in Fabric."""
+
+
+class _FlatRegression(Regression):
+    def configure_model(self) -> None:
+        self.net = FullyShardedDataParallel(self.net, device_id=CPU, use_orig_params=False)
 
 
 TRAININGS: Trainings = {
@@ -137,7 +172,7 @@ TRAININGS: Trainings = {
     "trainer manual": partial(trainer_fit, is_manual=True),
     "fabric": fabric_loop,
     "fabric resumed": partial(fabric_loop, resumes=True),
-    "refused": refused_joint_setup,
+    "refused": refused,
 }
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ def test_a_run_that_is_resumed_goes_on_bit_for_bit(name, results):
     assert_goes_on_bit_for_bit(results[0][f"{name} resumed"], results[0][name])
 
 
+def test_mixed_precision_is_measured_as_in_a_loop_of_ones_own(results):
+    first, second = (each["bfloat16"] for each in results[:2])
+    for name in ("under accelerate", "by hand"):
+        assert_alike_bit_for_bit(first[name], second[name])
+    assert_alike_bit_for_bit(first["under accelerate"], first["by hand"])
+
+
 def test_settings_of_dcao_reach_the_trainer_of_hugging_face_where_it_takes_no_optimizer(results):
     assert [each["hugging_face"]["seed"] for each in results] == [1, 1, 1]
 

@@ -34,9 +34,19 @@ def test_a_run_that_is_resumed_goes_on_bit_for_bit(name, results):
     assert_goes_on_bit_for_bit(results[0][f"{name} resumed"], results[0][name])
 
 
-def test_an_optimizer_whose_parameters_fabric_replaces_is_refused_with_a_way_out(results):
-    first, second, whole = (each["refused"]["fabric"] for each in results)
-    assert "got those that ModelParallelStrategy has replaced; set up the module first: net = fabric.setup" in first
-    assert "setup_optimizers(fabric, DCAO(torch.optim.AdamW(net.parameters())))" in first
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (
+            "joint setup",
+            "got those that ModelParallelStrategy has replaced; set up the module first: net = fabric.setup",
+        ),
+        ("flat trainer", "must be whole or DTensors, got the flat ones of FullyShardedDataParallel"),
+        ("flat fabric", "must be whole or DTensors, got the flat ones of FullyShardedDataParallel"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_on_every_rank(attempt, message, results):
+    first, second, whole = (each["refused"] for each in results)
+    assert message in first[attempt]
     assert second == first
-    assert whole == ""
+    assert whole == {"joint setup": ""}
