@@ -114,14 +114,27 @@ def _reducing_gradients(modules: Sequence[Any]) -> Iterator[None]:
             inside.append((group, {"reduce_grads": True, "all_reduce_grads": True, "_partial_reduce_output": None}))
             for each in group.fsdp_params:
                 inside.append((each, {"unsharded_accumulated_grad": None}))
-                if hasattr(each, "_unsharded_param"):  # not before the first forward pass
-                    inside.append((each._unsharded_param, {"grad": None}))
+                if (param := _gathered(each)) is not None:
+                    inside.append((param, {"grad": None}))
     outside = [(each, {name: getattr(each, name) for name in values}) for each, values in inside]
     try:
         _set_attributes(inside)
         yield
     finally:
         _set_attributes(reversed(outside))
+
+
+def holds_back_gradients(modules: Iterable[nn.Module]) -> bool:
+    """Whether gradients are accumulated that the next backward pass will add to those of its own."""
+    groups = [group for module in fully_sharded(modules) for group in _groups_of(module._get_fsdp_state())]
+    held = [(each.unsharded_accumulated_grad, _gathered(each)) for group in groups for each in group.fsdp_params]
+    return any(grad is not None or (param is not None and param.grad is not None) for grad, param in held)
+
+
+def _gathered(each: Any) -> Tensor | None:
+    """What a parameter is gathered in, which keeps a gradient also while it holds nothing else."""
+    param: Tensor | None = getattr(each, "_unsharded_param", None)  # not there before the first forward pass
+    return param
 
 
 def _groups_of(state: Any) -> list[Any]:

@@ -80,11 +80,31 @@ def by_hand(rank: int, way: str, *, stays_off: bool) -> list[tuple[float, str]]:
     return [*seen, *((float(w.detach().sum()), "") for w in weights)]
 
 
+def by_half_a_closure(rank: int, way: str) -> list[tuple[float, str]]:
+    """A closure with the second micro-batch, after a first one without communication."""
+    job, seen = Job(rank, way), []
+
+    def closure() -> torch.Tensor:
+        loss = mse(job.model, *second)
+        loss.backward()
+        return loss
+
+    for first, second in zip(job.batches[::2], job.batches[1::2], strict=True):  # noqa: B007  # the closure reads it
+        job.optimizer.zero_grad()
+        job.synchronize(False)
+        mse(job.model, *first).backward()
+        job.synchronize(True)
+        job.optimizer.step(closure)
+        seen.append(job.measured())
+    return seen
+
+
 CASES: dict[str, Any] = {
     "zeroed": lambda rank, way: by_closures(rank, way, True),
     "zeroed-in-place": lambda rank, way: by_closures(rank, way, False),
     "added-to": lambda rank, way: by_closures(rank, way, None),
     "without-communication": lambda rank, way: by_hand(rank, way, stays_off=False),
+    "half-in-a-closure": by_half_a_closure,
     "communication-stays-off": lambda rank, way: by_hand(rank, way, stays_off=True),
 }
 

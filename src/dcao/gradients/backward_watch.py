@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dcao.gradients.gradient_mark import GradientMark
 from dcao.layout import layout_of
-from dcao.shards import is_shard, local_part, placed_like
+from dcao.shards import holds_back_gradients, is_shard, local_part, placed_like
 from dcao.vectors import entries_of
 
 
@@ -24,6 +24,7 @@ class BackwardWatch:
 
     Args:
         params: Parameters whose ``.grad`` is watched.
+        modules: Modules of the model, of which those of ``fully_shard`` may hold gradients back.
         keep: Keep a copy of the gradients, as the last backward pass left them.
 
     Attributes:
@@ -41,17 +42,18 @@ class BackwardWatch:
         (False, [tensor([6., 8.])], False)
     """
 
-    def __init__(self, params: Sequence[Tensor], *, keep: bool = False) -> None:
-        self.params, self.keep = params, keep
+    def __init__(self, params: Sequence[Tensor], *, modules: Sequence[nn.Module] = (), keep: bool = False) -> None:
+        self.params, self.modules, self.keep = params, modules, keep
         self.mark: GradientMark | None = None
         self.gradients: list[Tensor] | None = None
         self.num_passes = 0
         self._handles: list[Any] = []
         self._first_look: dict[int, Tensor | None] = {}  # for each parameter, whether .grad was other than zero
         self._at_entry: dict[int, tuple[Tensor, tuple[int, int], Tensor]] = {}  # of shards: .grad, versions, the same
-        self._is_queued = False
+        self._is_queued = self._holds_back = False
 
     def __enter__(self) -> BackwardWatch:
+        self._holds_back = holds_back_gradients(self.modules)
         for p in self.params:
             if is_lazy(p):  # it becomes a parameter in the forward pass, and takes hooks from then on
                 continue
@@ -73,7 +75,7 @@ class BackwardWatch:
     def has_leftovers(self) -> bool:
         """Whether the first backward pass was added to gradients that were there already, and were not zero."""
         found = [flag for flag in self._first_look.values() if flag is not None]
-        return layout_of(self.params).on_any_rank(any(bool(flag) for flag in found))
+        return layout_of(self.params).on_any_rank(self._holds_back or any(bool(flag) for flag in found))
 
     def _before_accumulation(self, p: Tensor) -> Any:
         def look(gradient: Tensor) -> None:

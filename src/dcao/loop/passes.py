@@ -111,9 +111,9 @@ class FollowedPass:
         self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
         optimizer.coming.forget()
         self._rng_state = optimizer.before_loss(list(reached))
-        self._watch = None if self._rng_state is None else BackwardWatch(self._loop.probe.params())
-        if self._watch is not None:
-            self._watch.__enter__()
+        probe, self._watch = self._loop.probe, None
+        if self._rng_state is not None:
+            self._watch = BackwardWatch(probe.params(), modules=probe.model.look()[0]).__enter__()
         optimizer.coming.followed = self
 
     def add(self, function: Callable[[], Any], *, variables: Sequence[Place] = ()) -> None:
