@@ -59,6 +59,7 @@ def accelerate_loop(
     minimizes: bool = False,
     is_scheduled: bool = False,
     resumes: bool = False,
+    fails: bool = False,
     **plugin: Any,
 ) -> dict[str, Any]:
     accelerator = accelerator_on(ranks, accumulation, **plugin)
@@ -70,6 +71,12 @@ def accelerate_loop(
     loader = DataLoader(TensorDataset(*examples(GLOBAL_BATCH * STEPS * accumulation)), batch_size=GLOBAL_BATCH // ranks)
     prepared = prepare(accelerator, net, watched.dcao, loader, *([cosine] if is_scheduled else []))
     net, optimizer, loader, scheduler = prepared if is_scheduled else (*prepared, None)
+
+    def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if fails:
+            watched.fail(accelerator.process_index)
+        return F.mse_loss(net(x), y)
+
     if resumes:
         accelerator.load_state(str(folder / "accelerate"))
     for index, (x, y) in enumerate(loader):
@@ -77,9 +84,9 @@ def accelerate_loop(
             continue
         with accelerator.accumulate(net):
             if minimizes:
-                optimizer.minimize(lambda: F.mse_loss(net(x), y), clip_norm=clip)  # noqa: B023  # called at once
+                optimizer.minimize(partial(loss_of, x, y), clip_norm=clip)
             else:
-                optimizer.backward(lambda x, y: F.mse_loss(net(x), y), x, y)
+                optimizer.backward(loss_of, x, y)
                 if clip is not None and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(net.parameters(), clip)
                 optimizer.step()
@@ -126,6 +133,13 @@ def in_bfloat16(ranks: int, folder: Path) -> dict[str, Any]:
 class Trained(DCAOTrainer):
     """With settings of DCAO, for which there is no other way under FSDP."""
 
+    fails = False
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fails:
+            self.watched.fail(self.args.process_index)
+        return super().compute_loss(*args, **kwargs)
+
     def wrap_optimizer(self, base: torch.optim.Optimizer) -> DCAO:
         optimizer = DCAO(base, seed=1)
         self.watched = Watched.__new__(Watched)
@@ -133,7 +147,9 @@ class Trained(DCAOTrainer):
         return optimizer
 
 
-def hugging_face(ranks: int, folder: Path, *, resumes: bool = False, accumulation: int = 1, **fsdp: Any) -> Any:
+def hugging_face(
+    ranks: int, folder: Path, *, resumes: bool = False, fails: bool = False, accumulation: int = 1, **fsdp: Any
+) -> dict[str, Any]:
     begin(1)
     torch.manual_seed(0)
     sizes = {"vocab_size": 16, "n_positions": 12, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -166,6 +182,7 @@ def hugging_face(ranks: int, folder: Path, *, resumes: bool = False, accumulatio
     if ranks > 1:
         say_that_there_are_gpus()
     trainer = Trained(model, settings, train_dataset=rows, eval_dataset=rows[:8])
+    trainer.fails = fails
     trainer.train(resume_from_checkpoint=str(folder / "run" / f"checkpoint-{SAVED_AT}") if resumes else None)
     logged = [each["learning_rate"] for each in trainer.state.log_history if "learning_rate" in each]
     return trainer.watched.result(trainer.model) | {
@@ -195,6 +212,8 @@ TRAININGS: Trainings = {
     ),
     "hugging_face": partial(hugging_face, accumulation=2),
     "hugging_face resumed": partial(hugging_face, accumulation=2, resumes=True),
+    "accelerate failing": partial(accelerate_loop, fails=True),
+    "hugging_face failing": partial(hugging_face, fails=True),
     "bfloat16": in_bfloat16,
     "refused": refused_version_one,
 }

@@ -49,8 +49,9 @@ def sharded(net: nn.Sequential, mesh: DeviceMesh) -> nn.Sequential:
 class Regression(LightningModule):
     """Automatic or manual optimization of a network that is in shards where there are several ranks."""
 
-    def __init__(self, *, is_manual: bool, accumulation: int) -> None:
+    def __init__(self, *, is_manual: bool = False, accumulation: int = 1, fails: bool = False) -> None:
         super().__init__()
+        self.fails = fails
         self.net, self.accumulation, self.automatic_optimization = network(), accumulation, not is_manual
 
     def configure_model(self) -> None:
@@ -74,6 +75,8 @@ class Regression(LightningModule):
         if not self.automatic_optimization:
             self.optimizers().minimize(lambda: F.mse_loss(self.net(batch[0]), batch[1]), clip_norm=0.3)
             return None
+        if self.fails:
+            self.watched.fail(self.global_rank)
         loss = F.mse_loss(self.net(batch[0]), batch[1])
         self.log("mean loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
@@ -87,10 +90,17 @@ class Regression(LightningModule):
 
 
 def trainer_fit(
-    ranks: int, folder: Path, *, is_manual: bool = False, accumulation: int = 1, resumes: bool = False, **settings: Any
+    ranks: int,
+    folder: Path,
+    *,
+    is_manual: bool = False,
+    accumulation: int = 1,
+    resumes: bool = False,
+    fails: bool = False,
+    **settings: Any,
 ) -> dict[str, Any]:
     """One epoch, or two with a checkpoint between them."""
-    module = Regression(is_manual=is_manual, accumulation=accumulation)
+    module = Regression(is_manual=is_manual, accumulation=accumulation, fails=fails)
     saves = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     trainer = Trainer(
         accelerator="cpu",
@@ -113,13 +123,19 @@ def fabric_on(ranks: int) -> Fabric:
     return fabric
 
 
-def fabric_loop(ranks: int, folder: Path, *, resumes: bool = False) -> dict[str, Any]:
+def fabric_loop(ranks: int, folder: Path, *, resumes: bool = False, fails: bool = False) -> dict[str, Any]:
     """Accumulates two micro-batches a step, of which each rank has every second example."""
     fabric = fabric_on(ranks)
     net = fabric.setup_module(network())
     watched = Watched(net.parameters())
     optimizer = setup_optimizers(fabric, watched.dcao)
     state = {"model": net, "optimizer": optimizer}
+
+    def loss_of(x: Tensor) -> Tensor:
+        if fails:
+            watched.fail(fabric.global_rank)
+        return F.mse_loss(net(x), x.sum(dim=1, keepdim=True).sin()) / 2
+
     if resumes:
         fabric.load(folder / "fabric", state)
     inputs = examples(GLOBAL_BATCH * STEPS * 2)[0]
@@ -128,7 +144,7 @@ def fabric_loop(ranks: int, folder: Path, *, resumes: bool = False) -> dict[str,
             continue
         own, is_last = whole[fabric.global_rank :: fabric.world_size], index % 2 == 1
         with fabric.no_backward_sync(net, enabled=not is_last):
-            optimizer.backward(lambda: F.mse_loss(net(own), own.sum(dim=1, keepdim=True).sin()) / 2)  # noqa: B023
+            optimizer.backward(loss_of, own)
         if is_last:
             fabric.clip_gradients(net, optimizer, max_norm=0.3)
             optimizer.step()
@@ -145,7 +161,7 @@ def refused(ranks: int, folder: Path) -> dict[str, str]:
     if ranks == 1:  # where it is as good as any, and FullyShardedDataParallel shards nothing
         return {"joint setup": joint}
     trainer = Trainer(accelerator="cpu", devices=ranks, strategy=_Flat(**GLOO), callbacks=[DCAOCallback()], **QUIET)
-    of_trainer = message_of(lambda: trainer.fit(_FlatRegression(is_manual=False, accumulation=1)))
+    of_trainer = message_of(lambda: trainer.fit(_FlatRegression()))
     fabric = Fabric(accelerator="cpu", devices=ranks, strategy=_FlatByFabric(**GLOO))
     fabric.launch()
     net = fabric.setup_module(FullyShardedDataParallel(network(), device_id=CPU, use_orig_params=True))
@@ -172,6 +188,8 @@ TRAININGS: Trainings = {
     "trainer manual": partial(trainer_fit, is_manual=True),
     "fabric": fabric_loop,
     "fabric resumed": partial(fabric_loop, resumes=True),
+    "trainer failing": partial(trainer_fit, fails=True),
+    "fabric failing": partial(fabric_loop, fails=True),
     "refused": refused,
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, multiprocessing, nn
 
-from dcao import DCAO
+from dcao import DCAO, is_probing
 from helpers import TESTS
 
 TIMEOUT = timedelta(seconds=60)
@@ -54,7 +54,7 @@ class Watched:
         self.watch(self.dcao)
 
     def watch(self, optimizer: DCAO) -> None:
-        self.lrs, self.measured = list[list[float]](), list[float]()
+        self.lrs, self.measured, self.failures = list[list[float]](), list[float](), list[str]()
         self.dcao = optimizer
         optimizer.base.register_step_post_hook(self._note)
 
@@ -62,13 +62,21 @@ class Watched:
         lrs = [float(group["lr"]) for group in base.param_groups]
         if any(lrs):  # torch.distributed.checkpoint steps once at an lr of 0, to have a state to load into
             self.lrs.append(lrs)
-            if self.dcao.last_estimate is not None:  # none before the first probe of a run that is resumed
-                self.measured.append(self.dcao.last_estimate.s)
+            estimate = self.dcao.last_estimate
+            if estimate is not None and estimate.s is not None:  # none before the first probe of a resumed run
+                self.measured.append(estimate.s)
+            elif estimate is not None:
+                self.failures.append(estimate.reason)
 
     def result(self, model: nn.Module) -> dict[str, Any]:
         weights = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
         flat = torch.cat([w.detach().flatten() for w in weights])
-        return {"lrs": self.lrs, "measured": self.measured, "weights": flat}
+        return {"lrs": self.lrs, "measured": self.measured, "failures": self.failures, "weights": flat}
+
+    def fail(self, rank: int) -> None:
+        """Raise in one probe of the second rank, as where its memory does not suffice."""
+        if rank == 1 and is_probing() and self.dcao.num_steps == 5:
+            raise RuntimeError("no memory")
 
 
 Trainings = dict[str, Callable[[int, Path], dict[str, Any]]]
@@ -130,6 +138,15 @@ def assert_same_run(sharded: dict[str, Any], whole: dict[str, Any]) -> None:
     # One-sided differences of 2e-8: 1e-16 over that, relative to an s of 0.001 and more.
     torch.testing.assert_close(sharded["measured"], whole["measured"], rtol=1e-5, atol=0.0)
     torch.testing.assert_close(sharded.get("logged", []), whole.get("logged", []), rtol=1e-10, atol=0.0)
+
+
+def assert_fails_together(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """A probe does, and the training goes on."""
+    assert_alike_bit_for_bit(first, second)
+    assert first["failures"] != []
+    failed = "the probe failed: "
+    assert set(first["failures"]) == {f"{failed}FailedElsewhere: the loss could not be evaluated on another rank"}
+    assert set(second["failures"]) == {f"{failed}RuntimeError: no memory"}
 
 
 def assert_goes_on_bit_for_bit(resumed: dict[str, Any], whole: dict[str, Any]) -> None:

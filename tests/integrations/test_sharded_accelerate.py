@@ -12,7 +12,13 @@ import pytest
 pytest.importorskip("accelerate")
 pytest.importorskip("transformers")
 
-from helpers.trainer_ranks import assert_alike_bit_for_bit, assert_goes_on_bit_for_bit, assert_same_run, results_of
+from helpers.trainer_ranks import (
+    assert_alike_bit_for_bit,
+    assert_fails_together,
+    assert_goes_on_bit_for_bit,
+    assert_same_run,
+    results_of,
+)
 
 LOOPS = ["accelerate", "accelerate minimize", "hugging_face"]
 RUNS = [*LOOPS, *(f"{name} resumed" for name in LOOPS), "accelerate scheduled"]
@@ -33,6 +39,11 @@ def test_both_ranks_train_alike_and_as_one_process_on_the_same_global_batches(na
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_run_that_is_resumed_goes_on_bit_for_bit(name, results):
     assert_goes_on_bit_for_bit(results[0][f"{name} resumed"], results[0][name])
+
+
+@pytest.mark.parametrize("name", ["accelerate failing", "hugging_face failing"])
+def test_a_probe_that_raises_on_one_rank_fails_on_both_and_nobody_waits(name, results):
+    assert_fails_together(*(each[name] for each in results[:2]))
 
 
 def test_mixed_precision_is_measured_as_in_a_loop_of_ones_own(results):

@@ -11,7 +11,13 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from helpers.trainer_ranks import assert_alike_bit_for_bit, assert_goes_on_bit_for_bit, assert_same_run, results_of
+from helpers.trainer_ranks import (
+    assert_alike_bit_for_bit,
+    assert_fails_together,
+    assert_goes_on_bit_for_bit,
+    assert_same_run,
+    results_of,
+)
 
 LOOPS = ["trainer", "fabric"]
 RUNS = [*LOOPS, *(f"{name} resumed" for name in LOOPS), "trainer manual"]
@@ -32,6 +38,11 @@ def test_both_ranks_train_alike_and_as_one_process_on_the_same_global_batches(na
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_run_that_is_resumed_goes_on_bit_for_bit(name, results):
     assert_goes_on_bit_for_bit(results[0][f"{name} resumed"], results[0][name])
+
+
+@pytest.mark.parametrize("name", ["trainer failing", "fabric failing"])
+def test_a_probe_that_raises_on_one_rank_fails_on_both_and_nobody_waits(name, results):
+    assert_fails_together(*(each[name] for each in results[:2]))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dcao.integrations.fabric import refuse_strategy
-from dcao.loop.passes import FollowedPass
+from dcao.loop.passes import FollowedPass, forward_pass
 from dcao.optimizer import DCAO
 from dcao.state.probing import is_probing
 from dcao.state.start import no_surroundings
@@ -158,7 +158,8 @@ class _FollowedClosure(Closure):
     """A closure of Lightning, which says what it is going to do when the Trainer calls it."""
 
     def __init__(self, closure: Closure, optimizer: DCAO) -> None:
-        super().__init__(closure._step_fn, closure._backward_fn, closure._zero_grad_fn)
+        step = closure._step_fn
+        super().__init__(lambda: forward_pass(optimizer, step), closure._backward_fn, closure._zero_grad_fn)
         self.optimizer = optimizer
 
     @torch.enable_grad()
