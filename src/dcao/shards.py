@@ -139,8 +139,9 @@ def _gathered(each: Any) -> Tensor | None:
 
 def _groups_of(state: Any) -> list[Any]:
     """The groups of parameters that one ``fully_shard`` gathers; before torch 2.13 at most one."""
-    groups: list[Any] = getattr(state, "_fsdp_param_groups", [getattr(state, "_fsdp_param_group", None)])
-    return [group for group in groups if group is not None]
+    if hasattr(state, "_fsdp_param_groups"):
+        return list(state._fsdp_param_groups)
+    return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
 
 
 def _set_attributes(settings: Iterable[tuple[object, dict[str, Any]]]) -> None:
