@@ -2,7 +2,7 @@
 
 A transformer of the shape of GPT-2 with random weights is trained by AdamW inside DCAO on one CPU thread, with 128
 tokens a batch, so that few tokens meet many parameters: the hardest case for everything that a probe does beside its
-evaluation. The allocator keeps what is freed.
+evaluation. So is one of the shape of ViT-Base on one image a batch. The allocator keeps what is freed.
 
 - **Reads and writes** of vectors of the parameters' size, and **operations** on them, in the probe and outside of its
   evaluations of the loss, counted with a ``TorchDispatchMode`` over those parameters that have more than
@@ -11,7 +11,7 @@ evaluation. The allocator keeps what is freed.
 - **Memory**: how far the peak of training with DCAO is above that of bare training, in vectors of the parameters' size
   and by mode, beside what is expected; for larger models, which are built without memory, what is expected alone.
 
-Run: python benchmarks/large_models.py [SIZE ...] with sizes among tiny, small and GPT-2 (all by default: 4 minutes).
+Run: python benchmarks/large_models.py [SIZE ...], of tiny, small, GPT-2 and ViT-Base (all by default: 6 minutes).
 Prints two tables and writes results/large_models.json.
 """
 
@@ -35,14 +35,15 @@ from dcao.probing.batch import Batch
 from memory import AliveBytes
 from recorded import keep_freed_memory, write_results
 
-SIZES = {  # width, layers, heads, words
+SIZES = {  # width, layers, heads, and words or classes
     "tiny": (128, 2, 2, 5_000),
     "small": (256, 6, 4, 20_000),
     "GPT-2": (768, 12, 12, 50_257),
+    "ViT-Base": (768, 12, 12, 1000),
     "1 B": (1600, 32, 16, 50_257),
     "10 B": (4096, 48, 32, 50_257),
 }
-MEASURED = ("tiny", "small", "GPT-2")
+MEASURED = ("tiny", "small", "GPT-2", "ViT-Base")
 # The guard, which takes snapshots often enough to be seen here, and the vectors that it keeps of AdamW's three.
 MODES = {
     "default": (dcao.Guard(snapshot_every=1), 3.0),
@@ -53,16 +54,17 @@ PROBE = 4.0
 """Vectors of a probe with AdamW: the gradient kept from the step before, the factors of the displacement, the
 parameters as they were, and the probe's own gradient."""
 TOKENS = 128
+PATCH, PIXELS = 16, 224  # of ViT-Base
 SCRATCH = 2**18
 RECENT = 8
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each after a normalisation."""
+    """Attention, of a language model to what came before, and a feed-forward layer, each after a normalisation."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, is_causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.is_causal = heads, is_causal
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attend, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -71,7 +73,7 @@ class Block(nn.Module):
         """The residual stream after the block."""
         parts = self.attend(self.norm_1(x)).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
         queries, keys, values = (part.transpose(1, 2) for part in parts)
-        seen = nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        seen = nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=self.is_causal)
         x = x + self.mix(seen.transpose(1, 2).flatten(2))
         return x + self.feed(self.norm_2(x))
 
@@ -93,6 +95,38 @@ class Gpt(nn.Module):
         x = self.words(tokens) + self.places(torch.arange(tokens.shape[1]))
         scores = self.norm(self.blocks(x)) @ self.words.weight.T
         return nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+    def draw(self) -> Tensor:
+        """A batch."""
+        return torch.randint(self.words.num_embeddings, (1, TOKENS))
+
+
+class Vit(nn.Module):
+    """The shape of ViT-Base (Dosovitskiy et al. 2021), and its 87 million parameters."""
+
+    def __init__(self, width: int, layers: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, PATCH, stride=PATCH)
+        self.first = nn.Parameter(torch.zeros(1, 1, width))
+        self.places = nn.Parameter(torch.randn(1, (PIXELS // PATCH) ** 2 + 1, width).mul_(0.02))
+        self.blocks = nn.Sequential(*[Block(width, heads, is_causal=False) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The loss of telling that an image is of class 0."""
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.first.expand(len(images), -1, -1), patches], dim=1) + self.places
+        scores = self.head(self.norm(self.blocks(x))[:, 0])
+        return nn.functional.cross_entropy(scores, torch.zeros(len(images), dtype=torch.long))
+
+    def draw(self) -> Tensor:
+        """A batch."""
+        return torch.randn(1, 3, PIXELS, PIXELS)
+
+
+def build(size: str) -> Gpt | Vit:
+    """The model of this size, with random weights."""
+    return Vit(*SIZES[size]) if size.startswith("ViT") else Gpt(*SIZES[size])
 
 
 class Traffic(TorchDispatchMode):
@@ -147,7 +181,7 @@ class Training:
 
     def __init__(self, size: str, **settings: Any) -> None:
         torch.manual_seed(0)
-        self.words, self.model = SIZES[size][-1], Gpt(*SIZES[size])
+        self.model = build(size)
         self.num_params = sum(p.numel() for p in self.model.parameters())
         self.num_large = sum(p.numel() for p in self.model.parameters() if p.numel() > SCRATCH)
         base = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
@@ -155,14 +189,14 @@ class Training:
 
     def step(self) -> None:
         """One training step on a batch of its own."""
-        tokens = torch.randint(self.words, (1, TOKENS))
-        self.optimizer.minimize(lambda: self.model(tokens))
+        batch = self.model.draw()
+        self.optimizer.minimize(lambda: self.model(batch))
 
     def bare_step(self) -> None:
         """The same step without DCAO."""
-        tokens = torch.randint(self.words, (1, TOKENS))
+        batch = self.model.draw()
         self.optimizer.base.zero_grad()
-        self.model(tokens).backward()
+        self.model(batch).backward()
         self.optimizer.base.step()
 
     def around_probe(self, around: Callable[[Callable[[], Any]], Any]) -> Any:
@@ -204,7 +238,7 @@ def added_vectors(size: str, guard: dcao.Guard, steps: int = 5) -> float:
 def num_params(size: str) -> int:
     """Parameters of a model that is built without memory."""
     with torch.device("meta"):
-        return sum(p.numel() for p in Gpt(*SIZES[size]).parameters())
+        return sum(p.numel() for p in build(size).parameters())
 
 
 def measure(size: str, repeats: int = 3) -> dict[str, float]:

@@ -13,8 +13,11 @@ def test_what_dcao_adds_to_the_peak_is_what_the_table_says(mode):
 
 
 def test_the_models_of_the_table_have_the_sizes_that_it_names():
-    sizes = {size: large_models.num_params(size) for size in ("GPT-2", "1 B", "10 B")}
+    sizes = {size: large_models.num_params(size) for size in ("GPT-2", "ViT-Base", "1 B", "10 B")}
     assert sizes["GPT-2"] == 124_439_808  # as transformers counts GPT2LMHeadModel(GPT2Config())
+    assert (
+        sizes["ViT-Base"] == 86_567_656
+    )  # as transformers counts ViTForImageClassification(ViTConfig(num_labels=1000))
     assert sizes["1 B"] == pytest.approx(1e9, rel=0.1)
     assert sizes["10 B"] == pytest.approx(1e10, rel=0.1)
 
