@@ -201,6 +201,26 @@ def mesh_of(tensors: Sequence[Tensor]) -> DeviceMesh | None:
     return widest
 
 
+def refuse_unknown_parts(params: Sequence[Tensor]) -> None:
+    """Check that this process knows which parts of the parameters it holds.
+
+    Raises:
+        ValueError: It holds parts that do not say which they are, or that are spread over different meshes.
+    """
+    mesh_of(params)
+    engine = ""
+    if any(getattr(p, "_fsdp_flattened", False) for p in params):  # as torch marks them
+        engine = "the flat ones of FullyShardedDataParallel"
+    elif any(hasattr(p, "ds_id") for p in params):
+        engine = "those of DeepSpeed's ZeRO"
+    if engine:
+        raise ValueError(
+            f"the parameters must be whole or DTensors, got {engine}, of which DCAO cannot tell the parts; shard the "
+            "model with torch.distributed.fsdp.fully_shard, or train as the bare optimizer, with "
+            "policy=policies.Fixed()"
+        )
+
+
 def counted_by_this_process(tensors: Sequence[Tensor]) -> list[bool] | None:
     """Which of the tensors this process counts; None: all, because none is spread over ranks."""
     mesh = mesh_of(tensors)

@@ -27,12 +27,13 @@ from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.micro_batches import mean_of_losses
 from dcao.probing.probe import Probe
-from dcao.probing.settings import ProbeSettings
+from dcao.probing.settings import ProbeSettings, require_measurable
 from dcao.probing.training_pass import run_losses
 from dcao.recorders.base import Recorder
 from dcao.schedules import ScheduleLike
 from dcao.telling.notices import Notices
 from dcao.uncompiled import uncompiled
+from dcao.vectors import params_of
 from dcao.wrapping import WrappingOptimizer, sets_up_state, with_own_hooks
 
 
@@ -113,8 +114,9 @@ class DCAO(WrappingOptimizer):
         # By lr * lambda_max alone an unknown optimizer can be watched, but not steered.
         needed = (policy is None and self.policy.adapts) or (probes and settings.measure != "hessian")
         record = options.find_record(base, needed=needed, probed=probes)
-        options.refuse_exact(base, settings)
         probe = Probe(base, model, record, settings, seed=options.check_seed(seed))
+        if needed or probes:
+            require_measurable(params_of(base), settings)
         self.notices = Notices()
         self.gradients = Gradients(base, self.notices)
         self.controller = Controller(self.policy, base, record, self.notices)

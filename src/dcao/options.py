@@ -9,7 +9,7 @@ from torch.optim import LBFGS, Optimizer
 
 from dcao.checks import require_instance, require_number, require_whole
 from dcao.guarding.settings import Guard
-from dcao.layout import mesh_of
+from dcao.layout import refuse_unknown_parts
 from dcao.operators.base import LossFn, not_callable
 from dcao.policies.base import Policy
 from dcao.policies.ceiling import Ceiling
@@ -18,7 +18,6 @@ from dcao.probing.estimate import Measure
 from dcao.probing.loader import ProbeLoader
 from dcao.probing.settings import ProbeSettings
 from dcao.recorders.base import Recorder
-from dcao.shards import is_shard
 from dcao.telling.notices import warn
 from dcao.updates.registry import OptimizerModel, optimizer_model, refuse_maximize
 from dcao.vectors import params_of
@@ -130,33 +129,12 @@ def choose_guard(base: Optimizer, guard: bool | Guard | None, *, default: bool) 
     if guard is not None and not isinstance(guard, bool):
         require_instance("guard", guard, Guard, fix="dcao.Guard(snapshot_every=50) is one; or pass True or False")
     if guard:
-        refuse_shards(base)
+        refuse_unknown_parts(params_of(base))
     if guard and isinstance(base, LBFGS):
         raise ValueError("guard has no effect on LBFGS, which evaluates its closure by itself; leave guard out")
     if isinstance(guard, Guard):
         return guard
     return Guard() if (default if guard is None else guard) else None
-
-
-def refuse_shards(base: Optimizer) -> None:
-    """Raise a ValueError if this process holds parts of the parameters that do not say which parts they are."""
-    params = params_of(base)
-    mesh_of(params)
-    if any(getattr(p, "_fsdp_flattened", False) for p in params):  # as torch marks FullyShardedDataParallel's
-        raise ValueError(
-            "the parameters must be whole or DTensors, got the flat ones of FullyShardedDataParallel, of which DCAO "
-            "cannot tell the parts; shard the model with torch.distributed.fsdp.fully_shard, or train as the bare "
-            "optimizer, with policy=policies.Fixed()"
-        )
-
-
-def refuse_exact(base: Optimizer, settings: ProbeSettings) -> None:
-    """Raise a ValueError if products are to be exact where double backward does not pass."""
-    if settings.hvp == "exact" and any(map(is_shard, params_of(base))):
-        raise ValueError(
-            'hvp must not be "exact" where the parameters are in shards (fully_shard, tensor parallelism): double '
-            'backward does not pass through the hooks that gather them; leave hvp out, or take "central"'
-        )
 
 
 def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerModel | None:
@@ -169,12 +147,10 @@ def find_record(base: Optimizer, *, needed: bool, probed: bool) -> OptimizerMode
 
     Raises:
         TypeError: It is needed, and the class is not known.
-        ValueError: The optimizer is to be probed, and climbs (``maximize=True``), never forgets (a momentum of 1), or
-            has flat parameters of FullyShardedDataParallel.
+        ValueError: The optimizer is to be probed, and climbs (``maximize=True``) or never forgets (a momentum of 1).
     """
     if needed or probed:
         refuse_maximize(base)
-        refuse_shards(base)
     try:
         record = optimizer_model(base)
     except (TypeError, ValueError):

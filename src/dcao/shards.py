@@ -90,11 +90,64 @@ def class_before_sharding(kind: type) -> type:
 @contextmanager
 def evaluating_shards(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Context for an evaluation, in which parameters are gathered; after an exception they are given back too."""
+    found = fully_sharded(modules)
+    with _reducing_gradients(found):
+        try:
+            yield
+        except BaseException:
+            _reset(found)
+            raise
+
+
+@contextmanager
+def _reducing_gradients(modules: Sequence[Any]) -> Iterator[None]:
+    """Context in which a backward pass leaves gradients in the shards, as the last one of a training step does.
+
+    Accumulation without communication switches that off for all but the last micro-batch, and some trainers leave it
+    switched off. The gradients that it holds back until then are put aside.
+    """
+    inside: list[tuple[object, dict[str, Any]]] = []
+    for module in modules:
+        state = module._get_fsdp_state()
+        inside.append((state._state_ctx, {"is_last_backward": True}))
+        for group in _groups_of(state):
+            inside.append((group, {"reduce_grads": True, "all_reduce_grads": True, "_partial_reduce_output": None}))
+            for each in group.fsdp_params:
+                inside.append((each, {"unsharded_accumulated_grad": None}))
+                if (param := _gathered(each)) is not None:
+                    inside.append((param, {"grad": None}))
+    outside = [(each, {name: getattr(each, name) for name in values}) for each, values in inside]
     try:
+        _set_attributes(inside)
         yield
-    except BaseException:
-        _reset(fully_sharded(modules))
-        raise
+    finally:
+        _set_attributes(reversed(outside))
+
+
+def holds_back_gradients(modules: Iterable[nn.Module]) -> bool:
+    """Whether gradients are accumulated that the next backward pass will add to those of its own."""
+    groups = [group for module in fully_sharded(modules) for group in _groups_of(module._get_fsdp_state())]
+    held = [(each.unsharded_accumulated_grad, _gathered(each)) for group in groups for each in group.fsdp_params]
+    return any(grad is not None or (param is not None and param.grad is not None) for grad, param in held)
+
+
+def _gathered(each: Any) -> Tensor | None:
+    """What a parameter is gathered in, which keeps a gradient also while it holds nothing else."""
+    param: Tensor | None = getattr(each, "_unsharded_param", None)  # not there before the first forward pass
+    return param
+
+
+def _groups_of(state: Any) -> list[Any]:
+    """The groups of parameters that one ``fully_shard`` gathers; before torch 2.13 at most one."""
+    if hasattr(state, "_fsdp_param_groups"):
+        return list(state._fsdp_param_groups)
+    return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
+
+
+def _set_attributes(settings: Iterable[tuple[object, dict[str, Any]]]) -> None:
+    for each, values in settings:
+        for name, value in values.items():
+            setattr(each, name, value)
 
 
 def gather_nothing(modules: Iterable[nn.Module]) -> None:

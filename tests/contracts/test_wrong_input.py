@@ -638,6 +638,40 @@ def test_flat_parameters_are_refused_at_once_and_passed_through_under_fixed(use_
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
+@pytest.mark.parametrize(
+    ("use_orig_params", "message"),
+    [(True, "must be whole or DTensors, got the flat ones of FullyShardedDataParallel"), (False, "of another model")],
+)
+def test_parameters_that_become_flat_after_the_optimizer_was_built_are_refused(use_orig_params, message, one_process):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    net = nn.Linear(4, 3)
+    optimizer = DCAO(torch.optim.AdamW(net.parameters(), lr=1e-2))
+    model = FullyShardedDataParallel(net, device_id=torch.device("cpu"), use_orig_params=use_orig_params)
+    with pytest.raises(ValueError, match=message):
+        optimizer.minimize(lambda: model(torch.ones(8, 4)).square().mean())
+
+
+def test_parameters_of_deepspeed_are_refused_at_once():
+    weight = nn.Parameter(torch.empty(0))
+    weight.ds_id = 0  # as its ZeRO marks parameters, of which it leaves nothing in place
+    with pytest.raises(ValueError, match=r"must be whole or DTensors, got those of DeepSpeed's ZeRO, .*fully_shard"):
+        DCAO(torch.optim.AdamW([weight]))
+
+
+def test_exact_products_are_refused_where_parameters_are_sharded_after_the_optimizer_was_built(one_process):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = nn.Linear(4, 3)
+    optimizer = DCAO(torch.optim.AdamW(model.parameters()), measure=ProbeSettings("hessian", hvp="exact"))
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    optimizer.param_groups[0]["params"] = list(model.parameters())  # as Accelerate does
+    with pytest.raises(ValueError, match=r'hvp must not be "exact" where the parameters are in shards'):
+        optimizer.minimize(lambda: model(torch.ones(8, 4)).square().mean())
+
+
 @pytest.mark.parametrize("way", ["fully_shard", "tensor-parallel"])
 def test_exact_products_with_shards_are_refused_at_once(way, one_process):
     from torch.distributed.device_mesh import init_device_mesh

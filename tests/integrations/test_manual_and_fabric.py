@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 pytest.importorskip("lightning")
 
-from lightning.fabric import Fabric
+from lightning.fabric import Fabric, strategies
 from lightning.fabric.plugins import MixedPrecision
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision as TrainerPrecision
+from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from dcao import DCAO, MemoryRecorder
-from dcao.integrations.fabric import setup
+from dcao.integrations.fabric import setup, setup_optimizers
 from dcao.integrations.lightning import DCAOCallback
 
 pytestmark = [
@@ -345,3 +346,19 @@ def test_without_our_setup_what_fabric_hands_on_works_in_full_precision():
     for x, y in pairs():
         optimizer.minimize(lambda x=x, y=y: F.mse_loss(net(x), y), clip_norm=CLIP)
     assert_same(plain, inner, lrs, own_loop("minimize"))
+
+
+@pytest.mark.parametrize("engine", ["DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"])
+def test_a_strategy_of_fabric_that_steps_by_itself_is_refused(engine):
+    kind = getattr(strategies, engine)
+    fabric = SimpleNamespace(strategy=kind.__new__(kind))  # what it needs to be built is not here
+    optimizer, _ = wrapped(network())
+    for attempt in (lambda: setup(fabric, network(), optimizer), lambda: setup_optimizers(fabric, optimizer)):
+        with pytest.raises(ValueError, match=f"DCAO must take the step itself, got Lightning with {engine}, "):
+            attempt()
+
+
+def test_a_strategy_of_the_trainer_that_steps_by_itself_is_refused():
+    trainer = SimpleNamespace(strategy=DeepSpeedStrategy.__new__(DeepSpeedStrategy))
+    with pytest.raises(ValueError, match="DCAO must take the step itself, got Lightning with DeepSpeedStrategy, "):
+        DCAOCallback().setup(trainer, LightningModule(), "fit")

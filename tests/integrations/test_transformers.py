@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -265,6 +266,17 @@ def test_a_probe_knows_the_precision_of_the_trainer(tmp_path):
     settings = arguments(tmp_path, bf16=True, max_steps=3)
     DCAOTrainer(model, settings, train_dataset=sentences(12), optimizers=(optimizer, None)).train()
     assert "computed in torch.bfloat16" in recorder.records[0].estimate.reason
+
+
+@pytest.mark.parametrize("is_assigned", [False, True], ids=["of the class", "assigned to the trainer"])
+def test_the_loss_of_the_trainer_is_what_it_was_after_it_was_probed(is_assigned, tmp_path):
+    trainer = DCAOTrainer(gpt(), arguments(tmp_path), train_dataset=sentences(8))
+    if is_assigned:
+        trainer.compute_loss = partial(Trainer.compute_loss, trainer)
+    before = vars(trainer).get("compute_loss")
+    trainer.train()
+    assert dcao_of(trainer.optimizer).last_estimate.s is not None
+    assert vars(trainer).get("compute_loss") is before
 
 
 def test_a_bare_trainer_is_told_what_to_use_instead(tmp_path):

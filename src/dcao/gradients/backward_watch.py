@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dcao.gradients.gradient_mark import GradientMark
 from dcao.layout import layout_of
-from dcao.shards import is_shard, placed_like
+from dcao.shards import holds_back_gradients, is_shard, local_part, placed_like
 from dcao.vectors import entries_of
 
 
@@ -24,6 +24,7 @@ class BackwardWatch:
 
     Args:
         params: Parameters whose ``.grad`` is watched.
+        modules: Modules of the model, of which those of ``fully_shard`` may hold gradients back.
         keep: Keep a copy of the gradients, as the last backward pass left them.
 
     Attributes:
@@ -41,19 +42,23 @@ class BackwardWatch:
         (False, [tensor([6., 8.])], False)
     """
 
-    def __init__(self, params: Sequence[Tensor], *, keep: bool = False) -> None:
-        self.params, self.keep = params, keep
+    def __init__(self, params: Sequence[Tensor], *, modules: Sequence[nn.Module] = (), keep: bool = False) -> None:
+        self.params, self.modules, self.keep = params, modules, keep
         self.mark: GradientMark | None = None
         self.gradients: list[Tensor] | None = None
         self.num_passes = 0
         self._handles: list[Any] = []
         self._first_look: dict[int, Tensor | None] = {}  # for each parameter, whether .grad was other than zero
-        self._is_queued = False
+        self._at_entry: dict[int, tuple[Tensor, tuple[int, int], Tensor]] = {}  # of shards: .grad, versions, the same
+        self._is_queued = self._holds_back = False
 
     def __enter__(self) -> BackwardWatch:
+        self._holds_back = holds_back_gradients(self.modules)
         for p in self.params:
             if is_lazy(p):  # it becomes a parameter in the forward pass, and takes hooks from then on
                 continue
+            if is_shard(p) and p.grad is not None:
+                self._at_entry[id(p)] = p.grad, _versions(p.grad), entries_of(p.grad).any()
             self._handles += [
                 p.register_hook(self._before_accumulation(p)),  # type: ignore[no-untyped-call]
                 p.register_post_accumulate_grad_hook(self._after_accumulation),  # type: ignore[no-untyped-call]
@@ -70,7 +75,7 @@ class BackwardWatch:
     def has_leftovers(self) -> bool:
         """Whether the first backward pass was added to gradients that were there already, and were not zero."""
         found = [flag for flag in self._first_look.values() if flag is not None]
-        return layout_of(self.params).on_any_rank(any(bool(flag) for flag in found))
+        return layout_of(self.params).on_any_rank(self._holds_back or any(bool(flag) for flag in found))
 
     def _before_accumulation(self, p: Tensor) -> Any:
         def look(gradient: Tensor) -> None:
@@ -80,7 +85,20 @@ class BackwardWatch:
 
         return look
 
+    def _look_back(self, p: Tensor) -> Tensor | None:
+        """The same after the first accumulation: ``fully_shard`` reduces to shards that are no leaves of the graph.
+
+        What was there on entry was added to if it is still there, and nobody else, such as ``zero_grad``, has written
+        to it since.
+        """
+        if id(p) not in self._at_entry:
+            return None
+        grad, (of_shard, of_local), is_not_zero = self._at_entry[id(p)]
+        return is_not_zero if grad is p.grad and _versions(grad) == (of_shard, of_local + 1) else None
+
     def _after_accumulation(self, p: Tensor) -> None:
+        if id(p) not in self._first_look:
+            self._first_look[id(p)] = self._look_back(p)
         if not self._is_queued:
             self._is_queued = True
             # Queued from a queued one, it runs after the one in which DistributedDataParallel ends its averaging.
@@ -94,6 +112,11 @@ class BackwardWatch:
             self.gradients = [
                 torch.zeros_like(p) if p.grad is None else placed_like(p.grad.detach().clone(), p) for p in self.params
             ]
+
+
+def _versions(shard: Tensor) -> tuple[int, int]:
+    """How often a shard was written to: as a whole, and by what writes to the part that is here."""
+    return shard._version, local_part(shard)._version
 
 
 def _at_end_of_backward(callback: Any) -> None:

@@ -121,9 +121,15 @@ def precision_of(accelerator: Accelerator) -> torch.dtype | None:
 
 
 def refuse_engines(accelerator: Accelerator) -> None:
-    """Raise a ValueError where another engine makes the step."""
+    """Raise a ValueError where another engine makes the step, or parameters do not say which parts they are."""
     if accelerator.distributed_type in ENGINES:
         raise ValueError(
             f"DCAO must take the step itself, got Accelerate with {accelerator.distributed_type.value}, which takes it "
-            "in an engine of its own; train with DistributedDataParallel, or with the bare optimizer"
+            "in an engine of its own; train with DistributedDataParallel, FSDP2, or the bare optimizer"
+        )
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError(
+            "DCAO must know which parts of the parameters each process holds, got Accelerate with FSDP of version 1, "
+            "whose flat parameters do not say; take version 2: FullyShardedDataParallelPlugin(fsdp_version=2), "
+            'fsdp_version: 2 in the file of "accelerate config", or fsdp_config={"version": 2} of TrainingArguments'
         )

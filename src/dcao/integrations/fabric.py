@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,10 @@ from dcao.integrations.own_loops import BackwardOfLosses, refuse_scaler
 from dcao.operators.base import LossFn
 from dcao.optimizer import DCAO
 from dcao.probing.estimate import CurvatureEstimate
+from dcao.vectors import params_of
+
+ENGINES = frozenset({"DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy", "SingleDeviceXLAStrategy"})
+"""Classes of Fabric and of the Trainer, by name because each has one of its own."""
 
 
 def setup(fabric: Fabric, module: nn.Module, *optimizers: DCAO, **settings: Any) -> Any:
@@ -31,12 +35,65 @@ def setup(fabric: Fabric, module: nn.Module, *optimizers: DCAO, **settings: Any)
         ...     optimizer.step()
         >>> optimizer.num_steps
         3
+
+    Raises:
+        ValueError: The strategy takes the step in an engine of its own, or replaces the parameters of the module, as
+            one that shards does: see :func:`setup_optimizers`.
     """
+    refuse_strategy(fabric.strategy)
+    before = {id(p) for p in module.parameters()}
     ready = fabric.setup(module, *optimizers, **settings)
-    for each in ready if isinstance(ready, tuple) else ():
+    if not isinstance(ready, tuple):
+        return ready
+    replaced = before - {id(p) for p in ready[0].parameters()}
+    if any(id(p) in replaced for optimizer in optimizers for p in params_of(optimizer)):
+        strategy = type(fabric.strategy).__name__
+        raise ValueError(
+            f"the optimizer must hold the parameters that train, got those that {strategy} has replaced; set up the "
+            "module first: net = fabric.setup_module(net), then optimizer = "
+            "dcao.integrations.fabric.setup_optimizers(fabric, DCAO(torch.optim.AdamW(net.parameters())))"
+        )
+    _give_backward(fabric, ready)
+    return ready
+
+
+def setup_optimizers(fabric: Fabric, *optimizers: DCAO) -> Any:
+    """What ``fabric.setup_optimizers(*optimizers)`` returns, where each DCAO has a ``backward(loss_fn)``.
+
+    For strategies that replace the parameters of a module, as ``ModelParallelStrategy`` with ``fully_shard`` does:
+    there an optimizer is built after ``fabric.setup_module``.
+
+    Example:
+        >>> import torch
+        >>> fabric = Fabric(accelerator="cpu", devices=1)
+        >>> model = fabric.setup_module(torch.nn.Linear(4, 1))
+        >>> optimizer = setup_optimizers(fabric, DCAO(torch.optim.AdamW(model.parameters())))
+        >>> loss = optimizer.backward(lambda: model(torch.ones(8, 4)).square().mean())
+        >>> _ = optimizer.step()
+
+    Raises:
+        ValueError: The strategy takes the step in an engine of its own.
+    """
+    refuse_strategy(fabric.strategy)
+    ready = fabric.setup_optimizers(*optimizers)
+    _give_backward(fabric, ready if isinstance(ready, tuple) else (ready,))
+    return ready
+
+
+def refuse_strategy(strategy: object) -> None:
+    """Raise a ValueError where a strategy of Lightning takes the step in an engine of its own."""
+    found = ENGINES.intersection(each.__name__ for each in type(strategy).__mro__)
+    if found:
+        raise ValueError(
+            f"DCAO must take the step itself, got Lightning with {min(found)}, which takes it in an engine of its own; "
+            "train with DDPStrategy, with ModelParallelStrategy, or with the bare optimizer"
+        )
+
+
+def _give_backward(fabric: Fabric, ready: Iterable[object]) -> None:
+    for each in ready:
         if isinstance(each, _FabricOptimizer) and isinstance(each.optimizer, DCAO):
             each.__class__ = type("FabricDCAO", (_FabricDCAO, type(each)), {"fabric": fabric})
-    return ready
 
 
 class _FabricDCAO(BackwardOfLosses):

@@ -15,7 +15,8 @@ from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResul
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dcao.loop.passes import FollowedPass
+from dcao.integrations.fabric import refuse_strategy
+from dcao.loop.passes import FollowedPass, forward_pass
 from dcao.optimizer import DCAO
 from dcao.state.probing import is_probing
 from dcao.state.start import no_surroundings
@@ -40,6 +41,11 @@ class DCAOCallback(Callback):
     def __init__(self) -> None:
         self._attached = ExitStack()
         self._shown: list[_Shown] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a strategy that takes the step in an engine of its own."""
+        if stage == "fit":
+            refuse_strategy(trainer.strategy)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the loop, whose optimizers are there now, and loaded."""
@@ -152,7 +158,8 @@ class _FollowedClosure(Closure):
     """A closure of Lightning, which says what it is going to do when the Trainer calls it."""
 
     def __init__(self, closure: Closure, optimizer: DCAO) -> None:
-        super().__init__(closure._step_fn, closure._backward_fn, closure._zero_grad_fn)
+        step = closure._step_fn
+        super().__init__(lambda: forward_pass(optimizer, step), closure._backward_fn, closure._zero_grad_fn)
         self.optimizer = optimizer
 
     @torch.enable_grad()

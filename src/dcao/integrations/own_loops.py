@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dcao.loop.passes import FollowedPass
+from dcao.loop.passes import FollowedPass, forward_pass
 from dcao.operators.base import LossFn, evaluate_loss
 from dcao.optimizer import DCAO
 from dcao.state.origins import names_of
@@ -54,7 +54,7 @@ class BackwardOfLosses:
         raise NotImplementedError
 
     def _evaluate(self, loss_fn: LossFn) -> Tensor:
-        loss = evaluate_loss(loss_fn)
+        loss = forward_pass(self.optimizer, lambda: evaluate_loss(loss_fn))
         self._call_backward(loss)
         return loss * self._share()
 

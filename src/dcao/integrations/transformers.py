@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch.optim import Optimizer
 from transformers import Trainer
 
 from dcao.integrations.accelerate import dcao_of, precision_of, refuse_engines
-from dcao.loop.passes import FollowedPass
+from dcao.loop.passes import FollowedPass, forward_pass
 from dcao.optimizer import DCAO
 from dcao.state.places import Entries, Place
 from dcao.state.probing import is_probing
@@ -50,8 +52,15 @@ class DCAOMixin(Base):
         refuse_engines(self.accelerator)
         optimizer = super().create_optimizer(*args, **kwargs)
         if dcao_of(optimizer) is None:
-            self.optimizer = optimizer = DCAO(optimizer)
+            self.optimizer = optimizer = self.wrap_optimizer(optimizer)
         return optimizer
+
+    def wrap_optimizer(self, base: Optimizer) -> DCAO:
+        """DCAO around the optimizer that the arguments ask for; override it for other settings of DCAO.
+
+        Under FSDP this is the only way: there the Trainer takes no ``optimizers``.
+        """
+        return DCAO(base)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave nothing behind if that is interrupted."""
@@ -71,8 +80,11 @@ class DCAOMixin(Base):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch, which DCAO may measure later."""
         optimizer = dcao_of(self.optimizer)
-        if optimizer is None or is_probing():
+        if optimizer is None:
             return super().training_step(model, inputs, *args, **kwargs)
+        if is_probing():
+            with self._failing_together(optimizer):
+                return super().training_step(model, inputs, *args, **kwargs)
         if self._pass is None:
             optimizer.loop.probe.surroundings = self._surroundings
             self._pass = FollowedPass(optimizer, precision=precision_of(self.accelerator))
@@ -81,6 +93,19 @@ class DCAOMixin(Base):
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._pass.note(loss)
         return loss
+
+    @contextmanager
+    def _failing_together(self, optimizer: DCAO) -> Iterator[None]:
+        """Context in which a ``compute_loss`` that raises, of whatever subclass, does so on every rank."""
+        compute, is_own = self.compute_loss, "compute_loss" in vars(self)
+        vars(self)["compute_loss"] = lambda *args, **kwargs: forward_pass(optimizer, partial(compute, *args, **kwargs))
+        try:
+            yield
+        finally:
+            if is_own:
+                vars(self)["compute_loss"] = compute
+            else:
+                del vars(self)["compute_loss"]
 
     def _surroundings(self) -> tuple[Sequence[object], Sequence[Place]]:
         """What the class of the caller keeps in its attributes is put back after a probe."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
@@ -16,13 +16,17 @@ from dcao.isolation import RngState, capture_rng, restore_rng
 from dcao.loop.probe_loop import ProbeLoop
 from dcao.operators.precision import coarsest_half, half_precision_of
 from dcao.probing.batch import Batch, Closure
+from dcao.probing.ranks import together
 from dcao.probing.training_pass import run_closure
 from dcao.state.places import Place
+from dcao.state.probing import is_probing
 from dcao.telling.trainers import tell_of_callback
 from dcao.vectors import params_of
 
 if TYPE_CHECKING:
     from dcao.optimizer import DCAO
+
+T = TypeVar("T")
 
 
 class ComingPass:
@@ -82,6 +86,19 @@ def pass_of(optimizer: DCAO, closure: Closure | None) -> tuple[Any, Batch | None
     return loss, None if does_nothing else batch
 
 
+def forward_pass(optimizer: DCAO, evaluate: Callable[[], T]) -> T:
+    """What ``evaluate`` returns, which is the forward pass of a trainer before it calls backward.
+
+    Where parameters are in shards, it fails in a probe on all ranks or on none: the others would wait for a rank that
+    does not come to its backward pass. In training it is left to torch.
+    """
+    ranks = optimizer.loop.probe.model.look()[1] if is_probing() else None
+    if ranks is None or ranks.are_replicas:
+        return evaluate()
+    gathering = ranks.gathering
+    return together(lambda: gathering.forward(evaluate), ranks)
+
+
 class FollowedPass:
     """Forward and backward passes of a trainer, from before the first one to the step that is taken on them.
 
@@ -111,9 +128,9 @@ class FollowedPass:
         self._optimizers: Sequence[Optimizer] = (optimizer, optimizer.base)
         optimizer.coming.forget()
         self._rng_state = optimizer.before_loss(list(reached))
-        self._watch = None if self._rng_state is None else BackwardWatch(self._loop.probe.params())
-        if self._watch is not None:
-            self._watch.__enter__()
+        probe, self._watch = self._loop.probe, None
+        if self._rng_state is not None:
+            self._watch = BackwardWatch(probe.params(), modules=probe.model.look()[0]).__enter__()
         optimizer.coming.followed = self
 
     def add(self, function: Callable[[], Any], *, variables: Sequence[Place] = ()) -> None:

@@ -24,7 +24,7 @@ from dcao.probing.memory import ProbeMemory
 from dcao.probing.probed_loss import ProbedLoss
 from dcao.probing.ranks import evaluating_replicas, on_any_rank, with_buffers_sent
 from dcao.probing.repeatability import LATER_REASON, NEVER_REASON, Repeats, check, rounding
-from dcao.probing.settings import ProbeSettings
+from dcao.probing.settings import ProbeSettings, require_measurable
 from dcao.state.start import Moving, Start, Surroundings, no_surroundings
 from dcao.telling.notices import warn
 from dcao.updates.model import OptimizerModel
@@ -106,7 +106,7 @@ class Probe:
 
     def start(self, loss_fn: object) -> RngState:
         """What evaluations of a loss start from: the random streams as they are now, and all state that it reaches."""
-        params = params_of(self.optimizer)
+        require_measurable(params := params_of(self.optimizer), self.settings)
         streams = capture_rng(params)
         if self.is_held:
             return streams

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from dcao.checks import require_number, require_whole
+from dcao.layout import refuse_unknown_parts
 from dcao.operators.hvp import HvpKind
 from dcao.probing.estimate import Measure
+from dcao.shards import is_shard
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,20 @@ class ProbeSettings:
             device is None or torch.device(device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f'basis_device must be a device, got {device!r}; "cpu" is one') from error
+
+
+def require_measurable(params: Sequence[Tensor], settings: ProbeSettings) -> None:
+    """Check that parameters can be measured as the settings say.
+
+    Before each probe, because a trainer may shard a model after its optimizer was built.
+
+    Raises:
+        ValueError: This process holds parts of them that do not say which they are, or ``settings`` ask for exact
+            products with shards.
+    """
+    refuse_unknown_parts(params)
+    if settings.hvp == "exact" and any(map(is_shard, params)):
+        raise ValueError(
+            'hvp must not be "exact" where the parameters are in shards (fully_shard, tensor parallelism): double '
+            'backward does not pass through the hooks that gather them; leave hvp out, or take "central"'
+        )

@@ -83,7 +83,7 @@ def run_closure(
         rng_state: What evaluations start from if the batch is going to be probed; None if not.
         optimizers: Those whose gradients a GradScaler in the closure may unscale.
     """
-    watch = None if rng_state is None else BackwardWatch(probe.params())
+    watch = None if rng_state is None else BackwardWatch(probe.params(), modules=probe.model.look()[0])
     with torch.enable_grad(), watch or nullcontext():
         loss = closure()
     value = loss.detach() if isinstance(loss, Tensor) else loss

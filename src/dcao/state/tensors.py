@@ -59,6 +59,8 @@ def can_be_kept(tensor: Tensor) -> bool:
     """Whether a tensor can be changed in place, and so has to be put back; False also for what cannot be copied."""
     if is_lazy(tensor) or tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_inference():
         return False
+    if tensor.numel() and not is_traceable_wrapper_subclass(tensor) and tensor.untyped_storage().size() == 0:
+        return False  # its memory was given back, as of parameters that FullyShardedDataParallel does not gather now
     is_expanded = any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
     return not is_expanded
 

@@ -302,6 +302,20 @@ def test_loose_tensors_are_copied_up_to_a_limit_and_beyond_it_once_they_change()
         assert (data[0].item(), small[0].item()) == before
 
 
+def test_a_tensor_whose_memory_was_given_back_is_not_read():
+    """As FullyShardedDataParallel gives back what it has gathered; to read it ends the process."""
+    freed, kept = torch.zeros(2**16), torch.zeros(3)
+    freed.untyped_storage().resize_(0)
+
+    def loss() -> None:
+        kept.add_(float(freed.numel()))
+
+    start = Start(loss, [], [], Moving())
+    loss()
+    with start.entered():
+        assert kept.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_nothing_is_held_after_the_step():
     model, hidden = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm1d(300)), [torch.zeros(300)]
     optimizer = DCAO(optim.SGD(model.parameters(), lr=1e-3), policy=policies.Fixed(), every=2, guard=False)
