@@ -17,6 +17,7 @@ from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.recipes import get_recipe
+from dcao_lab.study.recipes.demo import demo as demo_study
 from dcao_lab.study.resizing import resized
 from dcao_lab.study.result import StudyResult
 
@@ -30,7 +31,7 @@ SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs 
 
 def study(
     name: Annotated[str, typer.Argument(help="Which study; `dcao-lab list` names all.")],
-    size: Annotated[str, typer.Option(help="embedded, small or full; headline also has demo.")] = "embedded",
+    size: Annotated[str, typer.Option(help="embedded, small or full.")] = "embedded",
     out: Annotated[Path, typer.Option(help="Folder of the studies and of the runs that they share.")] = Path("studies"),
     jobs: JobsOption = DEFAULT_JOBS,
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
@@ -97,13 +98,14 @@ def demo(
     steps: StepsOption = None,
     seeds: SeedsOption = None,
 ) -> None:
-    """Do the headline study at its smallest: AdamW and SGD with and without DCAO; and write the report."""
+    """Train from seven initial learning rates, with DCAO and without; say whether it keeps its promise, and show it."""
     with clear_errors():
-        config = resized(get_recipe("headline")("demo"), num_steps=steps, num_seeds=seeds)
+        config = resized(demo_study(), num_steps=steps, num_seeds=seeds)
         selection = _selection(config, workload, None)
         console = open_console()
         result = conduct(config, StudyFolder.of(config, out), LocalExecutor(jobs), console, selection=selection)
-        _finish(result, out, console)
+        _write_report(result, out, console)
+        _complain_of_failures(result)
 
 
 def _read(folder: Path) -> StudyResult:
@@ -173,8 +175,11 @@ def _show_amount(config: StudyConfig, selection: Selection, jobs: int, console: 
 def _finish(result: StudyResult, report_folder: Path | None, console: Console) -> None:
     if report_folder is not None:
         _write_report(result, report_folder, console)
-        if result.study.size != "demo":
-            _write_paper(result, report_folder, console)
+        _write_paper(result, report_folder, console)
+    _complain_of_failures(result)
+
+
+def _complain_of_failures(result: StudyResult) -> None:
     failed = failures(result)
     if failed:
         raise LabError(f"{len(failed)} of {len(failed) + len(result.runs)} runs failed; start again to retry")
