@@ -187,6 +187,15 @@ def test_what_diverged_or_is_worse_than_no_training_is_a_triangle_below():
     assert all(mark.direction == "down" and top < mark.at[1] < bottom for mark in marks)
 
 
+def test_better_is_up_where_every_run_is_worse_than_no_training():
+    bare = from_everywhere(ADAMW, [1e4] * 7, on=GPT, untrained=70.0)
+    own = from_everywhere(DCAO_ADAMW, [1e5] * 7, on=GPT, untrained=70.0)
+    panel = panel_of(demo_of(bare, own, tasks=(GPT,)))
+    bottom, top = panel.y.limits
+    assert top < 70.0 < bottom
+    assert all(len(series.marks) == 7 for series in panel.series)
+
+
 def record(step, phase, lr, s, length):
     hyperparameters = dcao.Hyperparameters(lr=lr, momentum=0.9)
     return dcao.StepRecord(
@@ -210,6 +219,7 @@ def test_the_course_of_a_run_has_the_phases_the_edge_and_the_limit():
         record(5, "rise", 0.01, 0.5, 0.02),
         record(10, "arrived", 0.02, 9.0, 0.2),
         record(15, "under the ceiling", 0.02, 2.0, 0.05),
+        record(18, "under the ceiling", 0.02, math.inf, 0.05),  # the loss is not finite one step away
         record(20, "lr held", 0.02, None, None),
         record(25, "decay", 0.01, 1.0, 0.02),
     )
@@ -222,9 +232,9 @@ def test_the_course_of_a_run_has_the_phases_the_edge_and_the_limit():
         (10, 25, "under the ceiling"),
         (25, 30, "decay"),
     ]
-    assert list(lr.series[0].y) == [0.001, 0.01, 0.02, 0.02, 0.01]
+    assert list(lr.series[0].y) == [0.001, 0.01, 0.02, 0.02, 0.02, 0.01]
     assert [(level.y, level.name) for level in lr.levels] == [(0.01, "best of the sweep")]
-    assert list(length.series[0].y) == [0.02, 0.2, 0.05, 0.02]
+    assert list(length.series[0].y) == [0.02, 0.2, 0.05, 0.05, 0.02]
     assert length.levels[0].y == 0.1
     assert list(s.series[0].x) == [5, 10, 15, 25]
     assert s.edge == 2.0

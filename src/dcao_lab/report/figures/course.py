@@ -1,5 +1,6 @@
 """The course of one run of DCAO: its learning rate, its relative step and s, with the phases of the rule named."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ PHASES = {"start": "rise", "rise": "rise", "arrived": "under the ceiling", "unde
 """What a phase is called, by the word that the reason of a decision of the default rule begins with."""
 
 HEADROOM, FOOTROOM = 0.25, 0.06  # shares of an axis
-LIMIT = dcao.policies.Ceiling().max_relative_step
+LIMIT = dcao.policies.Ceiling().max_relative_step  # with a momentum of 0.9, which AdamW and SGD have here
 
 
 def course(run: StoredRun, style: Style, best_lr: float | None, best_name: str) -> list[Panel]:
@@ -52,8 +53,8 @@ def _panel(
     spans: Sequence[Span],
     keep: float | None,
 ) -> Panel:
-    steps = [record.step for record in records]
-    pairs = thinned((step, value) for step, value in zip(steps, values, strict=True) if value is not None and value > 0)
+    found = [(record.step, value) for record, value in zip(records, values, strict=True) if value is not None]
+    pairs = thinned((step, value) for step, value in found if 0.0 < value < math.inf)
     series = Series(style=style, x=[step for step, _ in pairs], y=[value for _, value in pairs], markers="all")
     y = _axis(title, [*series.y, *([] if keep is None else [keep])])
     return Panel(title=title, paper_title=title, x=STEPS, y=y, series=[series], spans=spans)

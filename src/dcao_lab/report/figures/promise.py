@@ -52,8 +52,8 @@ def _axis(numbers: Numbers, task: str, info: WorkloadInfo, series: Sequence[Seri
     rank = ranking(info)
     medians = [value for one in series for value in one.y if 0.0 < value < math.inf]
     worst = min(_untrained(numbers, task, info) or medians, key=rank, default=1.0)
-    best = max(medians, key=rank, default=worst)
-    ratio = best / worst if best != worst else 2.0
+    best = max([worst, *medians], key=rank)
+    ratio = best / worst if best != worst else 2.0 if info.higher_is_better else 0.5
     limits = (worst / ratio**FOOTROOM, best * ratio**HEADROOM)
     values = ticks(limits)
     return replace(axis, limits=limits, ticks=values, tick_labels=[f"{value:g}" for value in values])

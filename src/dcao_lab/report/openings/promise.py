@@ -49,8 +49,8 @@ def _medians(view: StudyView) -> str:
     seeds = len(view.study.seeds)
     medians = f"Lines are medians of {seeds} seeds, small points the runs. " if seeds > 1 else "One seed. "
     return (
-        f"{medians}Up is better; \N{BLACK DOWN-POINTING TRIANGLE} is a median that diverged or is out of view. A finer "
-        "sweep may find better between these learning rates, for more runs."
+        f"{medians}Up is better; \N{BLACK DOWN-POINTING TRIANGLE} is a median that diverged or is out of view. "
+        "The best of the sweep is chosen by these very runs, which favours it; more runs in between may find better."
     )
 
 
