@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(CROSS_STAMP): $(STAMP) requirements-cross.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,tensorboard,wandb,trackio,skorch,accelerate,lightning,transformers,test,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,plot,tensorboard,wandb,trackio,skorch,accelerate,lightning,transformers,test,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cross.txt
 	@# The tests skip what is not installed; here everything has to be.
 	$(BIN)/python -W ignore -c 'import accelerate, build, curvlinops, expecttest, hessian_eigenthings, lightning, playwright, pyhessian, skorch, tensorboard, trackio, transformers, twine, wandb; from importlib.util import find_spec; assert find_spec("timm")'

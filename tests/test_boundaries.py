@@ -37,8 +37,8 @@ HEAVY = [
     "dcao.integrations",
 ]
 ALLOWED = {"dcao", "torch", *sys.stdlib_module_names}
-TRAINERS = {"accelerate", "lightning", "transformers"}
-"""What modules of ``dcao.integrations`` may import beside; they are the only ones that do."""
+BESIDE = {"integrations": {"accelerate", "lightning", "transformers"}, "plotting": {"matplotlib"}}
+"""What modules of a folder may import beside; they are the only ones that do."""
 # public without a callable's docstring: modules, which have pages of their own
 MODULES = {name for name in dcao.__all__ if inspect.ismodule(getattr(dcao, name))}
 
@@ -63,7 +63,7 @@ def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("path", LIBRARY_FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_the_library_imports_torch_and_the_standard_library_alone(path):
-    allowed = ALLOWED | (TRAINERS if path.parent.name == "integrations" else set())
+    allowed = ALLOWED | BESIDE.get(path.parent.name, set())
     for module, line in imported_modules(path):
         assert module.split(".")[0] in allowed, f"line {line} imports {module}"
 

@@ -11,6 +11,7 @@ from dcao.finding.search import RisePoint
 from dcao.guarding.settings import Guard
 from dcao.literal import literal
 from dcao.optimizer import DCAO
+from dcao.plotting.plot import plot
 from dcao.policies import Decision, Hyperparameters, Observation, Policy
 from dcao.probing.estimate import CurvatureEstimate, Measure, effective_rank
 from dcao.probing.loader import ProbeLoader
@@ -71,6 +72,7 @@ __all__ = [
     "lanczos",
     "literal",
     "operators",
+    "plot",
     "policies",
     "polynomial_average",
     "read_jsonl",

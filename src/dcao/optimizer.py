@@ -21,6 +21,7 @@ from dcao.loop.probe_loop import ProbeLoop
 from dcao.models import Model
 from dcao.operators.base import LossFn
 from dcao.policies.base import Decision, Policy
+from dcao.printing import wrapping
 from dcao.probing.batch import Closure
 from dcao.probing.estimate import CurvatureEstimate, Measure
 from dcao.probing.loader import ProbeLoader
@@ -205,6 +206,9 @@ class DCAO(WrappingOptimizer):
         """
         self._sync()
         return self.loop.probe_now(loss_fn, spectrum=spectrum, may_miss=self.gradients.were_seen)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({wrapping(self.base, self.policy, self.loop.probe.settings)})"
 
     # --- what trains, and what it cost ------------------------------------------------------------------------
 

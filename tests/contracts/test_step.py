@@ -7,7 +7,7 @@ import torch
 from torch import nn, optim
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dcao import DCAO
+from dcao import DCAO, ProbeSettings, policies
 from helpers.contract_cases import (
     BATCHES,
     DEVICE,
@@ -107,8 +107,33 @@ def test_the_profiler_names_both_steps():
     assert {"Optimizer.step#DCAO.step", "Optimizer.step#AdamW.step"} <= names
 
 
-def test_it_prints_as_what_it_wraps():
-    assert "lr: 0.003" in repr(dcao_run(named("adamw-wd")).optimizer)
+def test_it_prints_what_it_wraps_what_decides_and_what_is_measured():
+    base = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=0.003)
+    assert repr(DCAO(base, total_steps=200)) == "DCAO(AdamW(lr=0.003), policy=Ceiling(total_steps=200), measure='load')"
+
+
+def test_it_prints_only_the_settings_that_are_not_the_default():
+    class Halving(policies.LearningRate):
+        pass
+
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    base = torch.optim.SGD([{"params": [weight], "lr": lr} for weight, lr in zip(weights, (0.1, 0.02), strict=True)])
+    rules = policies.Compose(policies.Smoothed(Halving(1.2)), policies.Fixed())
+    wrapped = DCAO(base, policy=rules, measure=ProbeSettings("hessian", k=3))
+    assert repr(wrapped) == (
+        "DCAO(SGD(lr=0.02 to 0.1 in 2 groups), "
+        "policy=Compose(policies=[Smoothed(policy=Halving(target=1.2)), Fixed()]), "
+        "measure=ProbeSettings(measure='hessian', k=3))"
+    )
+
+
+def test_a_policy_without_a_repr_of_its_own_prints_its_name():
+    class Mine(policies.Policy):
+        def propose(self, observation, state):
+            return policies.Decision(hyperparameters=observation.hyperparameters, reason="mine"), state
+
+    base = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    assert repr(DCAO(base, policy=Mine())) == "DCAO(SGD(lr=0.1), policy=Mine, measure='load')"
 
 
 # --- gradients

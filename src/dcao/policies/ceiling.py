@@ -156,7 +156,7 @@ class Ceiling(Policy):
         is_second = len(state["lengths"]) == 1 and state["turned"] is None
         state = self._seen(observation, state, trusts_s=held is None)
         room_for_s = room(state["agreements"] or state["first_agreements"])
-        limits = self.target * room_for_s, self._longest(now.momentum or 0.0)
+        limits = self.target * room_for_s, self.largest_relative_step(now.momentum or 0.0)
         arrived = state["arrived"] and not (is_second and room_for_s > 1.0)  # the first knew of no agreement
         latest = state["curvatures"][-1:] if held is None else []
         allowed = _allowed(latest, state["lengths"][-1:], *limits)
@@ -186,6 +186,16 @@ class Ceiling(Policy):
     def allowed_lr(self, observation: Observation, state: State) -> float | None:
         """The ceiling."""
         return math.inf if state["ceiling"] is None else float(state["ceiling"])
+
+    def largest_relative_step(self, momentum: float) -> float:
+        """The limit on the relative step with this momentum.
+
+        Example:
+            >>> [round(Ceiling().largest_relative_step(momentum), 3) for momentum in (0.99, 0.9, 0.5, 0.0)]
+            [0.1, 0.1, 0.063, 0.048]
+        """
+        share = _num_averaged(min(momentum, USUAL_MOMENTUM)) / _num_averaged(USUAL_MOMENTUM)
+        return self.max_relative_step * math.sqrt(math.sqrt(share))
 
     def turns_back_at(self, step: int, lr: float, state: State) -> float | None:
         """In the first part of the run, if lr rises from a first step of this rule; once it has turned, no more."""
@@ -252,11 +262,6 @@ class Ceiling(Policy):
                 costs = [*costs, cost(curvatures[-1], observation.agreement)][last]
         seen: State = {"step": observation.step, "curvatures": curvatures, "lengths": lengths, "costs": costs}
         return {**state, **seen, **with_agreement(state, observation, self.total_steps)}
-
-    def _longest(self, momentum: float) -> float:
-        """Largest l with this momentum."""
-        share = _num_averaged(min(momentum, USUAL_MOMENTUM)) / _num_averaged(USUAL_MOMENTUM)
-        return self.max_relative_step * math.sqrt(math.sqrt(share))
 
     def _decayed(self, step: int, shape: LrShape, state: State) -> float:
         """1, and in the last part of the run the share of that part which is left, unless a scheduler decays."""

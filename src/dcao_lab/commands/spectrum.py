@@ -51,8 +51,9 @@ class MeasuredSpectrum:
 def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: int, k: int) -> MeasuredSpectrum:
     """Train for ``num_steps`` and measure the loss of the batch that comes next."""
     require_lr_and_seed(lr, seed)
+    baseline = get_baseline(optimizer)
     problem = get_workload(workload).start(StartRequest(seed=seed))
-    stepper = get_baseline(optimizer).build(problem, BuildRequest(lr=lr, seed=seed))
+    stepper = baseline.build(problem, BuildRequest(lr=lr, seed=seed))
     for _ in islice(training_steps(stepper, problem.loss, problem.batches), num_steps):
         pass
     loss_fn = partial(problem.loss, next(problem.batches))

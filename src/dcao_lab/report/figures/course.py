@@ -18,7 +18,6 @@ PHASES = {"start": "rise", "rise": "rise", "arrived": "under the ceiling", "unde
 """What a phase is called, by the word that the reason of a decision of the default rule begins with."""
 
 HEADROOM, FOOTROOM = 0.25, 0.06  # shares of an axis
-LIMIT = dcao.policies.Ceiling().max_relative_step  # with a momentum of 0.9, which AdamW and SGD have here
 
 
 def course(run: StoredRun, style: Style, best_lr: float | None, best_name: str) -> list[Panel]:
@@ -34,14 +33,15 @@ def course(run: StoredRun, style: Style, best_lr: float | None, best_name: str) 
     if not decided:
         return []
     spans = list(_spans(decided, run.result.num_steps))
+    limit = dcao.policies.Ceiling().largest_relative_step(decided[0].after.momentum or 0.0)
     trained = decided[1:]  # the first probe measures at the lr that was given, which never trains
     panel = partial(_panel, style=style, spans=spans)
     lrs = panel(decided, "learning rate", [record.after.lr for record in decided], keep=best_lr)
-    lengths = panel(trained, "relative step", [_relative_step(record) for record in trained], keep=LIMIT)
+    lengths = panel(trained, "relative step", [_relative_step(record) for record in trained], keep=limit)
     numbers = panel(trained, "stability number s", [stability_number(record) for record in trained], keep=EDGE)
     levels = [] if best_lr is None else [Level(y=best_lr, name=best_name)]
-    limit = Level(y=LIMIT, name=f"limit at {LIMIT:g}")
-    return [replace(lrs, levels=levels), replace(lengths, levels=[limit]), replace(numbers, edge=EDGE)]
+    longest = Level(y=limit, name=f"limit at {limit:.2g}")
+    return [replace(lrs, levels=levels), replace(lengths, levels=[longest]), replace(numbers, edge=EDGE)]
 
 
 def _panel(
