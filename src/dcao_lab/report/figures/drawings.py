@@ -12,7 +12,7 @@ Scale = Literal["linear", "log"]
 End = Literal["bottom", "top"]
 Shape = Literal["line", "steps", "points"]
 Markers = Literal["all", "few", "none"]
-Side = Literal["above", "below", "left", "right"]
+Side = Literal["above", "left", "right"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,9 @@ class Label:
         text: The words.
         x: Where the point is.
         y: Likewise.
-        side: Where the words are from there; above and below they begin at the point, or end there (``is_at_end``).
+        side: Where the words are from there.
         color: Their colour; None: that of other text.
-        is_at_end: Whether words above or below end at the point.
+        is_at_end: Whether words above end at the point, rather than begin there.
     """
 
     text: str

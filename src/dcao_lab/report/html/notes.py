@@ -11,7 +11,6 @@ Json = dict[str, Any]
 
 SIDES: dict[str, Json] = {
     "above": {"xanchor": "left", "yanchor": "bottom", "yshift": 3},
-    "below": {"xanchor": "left", "yanchor": "top", "yshift": -3},
     "left": {"xanchor": "right", "yanchor": "middle", "xshift": -7},
     "right": {"xanchor": "left", "yanchor": "middle", "xshift": 7},
 }
