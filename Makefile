@@ -31,7 +31,7 @@ $(CROSS_STAMP): $(STAMP) requirements-cross.txt
 	$(BIN)/python -W ignore -c 'import accelerate, build, curvlinops, expecttest, hessian_eigenthings, lightning, playwright, pyhessian, skorch, tensorboard, trackio, transformers, twine, wandb; from importlib.util import find_spec; assert find_spec("timm")'
 	@touch $@
 
-demo: $(STAMP)  ## Train on embedded data and write the report (under 5 minutes)
+demo: $(STAMP)  ## One run of DCAO from any lr against a sweep: a verdict and a page (under 5 minutes)
 	$(BIN)/dcao-lab demo
 
 studies: $(CROSS_STAMP)  ## The eight studies of embedded data (hours; stop and start again at will)

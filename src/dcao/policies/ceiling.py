@@ -170,10 +170,12 @@ class Ceiling(Policy):
         elif level * lasting > highest:
             level = max(highest / lasting, self.gamma_down * level)
         state |= {"ceiling": highest if highest < math.inf else None, "arrived": arrived or arrives}
-        lr = self._inside(level * self._decayed(step, now.shape, state), state)
+        left = self._decayed(step, now.shape, state)
+        lr = self._inside(level * left, state)
         if first:
             state |= {"first_lr": lr}
-        phase = "start" if first else "arrived" if arrives else "under the ceiling" if arrived else "rise"
+        under = "under the ceiling" if arrived else "rise"
+        phase = "start" if first else "arrived" if arrives else "decay" if left < 1.0 else under
         limit = f"this probe allows {allowed:.3g}, the last ones {highest:.3g}"
         limit += "" if room_for_s == 1.0 else f"; gradients share next to nothing, s up to {limits[0]:.3g}"
         limit += "" if held is None else f"; by its relative step alone, {held.removeprefix('held: ')}"

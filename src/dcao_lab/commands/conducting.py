@@ -15,6 +15,7 @@ from dcao_lab.study.config import StudyConfig
 from dcao_lab.study.estimate import expected_hours, planned_runs
 from dcao_lab.study.folders import StudyFolder
 from dcao_lab.study.recipes import get_recipe
+from dcao_lab.study.recipes.demo import demo
 from dcao_lab.study.resizing import resized
 from dcao_lab.study.result import StudyResult
 
@@ -52,12 +53,13 @@ def do_study(
 
 
 def do_demo(out: Path, *, jobs: int, workloads: list[str] | None, steps: int | None, seeds: int | None) -> None:
-    """Do the headline study at its smallest, with its report in ``out``."""
-    config = resized(get_recipe("headline")("demo"), num_steps=steps, num_seeds=seeds)
+    """Do the demo, with its page in ``out``."""
+    config = resized(demo(), num_steps=steps, num_seeds=seeds)
     selection = _selection(config, workloads, None)
     console = open_console()
     result = conduct(config, StudyFolder.of(config, out), LocalExecutor(jobs), console, selection=selection)
-    _finish(result, out, console)
+    _write_report(result, out, console)
+    _complain_of_failures(result)
 
 
 def write_report(folder: Path) -> None:
@@ -148,8 +150,11 @@ def _show_amount(config: StudyConfig, selection: Selection, jobs: int, console: 
 def _finish(result: StudyResult, report_folder: Path | None, console: Console) -> None:
     if report_folder is not None:
         _write_report(result, report_folder, console)
-        if result.study.size != "demo":
-            _write_paper(result, report_folder, console)
+        _write_paper(result, report_folder, console)
+    _complain_of_failures(result)
+
+
+def _complain_of_failures(result: StudyResult) -> None:
     failed = failures(result)
     if failed:
         raise LabError(f"{len(failed)} of {len(failed) + len(result.runs)} runs failed; start again to retry")

@@ -19,7 +19,7 @@ SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs 
 
 def study(
     name: Annotated[str, typer.Argument(help="Which study; `dcao-lab list` names all.")],
-    size: Annotated[str, typer.Option(help="embedded, small or full; headline also has demo.")] = "embedded",
+    size: Annotated[str, typer.Option(help="embedded, small or full.")] = "embedded",
     out: Annotated[Path, typer.Option(help="Folder of the studies and of the runs that they share.")] = Path("studies"),
     jobs: JobsOption = DEFAULT_JOBS,
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
@@ -94,7 +94,7 @@ def demo(
     steps: StepsOption = None,
     seeds: SeedsOption = None,
 ) -> None:
-    """Do the headline study at its smallest: AdamW and SGD with and without DCAO; and write the report."""
+    """Train from seven initial learning rates, with DCAO and without; say whether it keeps its promise, and show it."""
     with clear_errors():
         from dcao_lab.commands import conducting
 

@@ -112,6 +112,17 @@ def percent_change(value: float | None) -> str:
     return DASH if value is None else f"{100 * (value - 1):+.0f}{PERCENT}"
 
 
+def signed_share(value: float) -> str:
+    r"""A share in percent, with its sign.
+
+    Example:
+        >>> print(ascii(signed_share(0.0123)), ascii(signed_share(-0.0001)))
+        '+1.2\xa0%' '0.0\xa0%'
+    """
+    spelled = f"{100 * value:+.1f}"
+    return f"{spelled if float(spelled) else spelled[1:]}{PERCENT}"
+
+
 def more(value: float) -> str:
     r"""A ratio as how much more or less it is.
 

@@ -132,6 +132,16 @@ def test_lr_stops_at_the_ceiling():
     assert rule.between(12, Hyperparameters(lr=lr), arrived(rule)).lr == 1.0
 
 
+def test_the_reason_names_the_phase_of_the_run():
+    rule = policies.Ceiling(total_steps=100, decay=0.4)
+    decision, state = rule.propose(at(0, 1.0, 1.0, 0.01), rule.init(HERE))
+    words = [decision.reason.partition(":")[0]]
+    for step, s in ((5, 1.0), (10, 1e3), (20, 1.0), (60, 1.0), (61, 1.0), (99, 1.0)):  # lr falls in the last 40 steps
+        decision, state = rule.propose(at(step, 1.0, s, 0.01), state)
+        words.append(decision.reason.partition(":")[0])
+    assert words == ["start", "rise", "arrived", "under the ceiling", "under the ceiling", "decay", "decay"]
+
+
 def test_the_decay_is_a_straight_line_over_the_last_part_and_reaches_0_after_the_last_step():
     rule = policies.Ceiling(total_steps=100, decay=0.4)
     state, lr, course = arrived(rule), 1.0, []

@@ -22,7 +22,7 @@ def test_list_names_everything():
 
 
 def test_a_dry_run_says_how_much_a_study_is_and_does_nothing(tmp_path):
-    command = ("study", "headline", "--size", "demo", "--arm", "adamw", "--dry-run", "--out", tmp_path)
+    command = ("study", "headline", "--arm", "adamw", "--dry-run", "--out", tmp_path)
     output = " ".join(invoke(*command).output.split())
     assert "workload steps trials final watched hours" in output
     assert "runs of 1 arms; about" in output
@@ -56,7 +56,10 @@ def test_a_damaged_run_is_done_again_and_said(tmp_path):
         (("run", "-w", "digits_mlp", "-o", "dcao"), "unknown optimizer 'dcao'; did you mean"),
         (("run", "-w", "digits_mlp", "--lr", "0"), "lr must be positive and finite, got 0.0"),
         (("run", "-w", "digits_mlp", "--steps", "0"), "num_steps must be 1 or more, got 0"),
-        (("demo", "-w", "imagenet"), "unknown workload of this study 'imagenet'; there are: digits_mlp, digits_cnn"),
+        (
+            ("demo", "-w", "imagenet"),
+            "unknown workload of this study 'imagenet'; there are: digits_mlp, digits_cnn, pydoc_gpt",
+        ),
         (("study", "headlines"), "unknown study 'headlines'; did you mean headline"),
         (("study", "eos", "--size", "demo"), "unknown size 'demo'; there are: embedded, small, full"),
         (("study", "headline", "--arm", "adamv"), "unknown arm of this study 'adamv'; did you mean"),

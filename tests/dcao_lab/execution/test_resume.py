@@ -13,8 +13,8 @@ import pytest
 from dcao_lab.runs.store import RunState, RunStore
 from dcao_lab.study.conduct import conduct, load_study
 from dcao_lab.study.folders import StudyFolder
-from dcao_lab.study.plan import trials
-from dcao_lab.study.recipes.headline import headline
+from dcao_lab.study.plan import finals
+from dcao_lab.study.recipes.demo import demo
 from dcao_lab.study.resizing import resized
 from helpers import TESTS, study_worker
 from helpers.forks import forks
@@ -23,8 +23,8 @@ from helpers.lab_runs import finish, one_thread, run_bytes
 from helpers.lab_studies import HereExecutor, silent
 
 COMMAND = [sys.executable, "-m", "dcao_lab", "demo", "--workload", "digits_mlp", "--steps", "40", "--seeds", "1"]
-STUDY = resized(headline("demo"), num_steps=40, num_seeds=1)
-RUNS = [run.config for run in trials(STUDY) if run.task.workload == "digits_mlp"]  # others depend on what these give
+STUDY = resized(demo(), num_steps=40, num_seeds=1)
+RUNS = [run.config for run in finals(STUDY, {}) if run.task.workload == "digits_mlp"]
 
 
 def start(out, jobs=2):
@@ -83,8 +83,12 @@ def test_a_killed_demo_leaves_no_process_and_goes_on_where_it_was(tmp_path):
     assert {config: modified(store, config) for config in kept} == kept
     assert not list((store.root / ".partial").iterdir())
     result = load_study(StudyFolder.of(STUDY, tmp_path))
-    assert {run.task.workload for run in result.missing} == {"digits_cnn"}
-    assert (tmp_path / "index.html").exists()
+    assert {run.task.workload for run in result.missing} == {"digits_cnn", "pydoc_gpt"}
+    verdict, path = output.splitlines()[-2:]
+    assert verdict.startswith("DCAO ")
+    assert verdict.endswith(f"; 4 cases cannot be judged yet, as {len(result.missing)} runs are missing.")
+    assert path == f"Report: {tmp_path / 'index.html'}"
+    assert verdict in (tmp_path / "index.html").read_text()
 
 
 NUM_KILLS = 10

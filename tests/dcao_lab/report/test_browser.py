@@ -9,6 +9,7 @@ import pytest
 from dcao_lab.report.html import write_study_report
 from helpers import browser as browsers
 from helpers.crowded_studies import MANY, ablation
+from helpers.demo_studies import six_cases
 from helpers.lab_runs import HOSTILE
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
 
@@ -198,3 +199,71 @@ def test_hostile_names_do_nothing(open_page, study_result, tmp_path, monkeypatch
     assert page.evaluate("window.hacked") is None
     assert HOSTILE in page.locator("article h3").first.inner_text()
     assert page.complaints == []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return write_study_report(six_cases(), tmp_path_factory.mktemp("demo"))[0]
+
+
+WORDS = """plot => [...plot.querySelectorAll(".annotation-text")].map(text => {
+    const box = text.getBoundingClientRect();
+    return {text: text.textContent, left: box.left, right: box.right, top: box.top, bottom: box.bottom};
+})"""
+
+
+def do_overlap(one, other):
+    return (
+        one["left"] < other["right"]
+        and other["left"] < one["right"]
+        and one["top"] < other["bottom"]
+        and other["top"] < one["bottom"]
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_words_in_a_picture_are_on_it_and_apart(open_page, demo, view):
+    page = open_page(demo, view)
+    plots = page.locator(".plot:visible").all()
+    assert len(plots) == 6
+    for plot in plots:
+        plot.scroll_into_view_if_needed()
+        plot.locator(".annotation-text").first.wait_for()
+        words, box = plot.evaluate(WORDS), plot.bounding_box()
+        assert len(words) >= 2
+        for number, one in enumerate(words):
+            assert box["x"] <= one["left"] <= one["right"] <= box["x"] + box["width"], one
+            assert not [other for other in words[:number] if do_overlap(one, other)], one
+    assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view][1]
+    assert page.complaints == []
+
+
+def test_the_verdict_the_tiles_and_the_picture_are_on_the_first_screen(open_page, demo):
+    page = open_page(demo)
+    page.locator(".plot .main-svg").first.wait_for()
+    seen = [*page.locator(".verdict, .tiles").all(), *page.locator("#first-lr-0, #first-lr-5").all()]
+    bottoms = [box["y"] + box["height"] for box in (each.bounding_box() for each in seen)]
+    assert len(bottoms) == 4
+    assert max(bottoms) <= 800.0
+
+
+def test_all_the_rest_is_folded_and_is_drawn_when_it_is_opened(open_page, demo):
+    page = open_page(demo)
+    playwright.expect(page.locator("#what-happened")).to_be_hidden()
+    page.locator("#rest > summary").click()
+    playwright.expect(page.locator("#what-happened")).to_be_visible()
+    plot = page.locator("#rest .plot:visible").first
+    plot.scroll_into_view_if_needed()
+    playwright.expect(plot.locator(".main-svg").first).to_be_visible()
+    assert page.complaints == []
+
+
+def test_on_paper_pictures_are_as_wide_as_paper_however_wide_the_window(open_page, demo):
+    page = open_page(demo)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    widths = page.evaluate("[...document.querySelectorAll('#opening .main-svg')].map(one => one.clientWidth)")
+    assert len(widths) >= 6
+    assert max(widths) <= 720  # A4 between margins of a centimetre: 19 of 2.54 cm by 96 pixels
+    assert page.locator("#rest .main-svg").count() == 0  # folded: not printed, and not drawn without a width
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function("document.querySelector('#first-lr-2 .main-svg').getBoundingClientRect().right > 1000")

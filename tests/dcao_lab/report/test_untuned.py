@@ -196,10 +196,10 @@ def test_it_is_said_shown_and_tabulated():
     )
     numbers = analyse(result)
     assert sentences(numbers) == [
-        "Untuned, DCAO(AdamW) is, from the worst initial learning rate between 1e-7 and 1e1, as good as the best of 8 "
-        "with AdamW on 1 of 1 workload and the best of 8 with AdamW + cosine on 0 of 1 workload (to 1 point "
+        "Untuned, DCAO(AdamW) is, from the worst initial learning rate between 1e-7 and 1e1, as good as the best of 7 "
+        "with AdamW on 1 of 1 workload and the best of 7 with AdamW + cosine on 0 of 1 workload (to 1 point "
         "of accuracy or 2 % of another metric against constant learning rates, twice that against a schedule); such a "
-        "sweep costs 8.00 times the one run."
+        "sweep costs 7.00 times the one run."
     ]
     context = build_context(result)
     (section,) = [each for each in context["overview"] if each["key"] == "untuned"]

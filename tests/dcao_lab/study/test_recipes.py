@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from dcao.schedules import SHORT_RUN
 from dcao_lab.baselines import BASELINES, BuildRequest
 from dcao_lab.baselines.dcao.settings import CEILING_DEFAULTS
 from dcao_lab.errors import LabError
@@ -22,18 +23,23 @@ from dcao_lab.study.recipes import (
     transfer,
 )
 from dcao_lab.study.recipes.ablation import NO_LIMIT, ONE_AT_A_TIME
+from dcao_lab.study.recipes.demo import demo
 from dcao_lab.study.recipes.transfer import KEPT_ASIDE, OTHER_BATCHES
 from dcao_lab.study.resizing import resized
 from dcao_lab.workloads import MODULES, WORKLOADS, StartRequest, get_workload
 
 EMBEDDED = {name: recipe for name, recipe in RECIPES.items() if name != "real"}  # which has no data of its own
-HERE = [("headline", "demo"), *((name, "embedded") for name in EMBEDDED)]
+HERE = [("demo", "embedded"), *((name, "embedded") for name in EMBEDDED)]
 ELSEWHERE = [*((name, size) for name in EMBEDDED for size in ("small", "full")), ("real", "small")]
+
+
+def study_of(name, size):
+    return demo() if name == "demo" else get_recipe(name)(size)
 
 
 @pytest.mark.parametrize(("name", "size"), [*HERE, *ELSEWHERE], ids=lambda case: case)
 def test_a_recipe_gives_a_complete_study_that_survives_json(name, size):
-    study = get_recipe(name)(size)
+    study = study_of(name, size)
     assert (study.name, study.size) == (name, size)
     assert StudyConfig.from_dict(study.to_dict()) == study
     assert {task.workload for task in study.tasks} <= set(WORKLOADS)
@@ -42,7 +48,7 @@ def test_a_recipe_gives_a_complete_study_that_survives_json(name, size):
 
 @pytest.mark.parametrize(("name", "size"), HERE, ids=lambda case: case)
 def test_every_run_of_a_recipe_has_a_config_of_its_own(name, size):
-    study = get_recipe(name)(size)
+    study = study_of(name, size)
     for runs in (trials(study), finals(study, {}), watched(study, {})):
         places = {(run.config, run.task.workload, run.arm.name, run.variation) for run in runs}
         assert len(places) == len(runs)
@@ -51,7 +57,7 @@ def test_every_run_of_a_recipe_has_a_config_of_its_own(name, size):
 @pytest.mark.parametrize(("name", "size"), [*HERE, *ELSEWHERE], ids=lambda case: case)
 def test_every_setting_of_an_arm_is_one_that_its_optimizer_takes(name, size):
     problem = get_workload("digits_mlp").start(StartRequest(seed=0))
-    for arm in get_recipe(name)(size).arms:
+    for arm in study_of(name, size).arms:
         baseline = BASELINES[arm.optimizer]
         baseline.build(problem, BuildRequest(lr=baseline.lr, settings=dict(arm.settings)))
 
@@ -67,12 +73,20 @@ def test_what_is_held_out_is_in_no_study_that_settings_may_be_chosen_by(study):
     assert {task.workload for task in study.tasks}.isdisjoint({"digits_vit", "mnist1d_mlp", "pydoc_lstm"})
 
 
-def test_the_demo_is_a_few_minutes_of_the_four_arms_that_matter_most():
-    study = headline("demo")
-    assert [arm.name for arm in study.arms] == ["adamw", "dcao:adamw", "sgd", "dcao:sgd"]
-    assert [task.workload for task in study.tasks] == ["digits_mlp", "digits_cnn"]
-    assert study.seeds == (0, 1, 2)
-    assert expected_hours(planned_runs(study), jobs=2) < 2.5 / 60
+def test_the_demo_is_a_few_minutes_of_dcao_and_its_bases_from_seven_learning_rates():
+    study = demo()
+    assert [(arm.name, arm.settings) for arm in study.arms] == [
+        (name, ()) for name in ("adamw", "dcao:adamw", "sgd", "dcao:sgd")
+    ]
+    assert [task.workload for task in study.tasks] == ["digits_mlp", "digits_cnn", "pydoc_gpt"]
+    assert [variation.value for variation in study.variations] == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    assert (study.seeds, study.tuning, study.watching) == ((0, 1, 2), None, None)
+    assert all(task.budget == task.num_steps for task in study.tasks)
+    assert expected_hours(planned_runs(study), jobs=2) < 4.5 / 60
+
+
+def test_no_run_of_the_demo_is_as_short_as_those_in_which_the_default_probes_less():
+    assert all(task.num_steps >= SHORT_RUN for task in demo().tasks)
 
 
 def test_the_headline_compares_every_baseline_under_a_budget_of_gradient_evaluations():
@@ -176,11 +190,11 @@ def test_an_unknown_recipe_and_an_unknown_size_are_sentences():
 
 
 def test_a_study_made_smaller_has_its_budget_and_evaluations_in_proportion():
-    study = resized(headline("demo"), num_steps=10, num_seeds=1)
+    study = resized(demo(), num_steps=10, num_seeds=1)
     assert study.seeds == (0,)
     assert {(task.num_steps, task.budget) for task in study.tasks} == {(10, 10.0)}
     assert all(task.eval_every <= 10 for task in study.tasks)
-    assert resized(headline("demo")) == headline("demo")
+    assert resized(demo()) == demo()
 
 
 def test_the_transfer_study_is_of_what_no_study_of_settings_has_and_of_other_batches():

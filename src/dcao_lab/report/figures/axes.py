@@ -15,6 +15,7 @@ T = TypeVar("T")
 STEPS = Axis(label="step")
 EVALUATIONS = Axis(label="gradient evaluations")
 MAX_POINTS = 200  # a trace of thousands of probes looks the same and makes a page heavy
+MOST_TICKS = 6  # powers of ten with a number each
 STRETCH = 100.0  # a logarithmic axis goes at most so far beyond 90 % of its values
 
 
@@ -55,6 +56,20 @@ def reach(values: Iterable[float], *, keep: Sequence[float] = ()) -> tuple[float
     high = max(min(positive[-1], usual_high * STRETCH), *keep, 0.0)
     margin = (high / low) ** 0.05 if high > low else 1.5
     return float(low / margin), float(high * margin)
+
+
+def ticks(limits: tuple[float, float]) -> list[float]:
+    """Round numbers on a logarithmic axis: powers of ten, or 1, 2 and 5 times these where there is one at most.
+
+    Example:
+        >>> ticks((5.0, 150.0)), ticks((3.0, 30.0)), ticks((1e-9, 1.0))
+        ([10.0, 100.0], [5.0, 10.0, 20.0], [1e-09, 1e-07, 1e-05, 0.001, 0.1])
+    """
+    low, high = sorted(limits)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [[float(f"{first}e{power}") for power in powers for first in firsts] for firsts in ((1,), (1, 2, 5))]
+    tens, more = ([value for value in values if low <= value <= high] for values in found)
+    return tens[:: 1 + len(tens) // MOST_TICKS] if len(tens) > 1 else more
 
 
 def thinned(items: Iterable[T], most: int = MAX_POINTS) -> list[T]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dcao_lab.report.analysis.window import Direction
-from dcao_lab.report.figures.styles import Style
+from dcao_lab.report.figures.styles import Color, Style
 
 Scale = Literal["linear", "log"]
 End = Literal["bottom", "top"]
 Shape = Literal["line", "steps", "points"]
 Markers = Literal["all", "few", "none"]
+Side = Literal["above", "left", "right"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Axis:
         label: Its title.
         scale: Linear or logarithmic.
         is_share: Whether 0.5 is shown as 50 %.
-        limits: Its ends; None: as the data need (see :func:`dcao_lab.report.figures.axes.reach`).
+        limits: Its ends, the larger one first where it runs backwards; None: as the data need (see
+            :func:`dcao_lab.report.figures.axes.reach`).
         keep: Values that are in view even where no data are.
         ticks: Where its numbers are; empty: as they fit.
         tick_labels: What is written at the ticks; empty: the numbers themselves.
@@ -50,6 +52,55 @@ class Mark:
     at: tuple[float, float]
     direction: Direction
     point: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Words beside a point of a panel, instead of a legend.
+
+    Attributes:
+        text: The words.
+        x: Where the point is.
+        y: Likewise.
+        side: Where the words are from there.
+        color: Their colour; None: that of other text.
+        is_at_end: Whether words above end at the point, rather than begin there.
+    """
+
+    text: str
+    x: float
+    y: float
+    side: Side
+    color: Color | None = None
+    is_at_end: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A thin line across a panel, to compare with.
+
+    Attributes:
+        y: Its height.
+        name: What it is, above the panel; empty: a label or nothing says so.
+    """
+
+    y: float
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A part of the horizontal axis, with its name at the top.
+
+    Attributes:
+        first: Where it begins.
+        end: Where it ends.
+        name: What it is called.
+    """
+
+    first: float
+    end: float
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +161,9 @@ class Panel:
         series: What is drawn.
         edge: Height of a line across, the edge of stability; None: no line.
         worst: Which end of the vertical axis is the worst.
+        labels: Words in it; a page alone has them, and what follows.
+        levels: Thin lines across.
+        spans: Parts of the horizontal axis; every other one is shaded.
     """
 
     title: str
@@ -119,6 +173,9 @@ class Panel:
     series: Sequence[Series]
     edge: float | None = None
     worst: End = "top"
+    labels: Sequence[Label] = ()
+    levels: Sequence[Level] = ()
+    spans: Sequence[Span] = ()
 
     def showing(self, arms: Collection[str]) -> "Panel":
         """The panel with the series of all other arms as extras, which have neither spread nor runs."""
@@ -135,6 +192,16 @@ class Panel:
     def is_empty(self) -> bool:
         """Whether nothing in it has a value."""
         return not any(map(math.isfinite, self.values()))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether it has anything drawn beside its series."""
+        return self.edge is not None or bool(self.levels or self.spans)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it has words inside."""
+        return self.edge is not None or bool(self.labels or self.levels or self.spans)
 
     def values(self) -> Iterator[float]:
         """The values of all series, and of what is behind them."""

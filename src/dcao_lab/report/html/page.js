@@ -15,7 +15,8 @@
   function themed(layout, clock) {
     const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true, exponentformat: "e" };
     const copy = { showlegend: false, dragmode: false, hovermode: "closest", autosize: true, ...layout };
-    copy.margin = { l: 56, r: 12, t: layout.annotations ? 22 : 8, b: 44 };
+    const isNamedAbove = (layout.annotations || []).some((one) => one.yref === "paper" && one.yanchor === "bottom");
+    copy.margin = { l: 56, r: 12, t: isNamedAbove ? 22 : 8, b: 44 };
     copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
     copy.font = { color: color("--ink"), size: 12, family: "inherit" };
     copy.xaxis = { ...layout.xaxis, ...axis };
@@ -140,10 +141,12 @@
 
   window.addEventListener("beforeprint", () => { // everything is on paper, and paper is light
     document.documentElement.dataset.theme = "light";
+    document.documentElement.classList.add("printing");
     document.querySelectorAll(".workload").forEach((part) => { part.hidden = false; });
-    document.querySelectorAll(".plot").forEach((plot) => draw(plot.id));
+    document.querySelectorAll(".plot").forEach((plot) => { if (!plot.closest("details:not([open])")) draw(plot.id); });
   });
   window.addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
     const current = document.querySelector("#chooser input:checked");
     if (current) show(current.value);
   });

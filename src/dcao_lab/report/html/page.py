@@ -21,6 +21,8 @@ from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.html.plots import figure
 from dcao_lab.report.html.tables import Context, table_context
 from dcao_lab.report.numbers import Numbers, analyse
+from dcao_lab.report.openings import opening_of
+from dcao_lab.report.openings.base import Opening
 from dcao_lab.report.parquet import write_tables
 from dcao_lab.report.sections.base import Section
 from dcao_lab.report.sections.overview import closing, overview
@@ -51,7 +53,8 @@ def write_study_report(result: StudyResult, out: Path) -> tuple[Path, list[str]]
     write_whole(out / DATA, jsontext.dumps(context) + "\n")
     write_tables(result, out / TABLES)
     write_whole(out / PAGE, render(context))
-    return out / PAGE, context["headlines"]
+    opening = context["opening"]
+    return out / PAGE, [opening["verdict"]] if opening else context["headlines"]
 
 
 def render(context: Context) -> str:
@@ -63,7 +66,8 @@ def render(context: Context) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [*context["overview"], *(section for task in context["tasks"] for section in task["sections"])]
+    opening = context["opening"]["sections"] if context["opening"] else []
+    sections = [*opening, *context["overview"], *(section for task in context["tasks"] for section in task["sections"])]
     figures = {panel["id"]: panel["figure"] for section in sections for panel in section["figures"]}
     parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     template = environment.get_template("template.html")
@@ -74,10 +78,12 @@ def build_context(result: StudyResult) -> Context:
     """Everything the page shows, as JSON has it."""
     numbers = analyse(result)
     study = result.study
+    opening = opening_of(result, numbers)
     context = {
         "title": study.title,
         "question": study.question,
         "lead": _lead(result, numbers),
+        "opening": _opening(opening) if opening else None,
         "headlines": headlines(numbers),
         "legend": [_legend(numbers.styles[arm.name]) for arm in study.arms],
         "spread": spread_words(
@@ -91,10 +97,19 @@ def build_context(result: StudyResult) -> Context:
         "missing": table_context(runs.missing(result)),
         "provenance": runs.origins(result),
         "study": study.to_dict(),
-        "numbers": _plain(_numbers(numbers)),
+        "numbers": _plain({**_numbers(numbers), "opening": opening and opening.numbers}),
     }
     found: Context = json.loads(json.dumps(context, cls=PlotlyJSONEncoder))  # arrays and tuples become lists
     return found
+
+
+def _opening(opening: Opening) -> Context:
+    return {
+        "verdict": opening.verdict,
+        "tiles": [vars(tile) for tile in opening.tiles],
+        "sections": [_section(section, "first") for section in opening.sections],
+        "note": opening.note,
+    }
 
 
 def _section(section: Section, prefix: str) -> Context:

@@ -8,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dcao_lab.report.figures.axes import y_limits
-from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Panel, Series
-from dcao_lab.report.figures.styles import EDGE_COLOR, GREY, Style
+from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Mark, Panel, Series
+from dcao_lab.report.figures.styles import GREY, Style
+from dcao_lab.report.html.notes import annotations, shapes
 
 Json = dict[str, Any]
 
@@ -29,8 +30,8 @@ def _panel(panel: Panel) -> Json:
     on_top = sorted(panel.series, key=lambda series: series.style.is_highlighted)
     traces = [trace for series in on_top for trace in _series(series)]
     layout: Json = {"xaxis": _axis("x", panel.x, panel.x.limits), "yaxis": _axis("y", panel.y, y_limits(panel))}
-    if panel.edge is not None:
-        layout |= _edge(panel.edge)
+    layout |= {"shapes": list(shapes(panel))} if panel.has_lines else {}
+    layout |= {"annotations": list(annotations(panel))} if panel.has_words else {}
     return _checked(traces, layout)
 
 
@@ -97,12 +98,17 @@ def _marks(series: Series) -> Json:
         "y": [mark.at[1] for mark in series.marks],
         "mode": "markers",
         "name": series.style.title,
-        "text": ["out of view: ({:.3g}, {:.3g})".format(*mark.point) for mark in series.marks],
+        "text": list(map(_out_of_view, series.marks)),
         "hoverinfo": "name+text",
         "cliponaxis": False,
         "meta": {**_meta(series), "is_mark": True},
         "marker": {"color": series.style.color.page, "size": 11, "symbol": symbols},
     }
+
+
+def _out_of_view(mark: Mark) -> str:
+    x, y = mark.point
+    return "diverged" if math.isnan(y) else f"out of view: ({x:.3g}, {y:.3g})"
 
 
 def _chart(chart: BarChart) -> Json:
@@ -176,7 +182,7 @@ def _axis(which: str, axis: Axis, limits: tuple[float, float] | None) -> Json:
         found["tickformat"] = ".0%"
     if axis.scale == "log":
         ends = None if limits is None else [math.log10(end) for end in limits]
-        decades = 0.0 if ends is None else ends[1] - ends[0]
+        decades = 0.0 if ends is None else abs(ends[1] - ends[0])
         step = "D2" if decades < FEW_DECADES[which] else 1 + int(decades) // MOST_DECADES
         found |= {"type": "log", "range": ends, "tickangle": 0} | ({} if ends is None else {"dtick": step})
     elif limits is not None:
@@ -186,15 +192,6 @@ def _axis(which: str, axis: Axis, limits: tuple[float, float] | None) -> Json:
     if len(axis.ticks):
         found |= {"tickvals": list(axis.ticks), "ticktext": list(axis.tick_labels)}
     return found
-
-
-def _edge(edge: float) -> Json:
-    """The edge of stability; its name is above the figure, where it hides no trace."""
-    line = {"color": EDGE_COLOR.page, "width": 2}
-    place = {"xref": "paper", "x": 0.99, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
-    name = {"text": f"edge at {edge:g}", **place, "showarrow": False, "font": {"color": EDGE_COLOR.page}}
-    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": edge, "y1": edge, "line": line}
-    return {"shapes": [across], "annotations": [name]}
 
 
 def _checked(traces: Sequence[Json], layout: Json) -> Json:

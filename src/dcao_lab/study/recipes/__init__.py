@@ -33,7 +33,7 @@ def get_recipe(name: str) -> MakeStudy:
     """The recipe called ``name``.
 
     Example:
-        >>> get_recipe("headline")("demo").question[:15]
+        >>> get_recipe("headline")("embedded").question[:15]
         'Does DCAO train'
     """
     return look_up(RECIPES, name, "study")

@@ -4,7 +4,6 @@ from dcao_lab.study.config import Arm, StudyConfig, Tuning, Watching
 from dcao_lab.study.recipes.parts import Amount, amount_of, arm, own_steps, tasks
 
 SIZES = {
-    "demo": Amount(steps={"digits_mlp": 250, "digits_cnn": 150}, num_seeds=3, num_trials=4, num_watched=1, spectra=5),
     "embedded": Amount(
         steps={
             "digits_mlp": 500,
@@ -52,7 +51,7 @@ SIZES = {
 
 
 def headline(size: str) -> StudyConfig:
-    """The study at ``size``; ``demo`` has the four arms that matter most."""
+    """The study at ``size``."""
     amount = amount_of(SIZES, size)
     return StudyConfig(
         name="headline",
@@ -60,7 +59,7 @@ def headline(size: str) -> StudyConfig:
         title="DCAO against its baselines",
         question="Does DCAO train better than the optimizers in use, when all are tuned alike and probes are paid for?",
         tasks=tasks(amount, is_budgeted=True),
-        arms=_core_arms() if size == "demo" else (*_core_arms(), *_more_baselines(), *_more_dcao()),
+        arms=(*_core_arms(), *_more_baselines(), *_more_dcao()),
         seeds=amount.seeds,
         tuning=Tuning(num_trials=amount.num_trials),
         watching=Watching(seeds=tuple(range(amount.num_watched)), spectra=amount.spectra),
