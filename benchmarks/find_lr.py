@@ -4,7 +4,7 @@ Run: python benchmarks/find_lr.py [WORKLOAD ...]. For each workload of the study
 seeds: the lr that each finder suggests, and a run with warmup and cosine at it. Their median is held against the best
 lrs of the study's sweeps (results/transfer-embedded), by its goal: 1 point (or 2 % of a loss) against the best constant
 lr, 2 points (4 %) against the best cosine. Prints the cells within the goal and writes benchmarks/results/find_lr.json.
-All workloads take an hour of two cores; the runs are kept in studies/runs, and what is there is not run again.
+All workloads take 15 minutes of two cores; the runs are kept in studies/runs, and what is there is not run again.
 """
 
 from __future__ import annotations
