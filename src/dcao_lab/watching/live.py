@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dcao_lab.watching.axes import Axis, axis_of
 from dcao_lab.watching.course import EDGE, Course, Series
-from dcao_lab.watching.places import Place, place_of
+from dcao_lab.watching.places import Place, is_of_runs, place_of
 from dcao_lab.watching.tail import Tail
 from dcao_lab.watching.thinning import Numbers, thinned
 
@@ -42,6 +42,7 @@ class LiveRun:
         self.course = Course()
         self.version = 0  # changes when there is something else to show
         self._place = Place(path=path, log=path)
+        self._is_there = False
         self._tail = Tail()
 
     @property
@@ -57,10 +58,21 @@ class LiveRun:
     @property
     def state(self) -> str:
         """How the run stands, in words."""
-        if self.course.step is not None:
-            return f"{'over' if self.is_over else 'running'}, last record at step {self.course.step}"
+        if self.course.step is None:
+            return self._waiting
+        place, last = self._place, f"last record at step {self.course.step}"
+        if place.is_over:
+            return f"over, {last}"
+        if not self._is_there:
+            return f"interrupted, {last}; waits for the run to go on"
+        return last if place.path == place.log else f"running, {last}"  # a log alone does not say whether it will grow
+
+    @property
+    def _waiting(self) -> str:
         if self.is_over:
             return "over, without a log; dcao-lab run --watch keeps records of a bare optimizer too"
+        if is_of_runs(self._place.path):
+            return f"no run is under way in {self._place.path}"
         return f"no record yet in {self._place.log}"
 
     @property
@@ -72,7 +84,7 @@ class LiveRun:
 
     def look(self) -> bool:
         """Read what is new; whether there is something else to show."""
-        before = (self._place, self.version)
+        before, version = (self._place, self._is_there), self.version
         found = place_of(self._place.path)  # first, so that a run that it calls over has all of its log
         has_more = True
         while has_more:
@@ -83,9 +95,9 @@ class LiveRun:
                 self.course.add(line)
             self.version += bool(appended.lines or appended.is_fresh_start)
             has_more = appended.has_more
-        self._place = found
-        self.version += before[0] != found
-        return self.version != before[1]
+        self._place, self._is_there = found, found.log.exists()
+        self.version += before != (self._place, self._is_there)
+        return self.version != version
 
     def panels(self, most: int) -> list[Panel]:
         """Loss, s against its edge, and lr, each of at most ``most`` points and its gaps."""

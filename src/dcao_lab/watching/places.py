@@ -38,8 +38,13 @@ def place_of(path: Path) -> Place:
     return Place(path=folder, log=folder / TELEMETRY, is_over=is_over)
 
 
+def is_of_runs(folder: Path) -> bool:
+    """Whether this is a folder of runs."""
+    return (folder / PARTIAL).is_dir()
+
+
 def _is_of_a_run(folder: Path) -> bool:
-    return folder.is_dir() and not (folder / PARTIAL).is_dir()
+    return folder.is_dir() and not is_of_runs(folder)
 
 
 def _same_run(folder: Path) -> Path | None:

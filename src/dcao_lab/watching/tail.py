@@ -7,8 +7,11 @@ from pathlib import Path
 MOST_BYTES = 4 << 20
 """What one look reads at most, so that a long log does not keep a person waiting for the first picture."""
 
-REMEMBERED = 256
-"""Bytes before the place reached, which tell whether the file is still the one that was read."""
+REMEMBERED = 4096
+"""Bytes before the place reached, which tell whether the file is still the one that was read: more than a record.
+
+The system may give the number of a deleted file to a new one, and the ends of two records are often the same.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What is shown of a run: the numbers of its records, its gaps, and few points however long it is."""
 
+import contextlib
 import json
 import math
 import os
@@ -11,11 +12,15 @@ import pytest
 
 from dcao import Decision, JsonlRecorder
 from dcao.plotting.marks import marks_of
+from dcao_lab.config import RunConfig
+from dcao_lab.runs.store import RunStore
 from dcao_lab.watching.axes import axis_of
 from dcao_lab.watching.course import Course
 from dcao_lab.watching.live import LiveRun
 from dcao_lab.watching.thinning import thinned
 from helpers.records import ESTIMATE, GUARD, HERE, RECORD
+
+CONFIG = RunConfig(workload="digits_mlp", optimizer="dcao:adamw", lr=1e-3, seed=0, num_steps=9, eval_every=3)
 
 
 def usual(step, *, loss=0.5, s=1.0, lr=0.1, reason="under the ceiling: lr 0.1 -> 0.1"):
@@ -137,11 +142,11 @@ def test_a_look_says_whether_there_is_something_new(tmp_path):
     path = tmp_path / "log.jsonl"
     run = LiveRun(path)
     assert not run.look()
-    assert run.state == f"no record yet in {path}"
+    assert run.state == f"no record yet in {path}"  # and not that it is running: nobody knows
     JsonlRecorder(path).record(usual(0))
     assert run.look()
     assert not run.look()
-    assert run.state == "running, last record at step 0"
+    assert run.state == "last record at step 0"
 
 
 def test_a_log_that_is_written_anew_is_shown_from_its_beginning(tmp_path):
@@ -163,3 +168,35 @@ def test_unreadable_lines_are_said(tmp_path):
     run.look()
     assert run.notices == ["2 lines of the log are no records and are left out"]
     assert run.panels(10)[0].latest is None
+
+
+def test_the_state_is_that_of_the_run_from_waiting_for_it_to_its_end(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    run, states = LiveRun(store.root), []
+
+    def look():
+        assert run.look() or not states
+        states.append(run.state)
+
+    with store.writing(CONFIG):
+        pass  # another run, which is over
+    look()
+    other = replace(CONFIG, seed=1)
+    with contextlib.suppress(KeyboardInterrupt), store.writing(other) as folder:
+        JsonlRecorder(folder / "telemetry.jsonl").record(usual(3))
+        look()
+        raise KeyboardInterrupt
+    look()
+    with store.writing(other) as folder:
+        JsonlRecorder(folder / "telemetry.jsonl").record(usual(5))
+        look()
+    look()
+    assert states == [
+        f"no run is under way in {store.root}",
+        "running, last record at step 3",
+        "interrupted, last record at step 3; waits for the run to go on",
+        "running, last record at step 5",
+        "over, last record at step 5",
+    ]
+    assert run.is_over
+    assert list(run.course.loss.steps) == [5.0]

@@ -85,13 +85,13 @@ def test_what_a_page_has_seen_is_not_sent_again(serve):
         file.write(lines_of(4, begin=3))
     served.look()
     status, content = served.get(f"data?seen={seen}")
-    assert (status, json.loads(content)["state"]) == (200, "running, last record at step 30")
+    assert (status, json.loads(content)["state"]) == (200, "last record at step 30")
 
 
 def test_a_hundred_thousand_steps_are_an_answer_of_a_few_kilobytes(serve):
     _, content = serve(10_000).get("data")  # a record every ten steps
     shown = json.loads(content)
-    assert shown["state"] == "running, last record at step 99990"
+    assert shown["state"] == "last record at step 99990"
     assert [len(panel["steps"]) for panel in shown["panels"]] == [1000] * 3
     assert len(content) < 150_000  # three curves of 1000 points of two numbers of at most 25 characters
 
@@ -134,7 +134,7 @@ def open_page(browser):
 @pytest.mark.parametrize("view", VIEWS)
 def test_everything_is_shown_and_nothing_sticks_out_or_complains(serve, open_page, view):
     page = open_page(serve(400), view)
-    playwright.expect(page.locator("#state")).to_have_text("running, last record at step 3990")
+    playwright.expect(page.locator("#state")).to_have_text("last record at step 3990")
     playwright.expect(page.locator("#reason")).to_have_text(LAST_REASON)
     playwright.expect(page.locator("#notices")).to_have_text("arrived; skipped 3 times")
     captions = [caption.inner_text().split("\n") for caption in page.locator("figcaption").all()]
@@ -154,14 +154,14 @@ def test_the_page_follows_a_log_that_grows_and_one_that_is_written_anew(serve, o
     served = serve(3)
     page = open_page(served)
     state = page.locator("#state")
-    playwright.expect(state).to_have_text("running, last record at step 20")
+    playwright.expect(state).to_have_text("last record at step 20")
     with served.path.open("a") as file:
         file.write(lines_of(10, begin=3) + '{"step": 1')
     served.look()
-    playwright.expect(state).to_have_text("running, last record at step 90")
+    playwright.expect(state).to_have_text("last record at step 90")
     write_log(served.path, num_records=2)
     served.look()
-    playwright.expect(state).to_have_text("running, last record at step 10")
+    playwright.expect(state).to_have_text("last record at step 10")
     assert page.evaluate("document.querySelector('.plot').data[0].x") == [0, 10]
     assert page.complaints == []
 

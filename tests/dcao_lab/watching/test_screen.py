@@ -33,7 +33,7 @@ def test_nothing_is_cut_and_everything_is_named(run, width):
     lines = screen(run, width)
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= width
-    assert "running, last record at step 3990" in text
+    assert "last record at step 3990" in text
     assert "training loss 0.18" in text
     assert "stability number s 1.2, edge at 2" in text
     assert "learning rate 0.002" in text

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dcao_lab.watching.tail import Appended, Tail
+from dcao_lab.watching.tail import REMEMBERED, Appended, Tail
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_each_look_reads_only_what_was_appended(path, monkeypatch):
         os, "pread", lambda file, size, begin, read=os.pread: begins.append(begin) or read(file, size, begin)
     )
     assert tail.read(path) == Appended(lines=(b"b", b"c"))
-    assert begins == [10_000 - 256]  # and not the 10,000 bytes before
+    assert begins == [10_000 - REMEMBERED]  # and not the 10,000 bytes before
     assert tail.read(path) == Appended()
 
 
