@@ -5,6 +5,7 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const element = (id) => document.getElementById(id);
   let shown = null;
+  let seen = ""; // the version that is shown, of the server that answered last
 
   function color(name) {
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -59,14 +60,16 @@
 
   async function look() {
     try {
-      const answer = await fetch(`/data?seen=${shown ? shown.version : ""}`);
+      const answer = await fetch(`/data?seen=${seen}`);
       if (answer.status === 200) {
         shown = await answer.json();
+        seen = shown.version;
         draw();
       } else if (shown) {
         element("state").textContent = shown.state;
       }
     } catch {
+      seen = ""; // another one may be started here, and count anew
       element("state").textContent = "dcao-lab watch has stopped; this is what it showed last";
     }
     if (!shown || !shown.is_over) setTimeout(look, PAUSE);

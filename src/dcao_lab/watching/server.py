@@ -1,5 +1,6 @@
 """The local page of a watched run: a small server on this machine alone, which the page asks once a second."""
 
+import sys
 import threading
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -52,6 +53,11 @@ class PageServer(ThreadingHTTPServer):
         """Show what the run has come to."""
         plain = jsontext.dumps(to_show(run)).encode()
         self._shown = run.version, _Answer(content=plain, kind=JSON, is_the_end=run.is_over)  # at once: threads read it
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in mid-answer is nothing to tell a person; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def answer(self, path: str, seen: int | None) -> "_Answer":
         """The answer to a request, of a page that has already shown the version ``seen``."""

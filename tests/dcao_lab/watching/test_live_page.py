@@ -1,6 +1,8 @@
 """The local page: what the server answers, and what a real browser makes of it."""
 
 import json
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -94,6 +96,17 @@ def test_a_hundred_thousand_steps_are_an_answer_of_a_few_kilobytes(serve):
     assert shown["state"] == "last record at step 99990"
     assert [len(panel["steps"]) for panel in shown["panels"]] == [1000] * 3
     assert len(content) < 150_000  # three curves of 1000 points of two numbers of at most 25 characters
+
+
+def test_a_browser_that_goes_away_in_mid_answer_is_not_an_error(serve, capfd):
+    served = serve(10)
+    with socket.create_connection(served.server.server_address) as browser:
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+        browser.sendall(f"GET /plotly.js HTTP/1.1\r\nHost: localhost:{served.server.server_port}\r\n\r\n".encode())
+        browser.recv(10)
+    served.get("data")
+    served.close()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture(scope="module")
