@@ -13,6 +13,8 @@ import sys
 from importlib.util import find_spec
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
 HOW_TO_GET_ONE = "`apt-get install chromium` as root brings it"
 APT_GET = ("apt-get", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=60", "-o", "DPkg::Lock::Timeout=300")
 

@@ -154,6 +154,24 @@ def plot_command(
         open_console().print(f"Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
 
 
+@app.command(name="watch")
+def watch_command(
+    run: Annotated[
+        Path, typer.Argument(help="A JsonlRecorder's log, the folder of a run, or one of runs such as runs/.")
+    ],
+    web: Annotated[bool, typer.Option("--web", help="As a page of this machine, instead of in the terminal.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; without it one that is free.")] = 0,
+) -> None:
+    """Follow a run while it trains: loss, s against its edge, lr and the last decision, until it is over or Ctrl-C."""
+    with clear_errors():
+        from dcao_lab.commands import watching
+
+        if web:
+            watching.serve(run, open_console(), port=port)
+        else:
+            watching.watch(run, open_console())
+
+
 @app.command(name="list")
 def list_command() -> None:
     """Name the workloads, the optimizers and the studies."""

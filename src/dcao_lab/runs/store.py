@@ -32,7 +32,7 @@ PROVENANCE = "provenance.json"
 MANIFEST = "manifest.json"
 
 _REQUIRED = {CONFIG, METRICS, STEPS, RESULT, TIMING, PROVENANCE}
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 _DAMAGED = "damaged"
 _CLAIMS = ".claims"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -143,7 +143,7 @@ class RunStore:
 
     def sweep(self) -> int:
         """Delete what interrupted runs left, but nothing of a run that is under way; how many there were."""
-        leftovers = list((self.root / _PARTIAL).glob("*"))
+        leftovers = list((self.root / PARTIAL).glob("*"))
         return sum(self._delete_unless_claimed(leftover) for leftover in leftovers)
 
     def _delete_unless_claimed(self, leftover: Path) -> bool:
@@ -164,7 +164,7 @@ class RunStore:
             raise self._said(error) from error
 
     def _temporary(self, config: RunConfig) -> Path:
-        partial = self.root / _PARTIAL
+        partial = self.root / PARTIAL
         partial.mkdir(exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{config.fingerprint()}-", dir=partial))
 

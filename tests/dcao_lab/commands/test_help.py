@@ -35,7 +35,7 @@ def test_an_answer_without_work_imports_nothing_heavy(arguments):
 
 def test_help_names_every_command():
     output = CliRunner().invoke(app, ["--help"]).output
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
     assert all(name in output for name in COMMANDS)
 
 

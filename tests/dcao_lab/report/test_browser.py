@@ -19,8 +19,6 @@ if MISSING is None:
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 VIEWS = {
     "light": ("light", 1280, 900),
     "dark": ("dark", 1280, 900),
@@ -32,7 +30,7 @@ VIEWS = {
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browsers.find_browser(), args=FLAGS)
+        browser = driver.chromium.launch(executable_path=browsers.find_browser(), args=browsers.FLAGS)
         yield browser
         browser.close()
 
