@@ -13,6 +13,12 @@ from helpers.lab_runs import finish, one_thread, run_bytes, small_config
 STEPS = {"num_steps": 400, "eval_every": 100}  # about a second: a machine can be lost in the middle of some
 
 
+@pytest.fixture(autouse=True)
+def usual_print(monkeypatch):
+    """Ray replaces print in this process, for good; what other tests pickle may hold the usual one."""
+    monkeypatch.setattr(builtins, "print", builtins.print)
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """Two nodes of one CPU each."""
