@@ -9,7 +9,6 @@ Run: python benchmarks/ranks.py (4 minutes). Prints a table and writes results/r
 
 from __future__ import annotations
 
-import statistics
 import time
 from datetime import timedelta
 from tempfile import TemporaryDirectory
@@ -18,14 +17,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import dcao
 from large_models import SIZES, TOKENS, Gpt
 from recorded import keep_freed_memory, write_results
-from run_time import RUNS, overhead
+from run_time import RUNS, in_turn, overhead
 
 NUM_RANKS = 2
 NUM_STEPS = 60
@@ -56,23 +55,17 @@ def measure(way: str) -> dict[str, float]:
         policy=dcao.policies.Ceiling(total_steps=2 * NUM_STEPS),
         every=lambda step, _: step % 3 == 0,
     )
-    bare_times: list[float] = []
-    ratios: dict[str, list[float]] = {"plain": [], "compared": [], "probed": []}
-    for step in range(NUM_STEPS):
-        tokens = torch.randint(SIZES["small"][-1], (SEQUENCES, TOKENS))
-        started = moment(way)
+
+    def bare_step(tokens: Tensor) -> None:
         bare.zero_grad()
         bare_model(tokens).backward()
         bare.step()
-        between, spent = moment(way), optimizer.probe_cost
-        optimizer.minimize(lambda tokens=tokens: model(tokens))
-        ended = moment(way)
-        if step < 6:  # what is built once
-            continue
-        kind = "probed" if optimizer.probe_cost > spent else "compared" if 2 * step < NUM_STEPS else "plain"
-        bare_times.append(between - started)
-        ratios[kind].append((ended - between) / (between - started))
-    return {"bare_ms": 1e3 * statistics.median(bare_times)} | {k: statistics.median(v) for k, v in ratios.items()}
+
+    def own_step(tokens: Tensor) -> None:
+        optimizer.minimize(lambda: model(tokens))
+
+    batches = (torch.randint(SIZES["small"][-1], (SEQUENCES, TOKENS)) for _ in range(NUM_STEPS))
+    return in_turn(bare_step, own_step, optimizer, batches, NUM_STEPS, lambda: moment(way))
 
 
 def moment(way: str) -> float:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,18 +72,47 @@ def measure(case: Case) -> dict[str, float]:
         total_steps=2 * case.num_steps,
         every=lambda step, _: step % 3 == 0,
     )
-    bare_times, ratios = [], {"plain": [], "compared": [], "probed": []}
-    for step, batch in zip(range(case.num_steps), case.batches(), strict=False):
-        started = time.process_time()
+
+    def bare_step(batch: tuple[Tensor, Tensor]) -> None:
         bare.zero_grad()
         loss_of(bare_model, batch).backward()
         bare.step()
-        between, spent = time.process_time(), optimizer.probe_cost
-        optimizer.minimize(lambda batch=batch: loss_of(model, batch))
-        ended = time.process_time()
-        if step < 6:  # what is built once
+
+    def own_step(batch: tuple[Tensor, Tensor]) -> None:
+        optimizer.minimize(lambda: loss_of(model, batch))
+
+    return in_turn(bare_step, own_step, optimizer, case.batches(), case.num_steps, time.process_time)
+
+
+def in_turn(
+    bare_step: Callable[[Any], None],
+    own_step: Callable[[Any], None],
+    optimizer: dcao.DCAO,
+    batches: Iterable[Any],
+    num_steps: int,
+    now: Callable[[], float],
+) -> dict[str, float]:
+    """The median bare step in milliseconds, and the three kinds of DCAO's steps in units of the bare one beside it.
+
+    Args:
+        bare_step: Takes a step on a batch without DCAO.
+        own_step: Takes one with it.
+        optimizer: The DCAO that takes it, of which the first half of the steps is the first quarter of a run.
+        batches: At least ``num_steps`` of them.
+        num_steps: Steps of each; the first six, in which much is built once, do not count.
+        now: The clock, in seconds.
+    """
+    bare_times: list[float] = []
+    ratios: dict[str, list[float]] = {"plain": [], "compared": [], "probed": []}
+    for step, batch in zip(range(num_steps), batches, strict=False):
+        started = now()
+        bare_step(batch)
+        between, spent = now(), optimizer.probe_cost
+        own_step(batch)
+        ended = now()
+        if step < 6:
             continue
-        kind = "probed" if optimizer.probe_cost > spent else "compared" if 2 * step < case.num_steps else "plain"
+        kind = "probed" if optimizer.probe_cost > spent else "compared" if 2 * step < num_steps else "plain"
         bare_times.append(between - started)
         ratios[kind].append((ended - between) / (between - started))
     return {"bare_ms": 1e3 * statistics.median(bare_times)} | {k: statistics.median(v) for k, v in ratios.items()}
