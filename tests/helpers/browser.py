@@ -10,7 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -31,6 +34,27 @@ def what_is_missing() -> str | None:
     if find_browser() is None:
         return f"no Chromium is on PATH; {HOW_TO_GET_ONE}"
     return None
+
+
+@contextmanager
+def running() -> Iterator[Any]:
+    """A Chromium, while the block lasts."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def page_with_complaints(context: Any, *, own: tuple[str, ...]) -> Any:
+    """A new page, whose ``complaints`` are what it says on the console, its errors, and requests but its own."""
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(own) or page.complaints.append(request.url))
+    return page
 
 
 def in_ci() -> bool:

@@ -29,10 +29,8 @@ VIEWS = {
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browsers.find_browser(), args=browsers.FLAGS)
+    with browsers.running() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -43,14 +41,7 @@ def open_page(browser):
         scheme, width, height = VIEWS[view]
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=True)
         contexts.append(context)
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(request.url),
-        )
+        page = browsers.page_with_complaints(context, own=("file:", "data:", "blob:"))
         page.goto(path.as_uri())
         return page
 

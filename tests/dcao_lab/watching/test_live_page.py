@@ -111,10 +111,8 @@ def test_a_browser_that_goes_away_in_mid_answer_is_not_an_error(serve, capfd):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browsers.find_browser(), args=browsers.FLAGS)
+    with browsers.running() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -125,14 +123,7 @@ def open_page(browser):
         scheme, width, height = VIEWS[view]
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: request.url.startswith((served.server.url, "data:")) or page.complaints.append(request.url),
-        )
+        page = browsers.page_with_complaints(context, own=(served.server.url, "data:"))
         page.goto(served.server.url)
         page.locator(".plot .main-svg").nth(2).wait_for()
         return page
