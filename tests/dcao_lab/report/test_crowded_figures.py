@@ -1,5 +1,7 @@
 """What figures of many arms show: the leading ones, families, the conditions side by side, colours that differ."""
 
+from dataclasses import replace
+
 import pytest
 
 from dcao_lab.report.analysis.comparisons import MOST_CONDITIONS, comparisons, gains
@@ -8,8 +10,10 @@ from dcao_lab.report.analysis.shown import MOST_LEADING, families, leading, part
 from dcao_lab.report.analysis.view import view
 from dcao_lab.report.figures.styles import color_numbers
 from dcao_lab.study import Variation
-from helpers.crowded_studies import MANY, ablation, families_study
+from helpers.crowded_studies import LITERAL, MANY, ablation, families_study
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+
+BARE = tuple(replace(SGD, name=f"sgd-{number}") for number in range(8))
 
 
 def leading_of(result):
@@ -31,9 +35,28 @@ def test_of_many_the_references_the_best_dcao_and_the_best_are_shown():
     assert shown == tuple(arm.name for arm in MANY if arm.name in shown)  # in the study's order
 
 
-def test_an_arm_that_ends_like_another_takes_no_place():
+def test_an_arm_whose_runs_go_like_another_s_takes_no_place():
     shown = leading_of(ablation(is_doubled=True))
     assert not {"dcao-19", "dcao-19 again"} <= set(shown)
+
+
+def test_an_arm_that_diverges_like_another_takes_no_place():
+    first, again = replace(SGD, name="first"), replace(SGD, name="again")
+    lost = [finals(arm, [None], untrained=float("nan")) for arm in (first, again)]  # two nan, which are not equal
+    others = [finals(arm, [None], untrained=0.1 + 0.01 * number) for number, arm in enumerate(BARE)]
+    assert leading_of(result_of(study(first, again, *BARE), *lost, *others)) == (
+        "first",
+        *(arm.name for arm in BARE[: MOST_LEADING - 1]),
+    )
+
+
+def test_an_arm_that_ends_like_another_and_went_otherwise_keeps_its_place():
+    """With one seed the literal algorithm, which is first in the study, ends like what is recommended."""
+    literal, dcao = (finals(arm, [0.9], untrained=start) for arm, start in ((LITERAL, 0.1), (DCAO_ADAMW, 0.2)))
+    others = [finals(arm, [0.95], untrained=0.3 + 0.01 * number) for number, arm in enumerate((ADAMW, *BARE))]
+    shown = leading_of(result_of(study(ADAMW, LITERAL, DCAO_ADAMW, *BARE), literal, dcao, *others))
+    assert "dcao:adamw" in shown
+    assert "literal" not in shown
 
 
 def test_families_are_split_where_every_reference_is_at_home():
