@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from dcao_lab.baselines import get_baseline
+from dcao_lab.config import RunConfig
+from dcao_lab.report.names import named
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
@@ -44,7 +46,7 @@ class StudyView:
     """A study's runs by their place.
 
     Attributes:
-        study: The study.
+        study: The study, its arms named as the report names them.
         infos: Facts about each task's workload, by name; only of tasks that have runs.
         finals: The runs that count.
         trials: The runs that tuned.
@@ -93,7 +95,7 @@ def view(result: StudyResult) -> StudyView:
     present = {planned.task.workload for planned, _ in result.runs}
     tasks = [task.workload for task in result.study.tasks if task.workload in present]
     return StudyView(
-        study=result.study,
+        study=named(result.study),
         infos={task: get_workload(task).info for task in tasks},
         finals=_by_place(result.runs, "final"),
         trials=_by_place(result.runs, "trial"),
@@ -110,6 +112,11 @@ def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
 def final_metric(run: StoredRun, info: WorkloadInfo, split: str = "test") -> float | None:
     """The workload's metric at the end of a run; None when it diverged."""
     return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"{split}_{info.metric}"]
+
+
+def ignores_lr(config: RunConfig) -> bool:
+    """Whether the learning rate that the run was given has no effect: its optimizer finds one."""
+    return get_baseline(config.optimizer).ignores_lr(dict(config.settings))
 
 
 def finite_median(values: Iterable[float | None]) -> float | None:

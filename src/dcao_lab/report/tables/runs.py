@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.view import final_metric
+from dcao_lab.report.analysis.view import final_metric, ignores_lr
+from dcao_lab.report.names import named_arm
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.tables.base import Column, Table
 from dcao_lab.report.tables.costs import settings
@@ -27,7 +28,7 @@ def all_runs(result: StudyResult, numbers: Numbers) -> Table:
 
 def missing(result: StudyResult) -> Table:
     """Runs that are planned and not there, those of one reason together."""
-    counts = Counter((p.phase, p.task.workload, p.arm.title, _reason(result, p)) for p in result.missing)
+    counts = Counter((p.phase, p.task.workload, named_arm(p.arm).title, _reason(result, p)) for p in result.missing)
     rows = [[*key[:3], formats.count(number), key[3]] for key, number in counts.items()]
     note = (
         "What failed or is not done yet is done when the study is started again; what cannot be trained stays missing."
@@ -51,9 +52,9 @@ def _run(planned: PlannedRun, run: StoredRun, numbers: Numbers) -> list[str]:
     return [
         planned.phase,
         info.title,
-        planned.arm.title,
+        numbers.title(planned.arm.name),
         formats.variation(planned.variation),
-        formats.learning_rate(config.lr),
+        formats.ANY if ignores_lr(config) else formats.learning_rate(config.lr),
         settings(config.settings),
         str(config.seed),
         run.result.outcome.value,
