@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from dcao_lab.baselines import get_baseline
 from dcao_lab.config import RunConfig
@@ -12,6 +13,8 @@ from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
 from dcao_lab.workloads import WorkloadInfo, get_workload
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +94,23 @@ class StudyView:
 
 
 def view(result: StudyResult) -> StudyView:
-    """The runs of ``result`` by place, each place's by seed (trials as they come)."""
-    present = {planned.task.workload for planned, _ in result.runs}
+    """The runs of ``result`` by place, workloads in the study's order, each place's by seed (trials as they come)."""
+    runs = in_study_order(result.runs, result.study, lambda pair: pair[0])
+    present = {planned.task.workload for planned, _ in runs}
     tasks = [task.workload for task in result.study.tasks if task.workload in present]
     return StudyView(
         study=named(result.study),
         infos={task: get_workload(task).info for task in tasks},
-        finals=_by_place(result.runs, "final"),
-        trials=_by_place(result.runs, "trial"),
-        watched=_by_place(result.runs, "watched"),
+        finals=_by_place(runs, "final"),
+        trials=_by_place(runs, "trial"),
+        watched=_by_place(runs, "watched"),
     )
+
+
+def in_study_order(items: Iterable[T], study: StudyConfig, run_of: Callable[[T], PlannedRun]) -> list[T]:
+    """What belongs to runs, the workloads in the order of the study; runs themselves are done slow workloads first."""
+    position = {task.workload: number for number, task in enumerate(study.tasks)}
+    return sorted(items, key=lambda item: position[run_of(item).task.workload])
 
 
 def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
