@@ -153,7 +153,7 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw what was measured and decided in a run: loss, lr, s with its edge and so on."""
-    with clear_errors():
+    with clear_errors("check the path, or try another --out"):
         from dcao_lab.commands import plotting
 
         picture = plotting.write_picture(run, out=out, panels=panel)
@@ -169,7 +169,7 @@ def watch_command(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; without it one that is free.")] = 0,
 ) -> None:
     """Follow a run while it trains: loss, s against its edge, lr and the last decision, until it is over or Ctrl-C."""
-    with clear_errors():
+    with clear_errors("check the path"):
         from dcao_lab.commands import watching
 
         if web:
