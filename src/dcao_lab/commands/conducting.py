@@ -62,12 +62,12 @@ def do_demo(out: Path, *, jobs: int, workloads: list[str] | None, steps: int | N
     _complain_of_failures(result)
 
 
-def write_report(folder: Path) -> None:
-    """Write page and paper of what there is of a study."""
-    place = StudyFolder(folder)
-    result = load_study(place)
-    _write_report(result, place.report, open_console())
-    _write_paper(result, place.report, open_console())
+def write_report(folder: Path, out: Path | None) -> None:
+    """Write page and paper of what there is of a study into ``out``; None: its folder ``report``."""
+    place, console = out or StudyFolder(folder).report, open_console()
+    result = _read(folder)
+    _write_report(result, place, console)
+    _write_paper(result, place, console)
 
 
 def cells_of(folder: Path) -> list[str]:
