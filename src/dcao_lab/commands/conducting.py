@@ -163,9 +163,9 @@ def _complain_of_failures(result: StudyResult) -> None:
 def _write_report(result: StudyResult, out: Path, console: Console) -> None:
     from dcao_lab.report.html import write_study_report  # plotly takes a second to import
 
-    page, headlines = write_study_report(result, out)
-    for line in headlines:  # a terminal breaks them between words, a file keeps one line each
-        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    page, verdict = write_study_report(result, out)
+    # A terminal breaks it between words, a file keeps one line.
+    console.print(verdict, highlight=False, markup=False, soft_wrap=not console.is_terminal)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -101,6 +101,16 @@ def view(result: StudyResult) -> StudyView:
     )
 
 
+def is_default(arm: Arm) -> bool:
+    """Whether an arm is DCAO as it comes, with nothing set."""
+    return arm.optimizer.startswith("dcao:") and not arm.settings and arm.schedule == "constant"
+
+
+def is_literal(arm: Arm) -> bool:
+    """Whether an arm is the proposal's algorithm to the letter."""
+    return arm.optimizer.startswith("dcao-literal:")
+
+
 def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
     """A key that grows with how good a value of the metric is; None (divergence) is worst."""
     sign = 1.0 if info.higher_is_better else -1.0

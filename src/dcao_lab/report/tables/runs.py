@@ -12,7 +12,7 @@ from dcao_lab.report.tables.costs import settings
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
 
-MOST_RUNS = 3000  # rows of the page's table; all of them are in the Parquet beside it
+MOST_RUNS = 200  # rows of the page's table; all of them are in the Parquet beside it
 
 
 def all_runs(result: StudyResult, numbers: Numbers) -> Table:
