@@ -44,6 +44,10 @@ class BuildRequest:
 Make = Callable[[Problem, BuildRequest], torch.optim.Optimizer]
 
 
+def _never(settings: Settings) -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
     """An optimizer that runs can be compared with.
@@ -63,6 +67,7 @@ class Baseline:
         probes: Takes the number of steps of a run, and returns a schedule of the steps that cost one evaluation more;
             None if all steps cost the same.
         can_be_watched: Whether DCAO can measure s for it, which takes a stability threshold of its update.
+        ignores_lr: Whether the initial learning rate has no effect beside these settings.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Baseline:
     evaluations_per_step: float = 1.0
     probes: Callable[[int], dcao.schedules.Schedule] | None = None
     can_be_watched: bool = False
+    ignores_lr: Callable[[Settings], bool] = _never
 
     @property
     def is_wrapped(self) -> bool:

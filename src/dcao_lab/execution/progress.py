@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from dcao_lab.config import RunConfig
@@ -89,8 +90,7 @@ class BarProgress(LineProgress):
 
     def __init__(self, console: Console, tally: Tally, jobs: int) -> None:
         super().__init__(console, tally)
-        columns = (TextColumn("{task.description}"), BarColumn(), _StateColumn(tally), TimeElapsedColumn())
-        self._bars = Progress(*columns, console=console)
+        self._bars = Progress(*_columns(tally), console=console, expand=True, get_time=time.monotonic)
         self._all = self._bars.add_task("", total=1.0)
         self._workers = [self._bars.add_task("", total=1.0, num_done=0) for _ in range(min(jobs, MAX_WORKER_BARS))]
         self._show_all()
@@ -130,6 +130,15 @@ class BarProgress(LineProgress):
         self._bars.update(self._all, total=self._tally.total, completed=self._tally.finished, description=description)
 
 
+def _columns(tally: Tally) -> tuple[ProgressColumn, ...]:
+    """Labels, bars, what is left and the time so far: labels and bars share, two to one, what the others leave them.
+
+    A label that is longer ends with an ellipsis. Where its column could grow, it took all the width from the others.
+    """
+    label = TextColumn("{task.description}", table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis"))
+    return label, BarColumn(bar_width=None, table_column=Column(ratio=1)), _StateColumn(tally), _ElapsedColumn()
+
+
 class _StateColumn(ProgressColumn):
     """The time left of the study; the number of runs that a worker has done."""
 
@@ -141,6 +150,13 @@ class _StateColumn(ProgressColumn):
         if "num_done" in task.fields:
             return Text(f"{task.fields['num_done']} done")
         return Text(f"left: {self._tally.left()}")
+
+
+class _ElapsedColumn(ProgressColumn):
+    """The time so far, days in hours: in words they would take the width of a bar."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_clock(task.finished_time if task.finished else task.elapsed), style="progress.elapsed")
 
 
 def _expected(config: RunConfig) -> float:
@@ -155,3 +171,11 @@ def _spelled(seconds: float) -> str:
     if seconds < 100.0:
         return f"{seconds:.0f} s"
     return f"{seconds / 60.0:.0f} min" if seconds < 6000.0 else f"{seconds / 3600.0:.1f} h"
+
+
+def _clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

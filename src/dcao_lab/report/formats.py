@@ -1,5 +1,8 @@
 """How the report spells numbers. Nothing else turns a number into text."""
 
+from collections.abc import Callable
+
+from dcao_lab.config import Setting
 from dcao_lab.statistics import Interval
 from dcao_lab.study.config import Variation
 from dcao_lab.workloads import WorkloadInfo
@@ -7,6 +10,21 @@ from dcao_lab.workloads import WorkloadInfo
 AXIS_TITLES = {"lr": "initial learning rate", "batch_size": "batch size", "weight_decay": "initial weight decay",
                "momentum": "initial momentum", "init_scale": "scale of the initial weights",
                "label_noise": "share of training labels drawn anew"}  # fmt: skip
+NO_LIMIT = 1e9
+SETTINGS: dict[tuple[str, Setting], str] = {
+    ("rule", "proposal"): "proposal's rule",
+    ("rules", "none"): "no rules",
+    ("every", 1): "every step",
+    ("every", "epoch"): "every epoch",
+    ("momentum", 0.0): "no momentum",
+    ("decay", 0.0): "no decay",
+    ("watched", 0.0): "loss not watched",
+    ("target", NO_LIMIT): "no limit on s",
+    ("max_relative_step", NO_LIMIT): "no limit on the relative step",
+    ("first_relative_step", "given"): "from the given lr",
+}
+"""Settings whose names and values are no words."""
+ANY = "any"  # of a setting without effect
 DASH = "-"
 PERCENT = "\N{NO-BREAK SPACE}%"
 
@@ -72,6 +90,20 @@ def learning_rate(lr: float | None) -> str:
         return DASH
     mantissa, exponent = scientific(lr, 4).split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def setting(name: str, value: Setting, spell: Callable[[float], str] = "{:g}".format) -> str:
+    """A setting of an optimizer in words; a symbol of one letter keeps its sign of equality.
+
+    Example:
+        >>> setting("weight_decay", 5e-4), setting("measure", "hessian"), setting("decay", 0.0), setting("k", 10)
+        ('weight decay 0.0005', 'measure: hessian', 'no decay', 'k=10')
+    """
+    if (name, value) in SETTINGS:
+        return SETTINGS[name, value]
+    spelled = spell(value) if isinstance(value, float) else str(value)
+    equals = "=" if len(name) == 1 else ": " if isinstance(value, str) else " "
+    return f"{name}{equals}{spelled}".replace("_", " ")
 
 
 def difference(info: WorkloadInfo, value: float | None) -> str:

@@ -78,7 +78,7 @@ def analyse(result: StudyResult) -> Numbers:
     counted = cells(seen, ended, once)
     return Numbers(
         view=seen,
-        styles=styles(result.study, shown),
+        styles=styles(seen.study, shown),
         leading=shown,
         results=ended,
         comparisons=comparisons(seen, ended),

@@ -86,7 +86,7 @@ class Arm:
 
     Attributes:
         name: Unique in the study, for example ``adamw+cosine``.
-        title: What the report calls it.
+        title: What it is called; the report spells its settings in words.
         optimizer: Name of the baseline.
         lr: Initial learning rate where the study does not tune; None takes the optimizer's own.
         settings: Hyperparameters that differ from the optimizer's defaults; they are not tuned. A dict will do.

@@ -1,9 +1,15 @@
 import io
+import re
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from dcao_lab.execution import progress as progress_module
 from dcao_lab.execution.progress import BarProgress, LineProgress, Tally, show_progress
+from dcao_lab.study.plan import finals, trials, watched
+from dcao_lab.study.recipes import RECIPES
+from dcao_lab.study.sweeping import expected
 from helpers.lab_runs import small_config
 
 RUNS = [small_config(seed=seed) for seed in range(2)]
@@ -78,3 +84,44 @@ def test_a_run_of_an_unknown_workload_is_left_to_fail_by_itself():
     with show_progress(console, [small_config(workload="no such thing")], jobs=1):
         pass
     assert "0 of 1 runs" in console.file.getvalue()
+
+
+def run_with_the_longest_name():
+    """Of all studies' runs the one with the longest name."""
+    studies = [make("small" if name == "real" else "embedded") for name, make in RECIPES.items()]
+    runs = [run for s in studies for run in (*trials(s), *expected(s)[0], *finals(s, {}), *watched(s, {}))]
+    return max((run.config for run in runs), key=lambda config: len(config.label))
+
+
+def last_frame(console, num_lines):
+    """The lines that the last refresh has drawn, without colours."""
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
+    return text.replace("\r", "\n").rstrip("\n").splitlines()[-num_lines:]
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_the_longest_labels_leave_room_for_the_bars_and_the_time_left(monkeypatch, width):
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    longest = run_with_the_longest_name()
+    assert len(longest.label) > 60  # so that it alone would fill the narrowest of the terminals
+    configs = [replace(longest, seed=seed, num_steps=10**9) for seed in range(2000)]
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40)
+    with show_progress(console, configs, jobs=12) as progress:
+        for slot in range(12):
+            progress.started(slot, configs[slot])
+        progress._bars.refresh()
+        unknown = last_frame(console, 13)
+        now[0] = 100.5 * 3600.0
+        progress.done(configs[0], "accuracy 0.5")
+        progress._bars.refresh()
+        known = last_frame(console, 13)
+    assert "left: not known yet 0:00:00" in unknown[0]
+    assert "left: about 200899.5 h 100:30:00" in known[0]  # 1999 runs of 100.5 hours, over four days each
+    for frame in (unknown, known):
+        assert re.match(r"[01] of 2000 runs ", frame[0])
+        for line in frame:
+            assert len(line.rstrip()) <= width
+            assert len(re.findall("[━╸╺]", line)) >= 8
+        assert all(re.match(r"  worker \d+: \w+.*… ", line) for line in frame[2:])
+        assert all(re.search(r" [01] done +\d+:\d\d:\d\d$", line.rstrip()) for line in frame[1:])

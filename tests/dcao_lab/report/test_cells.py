@@ -139,7 +139,7 @@ def test_an_arm_that_has_no_run_at_all_is_told_and_the_sweep_is_shown():
     assert counts(numbers).rows[1][3:] == ["-", "-", "-"]
     assert verdict(numbers) == (
         "Cells within the goal of a sweep, with one run that nobody tuned: DCAO(AdamW) none that counts yet (1 open); "
-        "the best without DCAO, AdamW, lr=0.001, 0 of 1, 0 of 1 workloads whole."
+        "the best without DCAO, AdamW, lr 0.001, 0 of 1, 0 of 1 workloads whole."
     )
 
 

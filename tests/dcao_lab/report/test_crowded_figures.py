@@ -1,15 +1,21 @@
 """What figures of many arms show: the leading ones, families, the conditions side by side, colours that differ."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from dcao_lab.report.analysis.comparisons import MOST_CONDITIONS, comparisons, gains
 from dcao_lab.report.analysis.results import results
 from dcao_lab.report.analysis.shown import MOST_LEADING, families, leading, parts
 from dcao_lab.report.analysis.view import view
-from dcao_lab.report.figures.styles import color_numbers
+from dcao_lab.report.figures.styles import COLORS, MARKERS, styles, told_apart
 from dcao_lab.study import Variation
-from helpers.crowded_studies import MANY, ablation, families_study
+from dcao_lab.study.recipes import RECIPES
+from helpers.crowded_studies import LITERAL, MANY, ablation, families_study
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study
+
+BARE = tuple(replace(SGD, name=f"sgd-{number}") for number in range(8))
 
 
 def leading_of(result):
@@ -31,9 +37,28 @@ def test_of_many_the_references_the_best_dcao_and_the_best_are_shown():
     assert shown == tuple(arm.name for arm in MANY if arm.name in shown)  # in the study's order
 
 
-def test_an_arm_that_ends_like_another_takes_no_place():
+def test_an_arm_whose_runs_go_like_another_s_takes_no_place():
     shown = leading_of(ablation(is_doubled=True))
     assert not {"dcao-19", "dcao-19 again"} <= set(shown)
+
+
+def test_an_arm_that_diverges_like_another_takes_no_place():
+    first, again = replace(SGD, name="first"), replace(SGD, name="again")
+    lost = [finals(arm, [None], untrained=float("nan")) for arm in (first, again)]  # two nan, which are not equal
+    others = [finals(arm, [None], untrained=0.1 + 0.01 * number) for number, arm in enumerate(BARE)]
+    assert leading_of(result_of(study(first, again, *BARE), *lost, *others)) == (
+        "first",
+        *(arm.name for arm in BARE[: MOST_LEADING - 1]),
+    )
+
+
+def test_an_arm_that_ends_like_another_and_went_otherwise_keeps_its_place():
+    """With one seed the literal algorithm, which is first in the study, ends like what is recommended."""
+    literal, dcao = (finals(arm, [0.9], untrained=start) for arm, start in ((LITERAL, 0.1), (DCAO_ADAMW, 0.2)))
+    others = [finals(arm, [0.95], untrained=0.3 + 0.01 * number) for number, arm in enumerate((ADAMW, *BARE))]
+    shown = leading_of(result_of(study(ADAMW, LITERAL, DCAO_ADAMW, *BARE), literal, dcao, *others))
+    assert "dcao:adamw" in shown
+    assert "literal" not in shown
 
 
 def test_families_are_split_where_every_reference_is_at_home():
@@ -66,9 +91,26 @@ def test_bars_are_for_conditions_that_fit_side_by_side(num_conditions):
     assert list(found) == (list(variations) if num_conditions <= MOST_CONDITIONS else [])
 
 
-def test_leading_arms_and_arms_of_a_group_have_colours_of_their_own():
+def test_leading_arms_and_arms_of_a_group_have_looks_of_their_own():
     shown = leading_of(ablation())
-    found = color_numbers(MANY, shown, num_colors=8)
-    assert len({found[name] for name in shown}) == len(shown)
     rules = [arm.name for arm in MANY if arm.group == "rules"]
-    assert len({found[name] for name in rules}) == len(rules)
+    for num_looks in (len(COLORS), len(MARKERS)):
+        found = told_apart(MANY, shown, num_looks)
+        assert len({found[name] for name in shown}) == len(shown)
+        assert len({found[name] for name in rules}) == len(rules)
+
+
+def test_arms_of_one_colour_have_markers_of_their_own():
+    looks = styles(ablation().study, leading_of(ablation()))
+    by_color = Counter((look.color, look.marker) for look in looks.values())
+    most = max(Counter(look.color for look in looks.values()).values())
+    assert most <= len(MARKERS)  # so that the markers last
+    assert set(by_color.values()) == {1}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_in_every_study_what_dcao_steers_is_solid_and_all_else_has_one_dash(name):
+    config = RECIPES[name]("small")
+    looks = styles(config, [arm.name for arm in config.arms[:MOST_LEADING]])
+    for arm in config.arms:
+        assert looks[arm.name].dash == (() if arm.optimizer.startswith("dcao") else (4, 1.5)), arm.name

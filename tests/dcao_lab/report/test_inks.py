@@ -55,6 +55,20 @@ def test_both_inks_draw_the_same_values_in_the_colour_of_the_arm():
     assert to_hex(on_paper.get_color()) == COLORS[0].paper.lower()
 
 
+@pytest.mark.parametrize("shape", ["line", "points"])
+def test_both_inks_fill_the_markers_of_what_is_solid_and_no_others(shape):
+    drawn = panel(
+        *(replace(LINE, label=style.title, style=style, shape=shape, markers="all") for style in (FIRST, SECOND))
+    )
+    symbols = {name: trace["marker"]["symbol"] for name, trace in traces(drawn).items() if "marker" in trace}
+    assert symbols == {"A": "circle", "B": "square-open"}
+    first, second = (line for line in draw_panels([drawn]).axes[0].lines if len(line.get_xdata()) == 3)
+    assert to_hex(first.get_markerfacecolor()) == FIRST.color.paper.lower()
+    assert second.get_markerfacecolor() in ("white", "none")
+    assert to_hex(second.get_markeredgecolor()) == SECOND.color.paper.lower()
+    assert second.get_markeredgewidth() > 0.0
+
+
 def test_both_inks_have_the_same_ends_of_an_axis():
     drawn = panel(LINE, y=Axis(label="loss", scale="log"))
     low, high = y_limits(drawn)

@@ -12,6 +12,7 @@ from dcao_lab.baselines.dcao.averaging import AveragedDCAO
 from dcao_lab.baselines.dcao.policies import make_policy
 from dcao_lab.baselines.dcao.settings import (
     CEILING_DEFAULTS,
+    finds_lr,
     known_settings,
     library_defaults,
     moved,
@@ -67,6 +68,7 @@ def steered(base: Baseline) -> Baseline:
         source="this repository: dcao.DCAO",
         probes=dcao.schedules.usual,  # what DCAO probes by; its own measure costs one evaluation a probe
         can_be_watched=True,
+        ignores_lr=finds_lr,
     )
 
 

@@ -85,6 +85,21 @@ def known_settings(settings: Settings) -> dict[str, Setting]:
     return known
 
 
+def finds_lr(settings: Settings) -> bool:
+    """Whether an arm of DCAO with these settings finds lr by itself, so that the lr that it is given has no effect.
+
+    The default rule does, from a first step of its own, where no other rule is beside it: the first probe measures s at
+    the lr that is given, which rules of momentum and weight decay act on. The proposal's rule multiplies that lr.
+
+    Example:
+        >>> finds_lr({}), finds_lr({"rule": "proposal"}), finds_lr({"rules": "lr+momentum"})
+        (True, False, False)
+    """
+    found = {**known_settings(settings), **settings}
+    is_given = found.get("first_relative_step") in (GIVEN, 0.0)
+    return moved(found["rules"]) == ("lr",) and found["rule"] == CEILING and not is_given
+
+
 def moved(rules: Setting) -> tuple[str, ...]:
     """The hyperparameters that ``rules`` names.
 

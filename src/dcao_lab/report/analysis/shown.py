@@ -6,6 +6,7 @@ from statistics import mean
 
 from dcao_lab.report.analysis.results import Results
 from dcao_lab.report.analysis.view import Runs, StudyView
+from dcao_lab.runs.result import StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 
 MOST_LEADING = 8
@@ -37,13 +38,22 @@ def _best_first(view: StudyView, results: Results) -> list[str]:
 
 
 def _unlike(view: StudyView, results: Results) -> list[str]:
-    """The arms, without those whose every run ended like another's: an ablation has its default under many names."""
-    ends: dict[tuple[object, ...], str] = {}
+    """The arms, without those whose every run went like another's: an ablation has its default under many names.
+
+    Like ends are not enough: of one seed, many arms end with the same accuracy.
+    """
+    courses: dict[tuple[object, ...], str] = {}
     for arm in view.study.arms:
-        own = tuple((p.task, p.variation, *r.values.items()) for p, r in results.items() if p.arm == arm.name)
+        places = [place for place in results if place.arm == arm.name]
+        own = tuple((p.task, p.variation, run.config.seed, _course(run)) for p in places for run in view.finals[p])
         if own:
-            ends.setdefault(own, arm.name)
-    return list(ends.values())
+            courses.setdefault(own, arm.name)
+    return list(courses.values())
+
+
+def _course(run: StoredRun) -> str:
+    """All numbers of a run's evaluations but the time, which no run repeats; in words, as nan is not equal to nan."""
+    return repr([{**vars(point), "seconds": None} for point in run.points])
 
 
 def _pairs(view: StudyView, best: list[str]) -> Iterator[str]:

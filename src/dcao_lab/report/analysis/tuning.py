@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dcao_lab.report.analysis.robustness import is_near
-from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric, ranking
+from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric, ignores_lr, ranking
 from dcao_lab.runs.runner import StoredRun
 
 
@@ -13,6 +13,7 @@ class Tuned(ArmOnTask):
 
     Attributes:
         chosen_lr: Initial learning rate of the runs that count; None where there are none.
+        ignores_lr: Whether that has no effect.
         chosen: Their other settings.
         num_trials: Trials.
         num_diverged: Trials that diverged.
@@ -22,6 +23,7 @@ class Tuned(ArmOnTask):
     """
 
     chosen_lr: float | None
+    ignores_lr: bool
     chosen: dict[str, object]
     num_trials: int
     num_diverged: int
@@ -45,6 +47,7 @@ def _tuned(view: StudyView, task: str, arm: str, trials: tuple[StoredRun, ...]) 
         task=task,
         arm=arm,
         chosen_lr=final.config.lr if final else None,
+        ignores_lr=final is not None and ignores_lr(final.config),
         chosen=dict(final.config.settings) if final else {},
         num_trials=len(values),
         num_diverged=sum(value is None for value in values),

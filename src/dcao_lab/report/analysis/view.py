@@ -4,12 +4,17 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from dcao_lab.baselines import get_baseline
+from dcao_lab.config import RunConfig
+from dcao_lab.report.names import named
 from dcao_lab.runs.runner import Outcome, StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 from dcao_lab.study.result import PlannedRun, StudyResult
 from dcao_lab.workloads import WorkloadInfo, get_workload
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,7 @@ class StudyView:
     """A study's runs by their place.
 
     Attributes:
-        study: The study.
+        study: The study, its arms named as the report names them.
         infos: Facts about each task's workload, by name; only of tasks that have runs.
         finals: The runs that count.
         trials: The runs that tuned.
@@ -89,15 +94,16 @@ class StudyView:
 
 
 def view(result: StudyResult) -> StudyView:
-    """The runs of ``result`` by place, each place's by seed (trials as they come)."""
-    present = {planned.task.workload for planned, _ in result.runs}
+    """The runs of ``result`` by place, workloads in the study's order, each place's by seed (trials as they come)."""
+    runs = in_study_order(result.runs, result.study, lambda pair: pair[0])
+    present = {planned.task.workload for planned, _ in runs}
     tasks = [task.workload for task in result.study.tasks if task.workload in present]
     return StudyView(
-        study=result.study,
+        study=named(result.study),
         infos={task: get_workload(task).info for task in tasks},
-        finals=_by_place(result.runs, "final"),
-        trials=_by_place(result.runs, "trial"),
-        watched=_by_place(result.runs, "watched"),
+        finals=_by_place(runs, "final"),
+        trials=_by_place(runs, "trial"),
+        watched=_by_place(runs, "watched"),
     )
 
 
@@ -111,6 +117,12 @@ def is_literal(arm: Arm) -> bool:
     return arm.optimizer.startswith("dcao-literal:")
 
 
+def in_study_order(items: Iterable[T], study: StudyConfig, run_of: Callable[[T], PlannedRun]) -> list[T]:
+    """What belongs to runs, the workloads in the order of the study; runs themselves are done slow workloads first."""
+    position = {task.workload: number for number, task in enumerate(study.tasks)}
+    return sorted(items, key=lambda item: position[run_of(item).task.workload])
+
+
 def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
     """A key that grows with how good a value of the metric is; None (divergence) is worst."""
     sign = 1.0 if info.higher_is_better else -1.0
@@ -120,6 +132,11 @@ def ranking(info: WorkloadInfo) -> Callable[[float | None], float]:
 def final_metric(run: StoredRun, info: WorkloadInfo, split: str = "test") -> float | None:
     """The workload's metric at the end of a run; None when it diverged."""
     return None if run.result.outcome is Outcome.DIVERGED else run.result.final[f"{split}_{info.metric}"]
+
+
+def ignores_lr(config: RunConfig) -> bool:
+    """Whether the learning rate that the run was given has no effect: its optimizer finds one."""
+    return get_baseline(config.optimizer).ignores_lr(dict(config.settings))
 
 
 def finite_median(values: Iterable[float | None]) -> float | None:

@@ -53,10 +53,10 @@ def distinct(titles: Sequence[str]) -> list[str]:
     """Titles without the parts that all of them share: next to each other they need not repeat these.
 
     Example:
-        >>> distinct(["DCAO(SGD), rules=lr, weight_decay=0.1", "DCAO(SGD), rules=none, weight_decay=0.1"])
-        ['rules=lr', 'rules=none']
-        >>> distinct(["AdamW", "AdamW, lr=0.1"])
-        ['AdamW', 'AdamW, lr=0.1']
+        >>> distinct(["DCAO(SGD), rules: lr, weight decay 0.1", "DCAO(SGD), no rules, weight decay 0.1"])
+        ['rules: lr', 'no rules']
+        >>> distinct(["AdamW", "AdamW, lr 0.1"])
+        ['AdamW', 'AdamW, lr 0.1']
     """
     parts = [title.split(", ") for title in titles]
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()

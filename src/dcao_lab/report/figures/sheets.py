@@ -9,6 +9,7 @@ from dcao_lab.report.analysis.solutions import MEASURES
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.figures import comparisons, curves, solutions, traces
 from dcao_lab.report.figures.drawings import BarChart, Panel, Sheet
+from dcao_lab.report.figures.styles import MEANING
 from dcao_lab.report.figures.sweeps import sweep
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.words import crowding
@@ -68,15 +69,19 @@ def _sheet(numbers: Numbers, name: str, panels: Sequence[Panel], note: str = "",
         name=name,
         drawings=[panel for panel in shown if not panel.is_empty],
         columns=columns,
-        note=" ".join(filter(None, (note, crowding.on_paper(numbers) if is_crowded else ""))),
+        note=_noted(note, crowding.on_paper(numbers) if is_crowded else "", MEANING),
     )
+
+
+def _noted(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def robustness(numbers: Numbers, axis: str) -> Sheet:
     """The final metric along an axis, of the leading arms."""
     panels = [panel for task in numbers.view.tasks for panel in sweep(numbers, task, axis, numbers.leading)]
-    note = f"Lines: medians over seeds; bars: the range of the runs that did not diverge. {crowding.on_paper(numbers)}"
-    return Sheet(name=f"robustness_{axis}", drawings=panels, note=note.strip())
+    note = "Lines: medians over seeds; bars: the range of the runs that did not diverge."
+    return Sheet(name=f"robustness_{axis}", drawings=panels, note=_noted(note, crowding.on_paper(numbers), MEANING))
 
 
 def generalisation(numbers: Numbers, measure: str) -> Sheet:
@@ -87,7 +92,7 @@ def generalisation(numbers: Numbers, measure: str) -> Sheet:
         lambda numbers, task: solutions.scatter(numbers, task, measure, "generalisation_gap"),
     )
     has_marks = any(series.marks for panel in sheet.drawings if isinstance(panel, Panel) for series in panel.series)
-    return replace(sheet, note=OUT_OF_VIEW if has_marks else "")
+    return replace(sheet, note=_noted(OUT_OF_VIEW if has_marks else "", MEANING))
 
 
 def gain_sheets(numbers: Numbers) -> Iterator[Sheet]:

@@ -1,7 +1,7 @@
-"""How each arm is drawn, on a page and on paper: its colour, dash and marker, chosen once for a study."""
+"""How each arm is drawn, on a page and on paper: colour and marker tell arms apart, a dash what DCAO does not steer."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dcao_lab.baselines import get_baseline
@@ -34,7 +34,9 @@ COLORS = (
 )
 GREY = Color(page="#7a7f87", paper="#777777")
 EDGE_COLOR = Color(page="#d03545", paper="#777777")
-DASHES = ((4, 1.5), (1, 1.5), (4, 1.5, 1, 1.5), (2, 2), (1, 1), (6, 2))
+PALE_EDGE_COLOR = Color(page="rgba(208, 53, 69, 0.35)", paper="#c4c4c4")
+DASH = (4, 1.5)
+MEANING = "Solid lines and filled markers: steered by DCAO; dashed and hollow: not."
 MARKERS = (
     "circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left", "triangle-right",
     "star",
@@ -49,9 +51,11 @@ class Style:
         arm: Its name.
         title: What the report calls it.
         color: Its colour.
-        dash: Lengths of its dashes and gaps, in widths of the line; empty: solid, for what DCAO steers.
-        marker: One of :data:`MARKERS`.
+        dash: Lengths of its dashes and gaps, in widths of the line; empty: solid, for what DCAO steers. It tells
+            nothing else, and so means the same in every study.
+        marker: One of :data:`MARKERS`; filled where the line is solid.
         is_highlighted: Whether it is one that the study is about; the others are thin.
+        is_backdrop: Whether it is no arm's course but what one is held against: wide, and behind all others.
     """
 
     arm: str
@@ -60,10 +64,13 @@ class Style:
     dash: tuple[float, ...]
     marker: str
     is_highlighted: bool
+    is_backdrop: bool = False
 
     @property
     def width(self) -> float:
         """Width of its line, relative to that of a highlighted one."""
+        if self.is_backdrop:
+            return 3.0
         return 1.0 if self.is_highlighted else 0.55
 
 
@@ -74,26 +81,23 @@ def styles(study: StudyConfig, leading: Collection[str]) -> Styles:
     """The style of each arm by its name: colour is the bare optimizer underneath, or else the arm.
 
     What DCAO steers and what it is compared with are highlighted; in a study of few arms, all are. Of the others only
-    those that crowded figures show (``leading``) have a colour.
+    those that crowded figures show (``leading``) have a colour. Arms of one colour have markers of their own, as far as
+    these last.
     """
     highlighted = _highlighted(study)
     colors = _colors([arm for arm in study.arms if arm.name in {*highlighted, *leading}], leading)
-    seen: Counter[Color | None] = Counter()
-    found = {}
-    for index, arm in enumerate(study.arms):
-        color, is_wrapped = colors.get(arm.name, GREY), get_baseline(arm.optimizer).is_wrapped
-        alike = color if is_wrapped else None
-        number = seen[alike] - is_wrapped  # the first of a colour that DCAO steers is solid
-        seen[alike] += 1
-        found[arm.name] = Style(
+    markers = told_apart(study.arms, leading, len(MARKERS), lambda arm: colors.get(arm.name, GREY).page)
+    return {
+        arm.name: Style(
             arm=arm.name,
             title=arm.title,
-            color=color,
-            dash=DASHES[number % len(DASHES)] if number >= 0 else (),
-            marker=MARKERS[index % len(MARKERS)],
+            color=colors.get(arm.name, GREY),
+            dash=() if get_baseline(arm.optimizer).is_wrapped else DASH,
+            marker=MARKERS[markers[arm.name]],
             is_highlighted=arm.name in highlighted,
         )
-    return found
+        for arm in study.arms
+    }
 
 
 def _highlighted(study: StudyConfig) -> set[str]:
@@ -110,25 +114,31 @@ def _colors(arms: Sequence[Arm], leading: Collection[str]) -> dict[str, Color]:
         families = list(dict.fromkeys(baseline.family for baseline in baselines.values()))
         numbers = {name: families.index(baseline.family) for name, baseline in baselines.items()}
     else:
-        numbers = color_numbers(arms, leading, len(COLORS))
+        numbers = told_apart(arms, leading, len(COLORS))
     return {name: COLORS[number % len(COLORS)] for name, number in numbers.items()}
 
 
-def color_numbers(arms: Iterable[Arm], leading: Collection[str], num_colors: int) -> dict[str, int]:
-    """The number of each arm's colour: as far as they last, different among the leading arms and within each group.
+def told_apart(
+    arms: Iterable[Arm], leading: Collection[str], num_looks: int, other_look: Callable[[Arm], str] | None = None
+) -> dict[str, int]:
+    """The number of each arm's look, such as its colour, of ``num_looks`` that there are.
+
+    As far as they last, they are different among the leading arms, then within each group, then among the arms that
+    ``other_look`` says have another look in common.
 
     One colour for each group was tried: in the figure of a group every line then had that colour.
 
     Example:
         >>> arms = [Arm(name=name, title=name, optimizer="sgd", group=name[0]) for name in ("a1", "a2", "b1", "b2")]
-        >>> color_numbers(arms, leading=["a1", "b1"], num_colors=2)
+        >>> told_apart(arms, leading=["a1", "b1"], num_looks=2)
         {'a1': 0, 'b1': 1, 'a2': 1, 'b2': 0}
     """
     used: Counter[tuple[str, int]] = Counter()
     found = {}
     for arm in sorted(arms, key=lambda arm: arm.name not in leading):
-        figures = [*(["leading arms"] if arm.name in leading else []), f"group {arm.group}", "all arms"]
-        color = min(range(num_colors), key=lambda number: [used[figure, number] for figure in figures])
-        used.update((figure, color) for figure in figures)
-        found[arm.name] = color
+        figures = [*(["leading arms"] if arm.name in leading else []), f"group {arm.group}"]
+        figures += ["all arms"] if other_look is None else [f"look {other_look(arm)}", "all arms"]
+        look = min(range(num_looks), key=lambda number: [used[figure, number] for figure in figures])
+        used.update((figure, look) for figure in figures)
+        found[arm.name] = look
     return found

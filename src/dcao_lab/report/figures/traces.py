@@ -16,7 +16,7 @@ from dcao_lab.report.analysis.stability import (
 )
 from dcao_lab.report.figures.axes import STEPS, thinned
 from dcao_lab.report.figures.drawings import Axis, Panel, Series
-from dcao_lab.report.figures.styles import EDGE_COLOR, Style
+from dcao_lab.report.figures.styles import PALE_EDGE_COLOR, Style
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.runs.runner import StoredRun
 
@@ -147,8 +147,8 @@ def _smoothed(run: StoredRun, style: Style) -> list[Series]:
 
 def _with_own_edge(run: StoredRun, style: Style) -> list[Series]:
     steps, values = own_edge(run)
-    dotted = replace(style, color=EDGE_COLOR, dash=(1, 1), is_highlighted=True)
-    edge = Series(label=OWN_EDGE, style=dotted, x=steps, y=values, markers="none")
+    pale = replace(style, color=PALE_EDGE_COLOR, dash=(), is_highlighted=False, is_backdrop=True)
+    edge = Series(label=OWN_EDGE, style=pale, x=steps, y=values, markers="none")
     return [*_reading(largest_ritz_value)(run, style), edge]
 
 

@@ -20,7 +20,7 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.spread import spread_words
 from dcao_lab.report.analysis.view import Place, spelled
 from dcao_lab.report.figures.drawings import BarChart, Panel
-from dcao_lab.report.figures.styles import Style
+from dcao_lab.report.figures.styles import MEANING, Style
 from dcao_lab.report.html.plots import figure
 from dcao_lab.report.html.tables import Context, table_context
 from dcao_lab.report.numbers import Numbers, analyse
@@ -102,6 +102,7 @@ def build_context(result: StudyResult) -> Context:
         "spread": spread_words(
             len(found.values) for place, found in numbers.results.items() if place.variation is None
         ),
+        "meaning": MEANING,
         "crowd": _crowd(numbers),
         "sure": [_section(numbers, section, "all") for section in certainty(numbers)],
         "overview": [_section(numbers, section, "all") for section in overview(numbers)],

@@ -17,6 +17,7 @@ LINE = 1.3  # points
 _MANY_COLUMNS = 4
 _LETTERS = {1: 40, 2: 40, 3: 30, 4: 19}  # of a title, by the number of columns
 _MARKERS_A_CURVE = 8
+_OUTLINE = 0.8  # points, of a hollow marker
 _LOST_AT = {"bottom": 0.02, "top": 0.98}  # share of the height
 _TRIANGLES = {"up": "^", "down": "v", "left": "<", "right": ">"}
 _MARKERS = {
@@ -103,10 +104,11 @@ def _draw_line(axes: Axes, series: Series, offset: int) -> Line2D:
         color=style.color.paper,
         linestyle=(0, style.dash) if style.dash else "-",
         linewidth=width,
-        zorder=2.0 + width,  # what the study is about lies on top
+        zorder=1.5 if style.is_backdrop else 2.0 + width,  # what the study is about lies on top
         marker=None if series.markers == "none" else _MARKERS[style.marker],
         markevery=_markevery(len(series.x), offset),
-        markeredgewidth=0.0,
+        markerfacecolor="white" if style.dash else style.color.paper,
+        markeredgewidth=_OUTLINE if style.dash else 0.0,
         drawstyle="steps-post" if series.shape == "steps" else "default",
     )
     return line
@@ -120,8 +122,9 @@ def _draw_points(axes: Axes, series: Series) -> Line2D:
         _MARKERS[style.marker],
         color=style.color.paper,
         alpha=0.8,
-        markeredgewidth=0.3,
-        markeredgecolor="white",
+        markerfacecolor="none" if style.dash else style.color.paper,
+        markeredgewidth=_OUTLINE if style.dash else 0.3,
+        markeredgecolor=style.color.paper if style.dash else "white",
     )
     return points
 

@@ -70,7 +70,7 @@ def tunings(numbers: Numbers) -> Table:
     """What the tuning of each arm chose, and how many trials come near."""
     columns: Columns[Tuned] = (
         words("arm", "Arm", lambda t, _: numbers.title(t.arm)),
-        values("chosen lr", "Learning rate", lambda t, _: formats.learning_rate(t.chosen_lr)),
+        values("chosen lr", "Learning rate", lambda t, _: _lr(t)),
         words("other settings", "Other settings", lambda t, _: settings(t.chosen.items()) or formats.DASH),
         values("trials", "Trials", lambda t, _: str(t.num_trials)),
         values("diverged", "Diverged", lambda t, _: str(t.num_diverged)),
@@ -83,6 +83,10 @@ def tunings(numbers: Numbers) -> Table:
     return by_workload(numbers, numbers.tunings, columns, name="tuned", label="What tuning chose", note=TUNING_NOTE)
 
 
+def _lr(one: Tuned) -> str:
+    return formats.ANY if one.ignores_lr else formats.learning_rate(one.chosen_lr)
+
+
 def settings(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Settings in words, for example ``beta2=0.99, momentum=0.9``."""
-    return ", ".join(f"{k}={formats.significant(v) if isinstance(v, float) else v}" for k, v in pairs)
+    """Settings in words, for example ``beta2 0.990, momentum 0.900``."""
+    return ", ".join(formats.setting(name, value, formats.significant) for name, value in pairs)

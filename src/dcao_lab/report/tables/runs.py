@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcao_lab.report import formats
-from dcao_lab.report.analysis.view import final_metric
+from dcao_lab.report.analysis.view import final_metric, ignores_lr, in_study_order
+from dcao_lab.report.names import named_arm
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.tables.base import Column, Table
 from dcao_lab.report.tables.costs import settings
 from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
+from dcao_lab.workloads import get_workload
 
 MOST_RUNS = 200  # rows of the page's table; all of them are in the Parquet beside it
 
@@ -19,7 +21,8 @@ def all_runs(result: StudyResult, numbers: Numbers) -> Table:
     """Every run with what it came to."""
     columns = ["phase", "workload", "arm", "conditions", "lr", "other settings", "seed", "outcome", "final", "best",
                "steps", "gradient evaluations", "fingerprint"]  # fmt: skip
-    rows = [_run(planned, run, numbers) for planned, run in result.runs[:MOST_RUNS]]
+    ordered = in_study_order(result.runs, result.study, lambda pair: pair[0])
+    rows = [_run(planned, run, numbers) for planned, run in ordered[:MOST_RUNS]]
     left = len(result.runs) - len(rows)
     note = f"The first {formats.count(MOST_RUNS)}; all are in tables/runs.parquet." if left else ""
     return _folded("All runs", columns, rows, note)
@@ -27,7 +30,8 @@ def all_runs(result: StudyResult, numbers: Numbers) -> Table:
 
 def missing(result: StudyResult) -> Table:
     """Runs that are planned and not there, those of one reason together."""
-    counts = Counter((p.phase, p.task.workload, p.arm.title, _reason(result, p)) for p in result.missing)
+    absent = in_study_order(result.missing, result.study, lambda run: run)
+    counts = Counter((p.phase, _workload(p), named_arm(p.arm).title, _reason(result, p)) for p in absent)
     rows = [[*key[:3], formats.count(number), key[3]] for key, number in counts.items()]
     note = (
         "What failed or is not done yet is done when the study is started again; what cannot be trained stays missing."
@@ -41,6 +45,10 @@ def _folded(label: str, titles: Sequence[str], rows: Sequence[Sequence[str]], no
     return Table(name=name, label=label, columns=columns, rows=rows, note=note, most=0)
 
 
+def _workload(run: PlannedRun) -> str:
+    return get_workload(run.task.workload).info.title
+
+
 def _reason(result: StudyResult, run: PlannedRun) -> str:
     absence = result.absences.get(run.config.fingerprint())
     return absence.reason if absence else "not done yet"
@@ -51,9 +59,9 @@ def _run(planned: PlannedRun, run: StoredRun, numbers: Numbers) -> list[str]:
     return [
         planned.phase,
         info.title,
-        planned.arm.title,
+        numbers.title(planned.arm.name),
         formats.variation(planned.variation),
-        formats.learning_rate(config.lr),
+        formats.ANY if ignores_lr(config) else formats.learning_rate(config.lr),
         settings(config.settings),
         str(config.seed),
         run.result.outcome.value,

@@ -8,7 +8,7 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison, best_without_dcao
 from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.untuned import LIMITS, Untuned
-from dcao_lab.report.analysis.view import Place, is_literal, ranking
+from dcao_lab.report.analysis.view import Place, ignores_lr, is_literal, ranking
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
 
@@ -174,9 +174,11 @@ def _untuned(numbers: Numbers, arm: str, found: list[Untuned]) -> str:
             f"the best of {swept} with {numbers.title(other)} on {sum(one.is_within for one in own)} of "
             f"{formats.counted(len(own), 'workload')}"
         )
+    is_any = len(set(lrs)) == 1 and all(ignores_lr(run.config) for run in numbers.view.runs(found[0].task, arm))
+    where = "whatever learning rate it is given" if is_any else _from_where(lrs)
     cost = median(one.cost_ratio for one in found)
     return (
-        f"Untuned, {numbers.title(arm)} is, {_from_where(lrs)}, as good as {formats.listed(against)} (to {LIMITS}); "
+        f"Untuned, {numbers.title(arm)} is, {where}, as good as {formats.listed(against)} (to {LIMITS}); "
         f"such a sweep costs {formats.significant(cost)} times the one run."
     )
 

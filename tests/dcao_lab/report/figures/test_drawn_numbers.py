@@ -175,6 +175,12 @@ def test_arms_differ_without_colour():
     assert looks["dcao"].color == looks["adamw"].color  # the same optimizer underneath
 
 
+@pytest.mark.parametrize("name", ["training_loss", "robustness_lr", "time_to_target", "generalisation_sharpness"])
+def test_a_figure_of_a_paper_says_what_solid_and_dashed_mean(numbers, name):
+    meaning = "Solid lines and filled markers: steered by DCAO; dashed and hollow: not."
+    assert sheet(numbers, name).note.endswith(meaning)
+
+
 def test_what_a_study_of_many_arms_is_about_is_drawn_wider():
     others = [dataclasses.replace(SGD, name=f"other {number}") for number in range(9)]
     looks = styles(study(ADAMW, DCAO_ADAMW, *others), ("other 0",))

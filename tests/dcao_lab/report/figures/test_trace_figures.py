@@ -7,7 +7,9 @@ from dcao_lab.report.figures import traces
 from dcao_lab.report.figures.axes import y_limits
 from dcao_lab.report.figures.sheets import by_workload
 from dcao_lab.report.figures.traces import own_edge
+from dcao_lab.report.html.plots import figure
 from dcao_lab.report.numbers import analyse
+from dcao_lab.report.paper.panels import draw_panels
 from dcao_lab.study import Arm
 from helpers.report_studies import planned, result_of, stored, study
 
@@ -52,6 +54,21 @@ def test_the_largest_ritz_value_of_sgd_alone_has_an_edge():
     edges = [series for series in panel.series if series.label.startswith("edge of SGD alone")]
     assert [list(series.y) for series in edges] == [[2 * (1 + 0.9) / 0.1] * 3]  # momentum 0.9, lr 0.1
     assert y_limits(panel)[1] > 38.0
+
+
+def test_the_edge_of_sgd_alone_looks_like_no_arm():
+    """Solid and dashed tell whether DCAO steers; it is wide and pale, and behind all else in both inks."""
+    (panel,) = traces.sharpness(watched(family(0)), "digits_mlp")
+    arms, edges = ([s for s in panel.series if bool(s.label) == is_edge] for is_edge in (False, True))
+    assert edges[0].style.width > 2 * max(series.style.width for series in arms)
+    assert edges[0].style.color not in {series.style.color for series in arms}
+    assert edges[0].style.dash == ()
+    (axes,) = draw_panels([panel]).axes
+    (wide,) = (line for line in axes.lines if line.get_linewidth() > 3.0)
+    assert wide.zorder == min(line.zorder for line in axes.lines)
+    lowest, *others = (trace["line"] for trace in figure(panel)["data"])
+    assert (lowest["color"], lowest["dash"]) == (edges[0].style.color.page, "solid")
+    assert lowest["width"] > 2 * max(line["width"] for line in others)
 
 
 def test_the_edge_of_another_optimizer_is_not_known_from_its_learning_rate():
