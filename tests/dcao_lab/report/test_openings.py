@@ -172,9 +172,9 @@ def test_a_study_of_solutions_opens_with_what_their_sharpness_says(gaps, verb):
 def test_a_study_of_the_edge_opens_with_dcao_and_what_it_wraps_in_one_panel_each(study_result):
     found = opening("eos", study_result)
     assert [panel.title for panel in charts(found)] == [
-        "lr times largest Ritz value, Digits MLP",
+        "Preconditioned s, Digits MLP",
         "Stability number s, Digits MLP",
-        "lr times largest Ritz value, MNIST-1D MLP",
+        "Preconditioned s, MNIST-1D MLP",
         "Stability number s, MNIST-1D MLP",
     ]
     for panel in charts(found):

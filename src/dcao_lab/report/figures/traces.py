@@ -38,16 +38,16 @@ def stability(numbers: Numbers, task: str, *, arms: Collection[str] = ()) -> lis
     return _panels(numbers, task, "Stability number s", axis, _smoothed, edge=EDGE, arms=arms)
 
 
-def raw_stability(numbers: Numbers, task: str, *, arms: Collection[str] = ()) -> list[Panel]:
-    """Learning rate times the largest Ritz value of the loss Hessian; of ``arms`` alone, in one panel."""
+def raw_stability(numbers: Numbers, task: str) -> list[Panel]:
+    """Learning rate times the largest Ritz value of the loss Hessian."""
     label = "lr times largest Ritz value"
-    return _panels(numbers, task, label, _edged(label), _reading(raw_product), edge=EDGE, arms=arms)
+    return _panels(numbers, task, label, _edged(label), _reading(raw_product), edge=EDGE)
 
 
-def preconditioned_stability(numbers: Numbers, task: str) -> list[Panel]:
-    """The stability number by the largest eigenvalue of the preconditioned Hessian."""
+def preconditioned_stability(numbers: Numbers, task: str, *, arms: Collection[str] = ()) -> list[Panel]:
+    """The stability number by the largest eigenvalue of the preconditioned Hessian; of ``arms`` alone, in one panel."""
     axis = _edged("s, preconditioned")
-    return _panels(numbers, task, "Preconditioned s", axis, _reading(preconditioned_number), edge=EDGE)
+    return _panels(numbers, task, "Preconditioned s", axis, _reading(preconditioned_number), edge=EDGE, arms=arms)
 
 
 def sharpness(numbers: Numbers, task: str) -> list[Panel]:

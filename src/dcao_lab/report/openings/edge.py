@@ -1,4 +1,4 @@
-"""The opening of a study of the edge of stability: the sharpness and s beside the edge while a network trains."""
+"""The opening of a study of the edge of stability: s beside the edge while a network trains."""
 
 from dcao_lab.report.analysis.view import StudyView
 from dcao_lab.report.figures import traces
@@ -11,14 +11,15 @@ from dcao_lab.report.words.headlines import headlines
 from dcao_lab.study.result import StudyResult
 
 CAPTION = (
-    "Above 2 the steps are too long for the curvature that they meet. Left: lr times the largest Ritz value of the "
-    "loss Hessian, whose edge is at 2 for plain gradient descent alone. Right: s, which counts in what the optimizer "
-    "does to the step (preconditioner, momentum); dots are probes, lines their running median. One watched run an arm."
+    "Above 2 the steps are too long for the curvature that they meet. Left: s by the largest eigenvalue of the "
+    "preconditioned Hessian, which of plain gradient descent is lr times the sharpness: what there is of s in full "
+    "batch. Right: s along the step itself, mini-batches and momentum included; dots are probes, lines their running "
+    "median. One watched run an arm."
 )
 
 
 def edge(_: StudyResult, numbers: Numbers) -> Opening:
-    """A row for each workload: lr times sharpness, and s, of the bare optimizers and of DCAO."""
+    """A row for each workload: s by the sharpness and s along the step, of the bare optimizers and of DCAO."""
     arms = _arms(numbers.view)
     panels = [panel for task in numbers.view.tasks for panel in _panels(numbers, task, arms)]
     section = Section(
@@ -39,4 +40,8 @@ def _arms(view: StudyView) -> set[str]:
 
 
 def _panels(numbers: Numbers, task: str, arms: set[str]) -> list[Panel]:
-    return [panel for draw in (traces.raw_stability, traces.stability) for panel in draw(numbers, task, arms=arms)]
+    return [
+        panel
+        for draw in (traces.preconditioned_stability, traces.stability)
+        for panel in draw(numbers, task, arms=arms)
+    ]
