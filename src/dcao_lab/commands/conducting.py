@@ -62,12 +62,12 @@ def do_demo(out: Path, *, jobs: int, workloads: list[str] | None, steps: int | N
     _complain_of_failures(result)
 
 
-def write_report(folder: Path) -> None:
-    """Write page and paper of what there is of a study."""
-    place = StudyFolder(folder)
-    result = load_study(place)
-    _write_report(result, place.report, open_console())
-    _write_paper(result, place.report, open_console())
+def write_report(folder: Path, out: Path | None) -> None:
+    """Write page and paper of what there is of a study into ``out``; None: its folder ``report``."""
+    place, console = out or StudyFolder(folder).report, open_console()
+    result = _read(folder)
+    _write_report(result, place, console)
+    _write_paper(result, place, console)
 
 
 def cells_of(folder: Path) -> list[str]:
@@ -163,9 +163,9 @@ def _complain_of_failures(result: StudyResult) -> None:
 def _write_report(result: StudyResult, out: Path, console: Console) -> None:
     from dcao_lab.report.html import write_study_report  # plotly takes a second to import
 
-    page, headlines = write_study_report(result, out)
-    for line in headlines:  # a terminal breaks them between words, a file keeps one line each
-        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    page, verdict = write_study_report(result, out)
+    # A terminal breaks it between words, a file keeps one line.
+    console.print(verdict, highlight=False, markup=False, soft_wrap=not console.is_terminal)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from dcao_lab.baselines import BuildRequest, get_baseline
 from dcao_lab.config import require_lr_and_seed
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
+from dcao_lab.files.plotly_basic import write_figure
 from dcao_lab.report import formats
 from dcao_lab.workloads import StartRequest, get_workload
 
@@ -57,7 +58,7 @@ def write(found: dcao.FoundLr, title: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     curve, page = folder / CURVE, folder / PAGE
     jsontext.write(curve, asdict(found))
-    _figure(found, title).write_html(page, include_plotlyjs=True)
+    write_figure(_figure(found, title), title, page)
     return [curve, page]
 
 

@@ -14,6 +14,7 @@ JobsOption = Annotated[int, typer.Option(min=1, help="Processes that train here,
 SomeWorkloads = Annotated[list[str] | None, typer.Option("--workload", "-w", help="Only this one; may be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps of every run, to try it out.")]
 StudyArgument = Annotated[Path, typer.Argument(help="Folder of the study, for example studies/headline-embedded.")]
+EITHER = "Folder of the study, or of its published results, for example results/transfer-embedded."
 SeedsOption = Annotated[int | None, typer.Option(min=1, help="Seeds of the runs that count.")]
 
 
@@ -57,16 +58,19 @@ def study(
         )
 
 
-def report(folder: StudyArgument) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help=EITHER)],
+    out: Annotated[Path | None, typer.Option(help="Folder for it; else report, in that folder.")] = None,
+) -> None:
     """Write the report of what there is of a study: a page, and figures and tables for a paper."""
     with clear_errors():
         from dcao_lab.commands import conducting
 
-        conducting.write_report(folder)
+        conducting.write_report(folder, out)
 
 
 def cells(
-    folder: Annotated[Path, typer.Argument(help="Folder of the study, or of its published results.")],
+    folder: Annotated[Path, typer.Argument(help=EITHER)],
 ) -> None:
     """Print as Markdown in how many cells each arm that nobody tuned is within the goal of a sweep."""
     with clear_errors("check the path"):

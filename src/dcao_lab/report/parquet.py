@@ -1,18 +1,19 @@
-"""The study's runs and evaluations as tables for other programs, and read again from them."""
+"""The study's runs, evaluations and watched probes as tables for other programs, and read again from them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import dcao
 from dcao_lab.config import RunConfig
 from dcao_lab.errors import LabError
 from dcao_lab.files import jsontext
-from dcao_lab.runs.result import RunResult, StoredRun
+from dcao_lab.runs.result import RunResult, StoredRun, Timing
 from dcao_lab.runs.training import EvaluationPoint
 from dcao_lab.study.config import StudyConfig, Variation
 from dcao_lab.study.folders import STUDY
@@ -20,17 +21,33 @@ from dcao_lab.study.result import PlannedRun, StudyResult
 
 RUNS = "runs.parquet"
 EVALUATIONS = "evaluations.parquet"
+PROBES = "probes.parquet"
+
+Key = tuple[Any, ...]
+Found = TypeVar("Found")
 
 
-def write_tables(result: StudyResult, folder: Path) -> None:
-    """Write a row a run and a row an evaluation into ``folder``; settings and curvature are JSON texts in them."""
+def write_tables(result: StudyResult, folder: Path) -> list[Path]:
+    """Write a row a run, a row an evaluation and a row a probe of the watched runs into ``folder``; their paths.
+
+    Settings, the curvature of solutions and a probe's record are JSON texts in them. Without watched probes there is no
+    file of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [_run(planned, run) for planned, run in result.runs]
-    evaluations = [row for planned, run in result.runs for row in _evaluations(planned, run)]
-    for name, rows in ((RUNS, runs), (EVALUATIONS, evaluations)):
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        table = pa.table({column: [row.get(column) for row in rows] for column in columns})
-        pq.write_table(table, folder / name, compression="zstd")
+    tables = {
+        RUNS: [_run(planned, run) for planned, run in result.runs],
+        EVALUATIONS: [row for planned, run in result.runs for row in _evaluations(planned, run)],
+        PROBES: [row for planned, run in result.runs if planned.phase == "watched" for row in _probes(planned, run)],
+    }
+    (folder / PROBES).unlink(missing_ok=True)  # of what was here before
+    return [_write(rows, folder / name) for name, rows in tables.items() if rows]
+
+
+def _write(rows: Sequence[dict[str, Any]], path: Path) -> Path:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = pa.table({column: [row.get(column) for row in rows] for column in columns})
+    pq.write_table(table, path, compression="zstd")
+    return path
 
 
 def _place(planned: PlannedRun) -> dict[str, Any]:
@@ -63,8 +80,17 @@ def _run(planned: PlannedRun, run: StoredRun) -> dict[str, Any]:
     }
 
 
+def _shared(planned: PlannedRun, run: StoredRun) -> dict[str, Any]:
+    return {**_place(planned), "seed": run.config.seed, "fingerprint": run.config.fingerprint()}
+
+
+def _probes(planned: PlannedRun, run: StoredRun) -> list[dict[str, Any]]:
+    shared = _shared(planned, run)
+    return [{**shared, "step": one.step, "record": jsontext.dumps(one.to_dict())} for one in run.probes]
+
+
 def _evaluations(planned: PlannedRun, run: StoredRun) -> list[dict[str, Any]]:
-    shared = {**_place(planned), "seed": run.config.seed, "fingerprint": run.config.fingerprint()}
+    shared = _shared(planned, run)
     rows = []
     for point in run.points:
         values = {name: value for name, value in vars(point).items() if name != "metrics"}
@@ -75,18 +101,17 @@ def _evaluations(planned: PlannedRun, run: StoredRun) -> list[dict[str, Any]]:
 def read_tables(study: StudyConfig, folder: Path) -> StudyResult:
     """What :func:`write_tables` wrote of ``study`` into ``folder``.
 
-    It does not say which runs are missing, and has neither the probes' records nor the times of the runs. The
-    evaluations at the end lack the loss on training data, which each run's result has.
+    It does not say which runs are missing, and has no probes but those of the watched runs. The evaluations at the end
+    lack the loss on training data, which each run's result has.
 
     Raises:
         LabError: The tables have a workload or an arm that the study has not.
     """
-    rows, evaluations = (pq.read_table(folder / name).to_pylist() for name in (RUNS, EVALUATIONS))
+    rows, evaluations, records = (_rows(folder / name) for name in (RUNS, EVALUATIONS, PROBES))
     _require_of(study, rows)
     finals, metrics = _names(rows, "final_"), _names(evaluations, ("test_", "validation_", "train_"))
-    points: dict[tuple[Any, ...], list[EvaluationPoint]] = {}
-    for row in evaluations:
-        points.setdefault(_key(row), []).append(_point(row, metrics[row["task"]]))
+    points = _by_run(evaluations, lambda row: _point(row, metrics[row["task"]]))
+    probes = _by_run(records, lambda row: dcao.StepRecord.from_dict(json.loads(row["record"])))
     runs = tuple(
         (
             plan := _planned(study, row),
@@ -94,13 +119,27 @@ def read_tables(study: StudyConfig, folder: Path) -> StudyResult:
                 config=plan.config,
                 result=_result(row, finals[row["task"]]),
                 points=tuple(points.get(_key(row), ())),
-                probes=(),
+                probes=tuple(probes.get(_key(row), ())),
                 provenance={"commit": row["commit"]},
+                timing=_timing(row, points.get(_key(row), ())),
             ),
         )
         for row in rows
     )
     return StudyResult(study=study, runs=runs, missing=())
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() or path.name != PROBES else []
+    return found
+
+
+def _by_run(rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], Found]) -> dict[Key, list[Found]]:
+    """What ``read`` makes of the rows of each run, in their order."""
+    found: dict[Key, list[Found]] = {}
+    for row in rows:
+        found.setdefault(_key(row), []).append(read(row))
+    return found
 
 
 def _require_of(study: StudyConfig, rows: Sequence[dict[str, Any]]) -> None:
@@ -122,7 +161,7 @@ def _names(rows: Sequence[dict[str, Any]], prefix: str | tuple[str, ...]) -> dic
     return {task: list(own) for task, own in found.items()}
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+def _key(row: dict[str, Any]) -> Key:
     return tuple(row[name] for name in ("phase", "task", "arm", "axis", "value", "fingerprint"))
 
 
@@ -142,6 +181,12 @@ def _result(row: dict[str, Any], names: Sequence[str]) -> RunResult:
     final = {name.removeprefix("final_"): row[name] for name in names}
     solution = None if row["solution"] is None else json.loads(row["solution"])
     return RunResult.from_dict({**own, "num_steps": row["steps_done"], "final": final, "solution": solution})
+
+
+def _timing(row: dict[str, Any], points: Sequence[EvaluationPoint]) -> Timing:
+    """The times; those of each evaluation are in the evaluations."""
+    own = {each.name: row[each.name] for each in fields(Timing) if each.name in row}
+    return Timing(**{**own, "seconds": tuple(point.seconds for point in points)})
 
 
 def _point(row: dict[str, Any], names: Sequence[str]) -> EvaluationPoint:

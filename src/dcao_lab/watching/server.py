@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from plotly.offline import get_plotlyjs
-
 from dcao_lab.files import jsontext
+from dcao_lab.files.plotly_basic import plotly_basic
 from dcao_lab.watching.live import LiveRun, Panel
 
 HOST = "127.0.0.1"
@@ -38,7 +37,7 @@ class PageServer(ThreadingHTTPServer):
         self.has_shown_the_end = threading.Event()
         self._files = {
             "/": _Answer(content=_page(), kind="text/html"),
-            "/plotly.js": _Answer(content=get_plotlyjs().encode(), kind="text/javascript"),
+            "/plotly.js": _Answer(content=plotly_basic().encode(), kind="text/javascript"),
         }
         self.publish(run)
         super().__init__((HOST, port), _Handler)

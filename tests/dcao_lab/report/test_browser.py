@@ -50,6 +50,12 @@ def open_page(browser):
         context.close()
 
 
+def unfold(page, *parts):
+    """Opens these folded parts of the page, or all but the tables of many rows."""
+    chosen = ", ".join(f"#{part}" for part in parts) or "details:not(.table)"
+    page.evaluate("chosen => document.querySelectorAll(chosen).forEach(one => { one.open = true; })", chosen)
+
+
 def background(page):
     return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
@@ -57,6 +63,7 @@ def background(page):
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_figure_is_drawn_and_nothing_complains(open_page, report, view):
     page = open_page(report, view)
+    unfold(page)
     for plot in page.locator(".plot:visible").all():
         plot.scroll_into_view_if_needed()
         playwright.expect(plot.locator(".main-svg").first).to_be_visible()
@@ -85,11 +92,15 @@ def test_figures_take_the_colours_of_the_page(open_page, report):
 
 def test_all_controls_are_reached_and_used_with_the_keyboard(open_page, report):
     page = open_page(report)
-    reached = set()
+    for heading in page.locator("#sure > summary, #workloads > summary, #t0-curves > summary").all():
+        heading.focus()
+        page.keyboard.press("Enter")
+    page.locator("#theme").focus()
+    reached = {"theme"}
     for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(e => e.id || e.name || e.className || e.tagName)(document.activeElement)"))
-    assert {"theme", "arm", "scroll", "data", "workload", "clock-t0", "SUMMARY"} <= reached
+    assert {"theme", "scroll", "data", "workload", "clock-t0", "SUMMARY"} <= reached
     page.locator("#chooser input").first.focus()
     page.keyboard.press("ArrowRight")
     playwright.expect(page.locator('.workload[data-workload="t1"]')).to_be_visible()
@@ -98,11 +109,12 @@ def test_all_controls_are_reached_and_used_with_the_keyboard(open_page, report):
 
 def test_the_legend_hides_an_arm_everywhere(open_page, report):
     page = open_page(report)
+    unfold(page, "workloads", "t0-curves", "arms")
     plot = page.locator("#t0-loss-0")
     plot.scroll_into_view_if_needed()
     plot.locator(".main-svg").first.wait_for()
     before = plot.locator(".scatterlayer .trace").count()
-    button = page.locator('#what-happened button.arm[data-arm="adamw"]')
+    button = page.locator('#arms button.arm[data-arm="adamw"]')
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     assert plot.locator(".scatterlayer .trace").count() < before
@@ -112,6 +124,7 @@ def test_the_legend_hides_an_arm_everywhere(open_page, report):
 
 def test_curves_can_be_looked_at_over_gradient_evaluations(open_page, report):
     page = open_page(report)
+    unfold(page, "workloads", "t0-curves")
     plot = page.locator("#t0-loss-0")
     plot.scroll_into_view_if_needed()
     playwright.expect(plot.locator(".xtitle")).to_have_text("steps")
@@ -121,6 +134,7 @@ def test_curves_can_be_looked_at_over_gradient_evaluations(open_page, report):
 
 def test_the_data_of_a_figure_is_one_click_away(open_page, report):
     page = open_page(report)
+    unfold(page, "workloads", "t0-curves")
     button = page.locator('button.data[data-figure="t0-loss-0"]')
     with page.expect_download() as download:
         button.click()
@@ -132,11 +146,13 @@ def test_the_data_of_a_figure_is_one_click_away(open_page, report):
     assert page.complaints == []
 
 
-def test_on_paper_every_workload_is_there(open_page, report):
+def test_on_paper_every_workload_is_there_with_what_is_unfolded(open_page, report):
     page = open_page(report, "dark")
+    unfold(page, "workloads", "t0-curves", "t1-curves")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".workload[hidden]").count() == 0
-    assert page.locator(".plot:not(:has(.main-svg))").count() == 0
+    assert page.locator("#t1-curves .plot:not(:has(.main-svg))").count() == 0
+    assert page.locator("#t1-hyper .main-svg").count() == 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator(".workload[hidden]").count() == 1
 
@@ -146,14 +162,16 @@ def test_many_arms_fit_on_a_phone(open_page, tmp_path):
     everyone = (ADAMW, SGD, DCAO_ADAMW, *arms)
     groups = [finals(arm, [0.5 + 0.01 * i, 0.6]) for i, arm in enumerate(everyone)]
     page = open_page(write_study_report(result_of(study(*everyone), *groups), tmp_path)[0], "phone")
-    page.locator(".plot").first.scroll_into_view_if_needed()
-    page.locator(".plot .main-svg").first.wait_for()
+    unfold(page)
+    page.locator(".plot:visible").first.scroll_into_view_if_needed()
+    page.locator(".plot:visible .main-svg").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.complaints == []
 
 
 def test_arms_that_a_crowded_figure_keeps_back_are_a_click_away(open_page, tmp_path):
     page = open_page(write_study_report(ablation(), tmp_path)[0])
+    unfold(page, "workloads", "t0-curves")
     plot = page.locator("#t0-loss-0")
     plot.scroll_into_view_if_needed()
     plot.locator(".main-svg").first.wait_for()
@@ -167,6 +185,7 @@ def test_arms_that_a_crowded_figure_keeps_back_are_a_click_away(open_page, tmp_p
 @pytest.mark.parametrize("view", ["light", "tablet", "phone"])
 def test_an_ablation_has_a_column_a_condition_however_narrow_the_screen(open_page, tmp_path, view):
     page = open_page(write_study_report(ablation(), tmp_path)[0], view)
+    unfold(page, "workloads", "t0-gain")
     row = page.locator(".workload:not([hidden]) .panels.grid")
     boxes = [figure.bounding_box() for figure in row.locator("figure").all()]
     columns = int(row.evaluate("element => getComputedStyle(element).getPropertyValue('--columns')"))
@@ -180,6 +199,7 @@ def test_an_ablation_has_a_column_a_condition_however_narrow_the_screen(open_pag
 
 def test_hostile_names_do_nothing(open_page, study_result, tmp_path, monkeypatch):
     page = open_page(write_study_report(with_hostile_names(study_result, monkeypatch), tmp_path)[0])
+    unfold(page)
     for plot in page.locator(".workload:not([hidden]) .plot").all():
         plot.scroll_into_view_if_needed()
         plot.locator(".main-svg").first.wait_for()
@@ -238,10 +258,11 @@ def test_the_verdict_the_tiles_and_the_picture_are_on_the_first_screen(open_page
 
 def test_all_the_rest_is_folded_and_is_drawn_when_it_is_opened(open_page, demo):
     page = open_page(demo)
-    playwright.expect(page.locator("#what-happened")).to_be_hidden()
-    page.locator("#rest > summary").click()
-    playwright.expect(page.locator("#what-happened")).to_be_visible()
-    plot = page.locator("#rest .plot:visible").first
+    playwright.expect(page.locator("#chooser")).to_be_hidden()
+    page.locator("#workloads > summary").click()
+    playwright.expect(page.locator("#chooser")).to_be_visible()
+    page.locator("#t0-curves > summary").click()
+    plot = page.locator("#workloads .plot:visible").first
     plot.scroll_into_view_if_needed()
     playwright.expect(plot.locator(".main-svg").first).to_be_visible()
     assert page.complaints == []
@@ -253,6 +274,55 @@ def test_on_paper_pictures_are_as_wide_as_paper_however_wide_the_window(open_pag
     widths = page.evaluate("[...document.querySelectorAll('#opening .main-svg')].map(one => one.clientWidth)")
     assert len(widths) >= 6
     assert max(widths) <= 720  # A4 between margins of a centimetre: 19 of 2.54 cm by 96 pixels
-    assert page.locator("#rest .main-svg").count() == 0  # folded: not printed, and not drawn without a width
+    assert page.locator("details .main-svg").count() == 0  # folded: not printed, and not drawn without a width
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     page.wait_for_function("document.querySelector('#first-lr-2 .main-svg').getBoundingClientRect().right > 1000")
+
+
+def test_names_stand_at_the_ends_of_lines_inside_of_the_picture_and_apart(open_page, tmp_path):
+    page = open_page(write_study_report(ablation(), tmp_path)[0])
+    unfold(page, "workloads", "t0-curves", "t0-sweep")
+    plots = [page.locator(f"#{name}") for name in ("t0-loss-0", "t0-metric-1", "t0-sweep-0")]
+    for plot in plots:
+        plot.scroll_into_view_if_needed()
+        plot.locator(".annotation-text").first.wait_for()
+        words, box = plot.evaluate(WORDS), plot.bounding_box()
+        assert len(words) >= 2
+        for number, one in enumerate(words):
+            assert box["x"] <= one["left"] <= one["right"] <= box["x"] + box["width"], one
+            assert not [other for other in words[:number] if do_overlap(one, other)], one
+
+
+def test_a_hidden_arm_takes_its_name_along(open_page, report):
+    page = open_page(report)
+    unfold(page, "workloads", "t0-curves", "arms")
+    plot = page.locator("#t0-loss-0")
+    plot.scroll_into_view_if_needed()
+    playwright.expect(plot.locator(".annotation-text", has_text="SGD")).to_have_count(1)
+    page.locator('#arms button.arm[data-arm="sgd"]').click()
+    playwright.expect(plot.locator(".annotation-text", has_text="SGD")).to_have_count(0)
+
+
+def test_at_first_sight_a_page_has_few_words_however_many_arms(open_page, tmp_path):
+    page = open_page(write_study_report(ablation(), tmp_path)[0])
+    words = page.evaluate("document.body.innerText").split()
+    assert 50 < len(words) < 1500
+
+
+def test_a_phone_keeps_the_first_column_and_says_that_there_are_more(open_page, report):
+    page = open_page(report, "phone")
+    unfold(page, "end-overhead")
+    box = page.locator("#end-overhead .scroll")
+    assert "more" in box.get_attribute("class").split()
+    first = box.locator("tbody th").first
+    before = first.bounding_box()["x"]
+    box.evaluate("element => { element.scrollLeft = 200; }")
+    assert first.bounding_box()["x"] == pytest.approx(before, abs=1.0)  # a pixel of rounding
+
+
+def test_a_phone_says_once_what_is_the_same_in_every_row(open_page, report):
+    desktop, phone = open_page(report), open_page(report, "phone")
+    for page, is_shown in ((desktop, True), (phone, False)):
+        unfold(page, "end-targets")
+        assert page.locator("#end-targets th.constant").first.is_visible() == is_shown
+        assert page.locator("#end-targets .everywhere").is_visible() != is_shown

@@ -140,14 +140,25 @@ def test_a_page_has_the_columns_with_a_title_and_names_the_group_in_every_row():
     ]
     table = Table(name="t", label="T", columns=columns, rows=rows, is_grouped=True, most=1)
     found = table_context(table)
-    assert found["columns"] == ["workload", "arm", "gain"]
+    assert [column["title"] for column in found["columns"]] == ["workload", "arm", "gain"]
+    assert [column["is_constant"] for column in found["columns"]] == [False, False, False]  # the first names the row
     assert [[cell["text"] for cell in row] for row in found["rows"]] == [
         ["MLP", "A", "+1.0 to +2.0"],
         ["MLP", "B", "+1.5 points"],
     ]
-    assert found["rows"][1][2] == {"text": "+1.5 points", "detail": "of 2", "shade": 3}
+    assert found["rows"][1][2] == {"text": "+1.5 points", "detail": "of 2", "look": "shade-3"}
     assert (found["num_rows"], found["is_folded"]) == ("2", True)
-    assert table_context(table, left_out=["workload"])["columns"] == ["arm", "gain"]
+    left = table_context(table, left_out=["workload"])
+    assert [column["title"] for column in left["columns"]] == ["arm", "gain"]
+
+
+def test_a_column_without_a_value_is_left_out_and_one_that_never_changes_is_told_once():
+    columns = [Column(title=title) for title in ("arm", "p", "seeds", "gain")]
+    rows = [("A", "-", "5", "+1.0"), ("B", "-", "5", "+2.0")]
+    found = table_context(Table(name="t", label="T", columns=columns, rows=rows))
+    assert [column["title"] for column in found["columns"]] == ["arm", "seeds", "gain"]
+    assert found["constant"] == "seeds: 5"
+    assert [cell["look"].strip() for cell in found["rows"][0]] == ["", "constant", ""]
 
 
 def test_descriptions_need_neither_plotly_nor_matplotlib():

@@ -16,22 +16,35 @@ from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, st
 RESULTS = Path(__file__).parents[3] / "results"
 
 
-def kept(run):
-    """What the tables have of a run: no times, and no loss on training data but in its result."""
+def kept(plan, run):
+    """What the tables have of a run: no loss on training data but in its result, and probes where it was watched."""
     points = [
         replace(point, metrics={name: value for name, value in point.metrics.items() if name != "train_loss"})
         for point in run.points
     ]
     commit = run.provenance.get("commit")
-    return replace(run, points=points, probes=(), provenance={"commit": commit}, timing=None)
+    probes = run.probes if plan.phase == "watched" else ()
+    return replace(run, points=points, probes=probes, provenance={"commit": commit})
 
 
 def test_the_runs_of_a_study_come_back_as_they_were(study_result, tmp_path):
     write_tables(study_result, tmp_path)
     found = read_tables(study_result.study, tmp_path)
     assert [plan for plan, _ in found.runs] == [plan for plan, _ in study_result.runs]
-    for (_, there), (_, run) in zip(found.runs, study_result.runs, strict=True):
-        assert kept(there) == kept(run)
+    for (plan, there), (_, run) in zip(found.runs, study_result.runs, strict=True):
+        assert kept(plan, there) == kept(plan, run)
+    assert sum(len(run.probes) for _, run in found.runs) > 10  # of the watched runs
+
+
+def test_probes_of_an_older_study_do_not_stay_beside_newer_runs(study_result, tmp_path):
+    assert {path.name for path in write_tables(study_result, tmp_path)} == {
+        "runs.parquet",
+        "evaluations.parquet",
+        "probes.parquet",
+    }
+    made = result_of(study(ADAMW), finals(ADAMW, [0.9]))
+    assert {path.name for path in write_tables(made, tmp_path)} == {"runs.parquet", "evaluations.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.parquet", "evaluations.parquet"}
 
 
 def test_runs_that_diverged_metrics_of_other_tasks_and_variations_come_back_too(tmp_path):

@@ -107,6 +107,16 @@ def view(result: StudyResult) -> StudyView:
     )
 
 
+def is_default(arm: Arm) -> bool:
+    """Whether an arm is DCAO as it comes, with nothing set."""
+    return arm.optimizer.startswith("dcao:") and not arm.settings and arm.schedule == "constant"
+
+
+def is_literal(arm: Arm) -> bool:
+    """Whether an arm is the proposal's algorithm to the letter."""
+    return arm.optimizer.startswith("dcao-literal:")
+
+
 def in_study_order(items: Iterable[T], study: StudyConfig, run_of: Callable[[T], PlannedRun]) -> list[T]:
     """What belongs to runs, the workloads in the order of the study; runs themselves are done slow workloads first."""
     position = {task.workload: number for number, task in enumerate(study.tasks)}

@@ -35,7 +35,7 @@ def gains(
     bars = [_gain(info, numbers.styles[arm], label, by_arm.get(arm)) for arm, label in labels.items()]
     return BarChart(
         title=title,
-        label=f"gain in {formats.difference_unit(info)} (right: better)",
+        label=f"gain in {formats.difference_unit(info)}",
         paper_label=f"gain{over} in {formats.difference_unit(info)}",
         bars=bars,
         limits=bar_limits(bars),

@@ -218,10 +218,12 @@ class Bar:
         value: The value; nan: the line is empty.
         low: Lower end of the interval; None: no interval.
         high: Upper end.
+        text: The value in words, beside the bar on a page; empty: none.
     """
 
     style: Style
     label: str = ""
+    text: str = ""
     value: float
     low: float | None = None
     high: float | None = None
@@ -242,7 +244,9 @@ class BarChart:
         paper_label: The same on paper, where no title above names the reference.
         bars: From top to bottom.
         from_zero: Whether a value is a bar from zero, to the right for better, rather than a point.
-        limits: Ends of the axis on paper; bars beyond are cut. A page shows the whole of every bar.
+        limits: Ends of the axis on paper; bars beyond are cut. A page shows the whole of every bar, unless ``is_cut``.
+        is_cut: Whether the page's axis has these limits too.
+        is_share: Whether 0.5 is shown as 50 %.
         critical_difference: Ranks further apart than this differ; None: the values are no ranks.
         groups: First and last position of each set of ranks that do not differ.
     """
@@ -253,6 +257,8 @@ class BarChart:
     bars: Sequence[Bar]
     from_zero: bool = True
     limits: tuple[float, float] | None = None
+    is_cut: bool = False
+    is_share: bool = False
     critical_difference: float | None = None
     groups: Sequence[tuple[int, int]] = ()
 

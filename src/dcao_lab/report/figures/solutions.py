@@ -26,8 +26,11 @@ def outcome_title(info: WorkloadInfo, outcome: str) -> str:
     return "test loss - training loss" if outcome == "generalisation_gap" else formats.metric_title(info)
 
 
-def scatter(numbers: Numbers, task: str, measure: str, outcome: str) -> list[Panel]:
-    """A point for each trained network, a triangle at the edge for one out of view; no panel without points."""
+def scatter(numbers: Numbers, task: str, measure: str, outcome: str, *, title: str = "") -> list[Panel]:
+    """A point for each trained network, a triangle at the edge for one out of view; no panel without points.
+
+    The panel is called ``title``, or else by the outcome; the correlation comes after it.
+    """
     found = [solution for solution in numbers.solutions if solution.task == task]
     everything = points(found, measure, outcome)
     if not everything:
@@ -39,9 +42,10 @@ def scatter(numbers: Numbers, task: str, measure: str, outcome: str) -> list[Pan
               for arm in numbers.view.arms(task)]  # fmt: skip
     outside = len(view.outside(everything))
     (rho,) = [c for c in numbers.correlations if (c.task, c.measure, c.outcome) == (task, measure, outcome)]
+    told = formats.joined(_rho(rho), f"{outside} out of view" if outside else "")
     return [
         Panel(
-            title=f"{outcome_title(info, outcome)}; {_rho(rho)}{f', {outside} out of view' if outside else ''}",
+            title=f"{title or outcome_title(info, outcome)}; {told}",
             paper_title=info.title + (f", {outside} of {len(everything)} out of view" if outside else ""),
             x=_axis(view.x, MEASURE_TITLES[measure]),
             y=_axis(view.y, outcome_title(info, outcome), is_share=is_share),

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.robustness import Sweep
-from dcao_lab.report.figures.axes import metric_axis
+from dcao_lab.report.figures.axes import metric_axis, ticks
 from dcao_lab.report.figures.drawings import Axis, Panel, Series
 from dcao_lab.report.figures.styles import Style
 from dcao_lab.report.numbers import Numbers
@@ -40,14 +40,17 @@ def sweep(
 
 def _varied(axis: str, source: str, sweeps: list[Sweep]) -> tuple[Axis, dict[float, float]]:
     """The axis, and where on it each value is: side by side where one is 0, which has no place among powers of ten."""
-    values = sorted({value for sweep in sweeps for value, _, _ in sweep.points})
+    places = values = sorted({value for sweep in sweeps for value, _, _ in sweep.points})
     label, spelled = formats.axis_title(axis), [formats.axis_value(axis, value) for value in values]
     if values[0] <= 0.0:
-        places = {value: float(index) for index, value in enumerate(values)}
-        return Axis(label=label, ticks=range(len(values)), tick_labels=spelled), places
-    has_ticks = source == "variations" and len(values) <= MOST_TICKS
-    ticks, names = (values, spelled) if has_ticks else ([], [])
-    return Axis(label=label, scale="log", ticks=ticks, tick_labels=names), {value: value for value in values}
+        beside = {value: float(index) for index, value in enumerate(values)}
+        return Axis(label=label, ticks=range(len(values)), tick_labels=spelled), beside
+    if source == "variations" and len(values) > MOST_TICKS:
+        values = ticks((values[0], values[-1]))
+        spelled = [formats.axis_value(axis, value) for value in values]
+    has_ticks = source == "variations"
+    marked, names = (values, spelled) if has_ticks else ([], [])
+    return Axis(label=label, scale="log", ticks=marked, tick_labels=names), {value: value for value in places}
 
 
 def _medians(sweep: Sweep, style: Style, places: dict[float, float]) -> Series:

@@ -1,7 +1,7 @@
 """What the watched runs show over their steps: s and the sharpness against the edge, and what trains."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import dcao
@@ -32,9 +32,10 @@ Read = Callable[[dcao.StepRecord], float | None]
 Draw = Callable[[StoredRun, Style], Sequence[Series]]
 
 
-def stability(numbers: Numbers, task: str) -> list[Panel]:
-    """The stability number: a dot for each probe, a line for their running median."""
-    return _panels(numbers, task, "Stability number s", _edged("stability number s"), _smoothed, edge=EDGE)
+def stability(numbers: Numbers, task: str, *, arms: Collection[str] = ()) -> list[Panel]:
+    """The stability number: a dot for each probe, a line for their running median; of ``arms`` alone, in one panel."""
+    axis = _edged("stability number s")
+    return _panels(numbers, task, "Stability number s", axis, _smoothed, edge=EDGE, arms=arms)
 
 
 def raw_stability(numbers: Numbers, task: str) -> list[Panel]:
@@ -43,10 +44,10 @@ def raw_stability(numbers: Numbers, task: str) -> list[Panel]:
     return _panels(numbers, task, label, _edged(label), _reading(raw_product), edge=EDGE)
 
 
-def preconditioned_stability(numbers: Numbers, task: str) -> list[Panel]:
-    """The stability number by the largest eigenvalue of the preconditioned Hessian."""
+def preconditioned_stability(numbers: Numbers, task: str, *, arms: Collection[str] = ()) -> list[Panel]:
+    """The stability number by the largest eigenvalue of the preconditioned Hessian; of ``arms`` alone, in one panel."""
     axis = _edged("s, preconditioned")
-    return _panels(numbers, task, "Preconditioned s", axis, _reading(preconditioned_number), edge=EDGE)
+    return _panels(numbers, task, "Preconditioned s", axis, _reading(preconditioned_number), edge=EDGE, arms=arms)
 
 
 def sharpness(numbers: Numbers, task: str) -> list[Panel]:
@@ -71,15 +72,33 @@ def watched(numbers: Numbers, task: str) -> dict[str, dict[str, StoredRun]]:
     return found
 
 
+def _chosen(numbers: Numbers, task: str, arms: Collection[str]) -> dict[str, dict[str, StoredRun]]:
+    """The watched runs by family; of ``arms`` alone, where there are some, together under the workload's title."""
+    found = watched(numbers, task)
+    if not arms:
+        return found
+    runs = {arm: run for own in found.values() for arm, run in own.items() if arm in arms}
+    return {numbers.view.infos[task].title: runs} if runs else {}
+
+
 def is_crowded(runs: Mapping[str, StoredRun]) -> bool:
     """Whether a panel of these runs shows the leading arms alone."""
     return len(runs) > FEW_ARMS
 
 
-def _panels(numbers: Numbers, task: str, title: str, y: Axis, draw: Draw, *, edge: float | None = None) -> list[Panel]:
+def _panels(
+    numbers: Numbers,
+    task: str,
+    title: str,
+    y: Axis,
+    draw: Draw,
+    *,
+    edge: float | None = None,
+    arms: Collection[str] = (),
+) -> list[Panel]:
     """A panel for each family of arms and each of the task's conditions in which a run has a value."""
     panels = []
-    for where, runs in watched(numbers, task).items():
+    for where, runs in _chosen(numbers, task, arms).items():
         series = [one for arm, run in runs.items() for one in draw(run, numbers.styles[arm]) if len(one.y)]
         titles = [formats.joined(first, where) for first in (title, numbers.view.infos[task].title)]
         panel = Panel(title=titles[0], paper_title=titles[1], x=STEPS, y=y, series=series, edge=edge)

@@ -1,12 +1,20 @@
 "use strict";
-(() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+(async () => {
+  const figures = JSON.parse(await unpacked("figures"));
+  const library = document.createElement("script");
+  library.textContent = await unpacked("plotly");
+  document.head.append(library); // runs at once, and defines Plotly
   const drawn = new Set();
   const hiddenArms = new Set();
   let everyone = false; // whether crowded figures show all arms
   const clocks = new Map(); // what the learning curves of a workload are over, by its id
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const element = (id) => document.getElementById(id);
+
+  async function unpacked(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
 
   function color(name) {
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -44,10 +52,85 @@
     });
   }
 
+  // --- the names of lines stand at their ends, as far from each other as they are high
+
+  const NAME = { size: 11, line: 15, gap: 6 }; // pixels
+
+  function named(traces) {
+    const ends = [];
+    for (const trace of traces.filter((one) => one.visible && one.meta.label)) {
+      const value = trace.y.findLast((one) => one !== null);
+      if (value === undefined) continue;
+      ends.push({ text: trace.meta.label, value, color: trace.line.color, height: NAME.line * trace.meta.label.split("<br>").length });
+    }
+    return ends;
+  }
+
+  const pen = document.createElement("canvas").getContext("2d");
+  function widest(ends) {
+    pen.font = `${NAME.size}px ${getComputedStyle(document.body).fontFamily}`;
+    const lines = ends.flatMap((one) => one.text.split("<br>"));
+    return Math.max(0, ...lines.map((line) => pen.measureText(line).width));
+  }
+
+  function apart(ends, height) { // from the top down, and where they go below the bottom, back up
+    ends.sort((one, other) => one.at - other.at);
+    let top = -NAME.line / 2;
+    for (const one of ends) {
+      one.at = Math.max(one.at, top + one.height / 2);
+      top = one.at + one.height / 2;
+    }
+    let bottom = height + NAME.line / 2;
+    for (const one of ends.toReversed()) {
+      one.at = Math.min(one.at, bottom - one.height / 2);
+      bottom = one.at - one.height / 2;
+    }
+  }
+
+  function writeNames(id, ends, layout) {
+    const plot = element(id);
+    const axis = plot.layout.yaxis;
+    const height = plot.clientHeight - layout.margin.t - layout.margin.b;
+    const [bottom, top] = axis.range;
+    for (const one of ends) {
+      const value = axis.type === "log" ? Math.log10(one.value) : one.value;
+      one.at = Math.min(1, Math.max(0, (top - value) / (top - bottom))) * height;
+    }
+    apart(ends, height);
+    const names = ends.map((one) => ({
+      text: one.text, font: { color: one.color, size: NAME.size }, align: "left", showarrow: false,
+      xref: "paper", x: 1, xanchor: "left", xshift: NAME.gap, yref: "paper", y: 1 - one.at / height, yanchor: "middle",
+    }));
+    Plotly.relayout(id, { annotations: [...(layout.annotations || []), ...names] });
+  }
+
+  const TICK = 44; // pixels that the number at a tick takes
+
+  function spaced(axis, width) { // ticks stand so far apart that their numbers do not touch
+    if (axis.tickvals) {
+      const step = Math.ceil(axis.tickvals.length * TICK / width);
+      const kept = (_, number) => number % step === 0;
+      return { ...axis, tickvals: axis.tickvals.filter(kept), ticktext: axis.ticktext.filter(kept) };
+    }
+    if (typeof axis.dtick !== "number") return axis;
+    return { ...axis, dtick: Math.max(axis.dtick, Math.ceil(Math.abs(axis.range[1] - axis.range[0]) * TICK / width)) };
+  }
+
   function draw(id) {
     drawn.add(id);
     const figure = figures[id];
-    Plotly.react(id, shown(figure, id), themed(figure.layout, clockOf(figure, id)), { responsive: true, displayModeBar: false });
+    const traces = shown(figure, id);
+    const layout = themed(figure.layout, clockOf(figure, id));
+    const ends = named(traces);
+    if (ends.length) {
+      const plot = element(id);
+      const needed = layout.margin.t + layout.margin.b + ends.reduce((sum, one) => sum + one.height, 0);
+      if (plot.clientHeight < needed) plot.style.height = `${needed}px`;
+      layout.margin.r = widest(ends) + 2 * NAME.gap;
+    }
+    layout.xaxis = spaced(layout.xaxis, element(id).clientWidth - layout.margin.l - layout.margin.r);
+    Plotly.react(id, traces, layout, { responsive: true, displayModeBar: false });
+    if (ends.length) writeNames(id, ends, layout);
   }
 
   function redraw() {
@@ -70,7 +153,6 @@
   element("chooser").addEventListener("change", (event) => show(event.target.value));
   const chosen = document.querySelector("#chooser input:checked");
   if (chosen) show(chosen.value);
-  if (window.matchMedia("(max-width: 40rem)").matches) element("arms").open = false;
 
   document.querySelectorAll(".clocks").forEach((group) => {
     group.addEventListener("change", (event) => {
@@ -97,6 +179,15 @@
     redraw();
   }
   document.querySelectorAll(".arm").forEach((button) => button.addEventListener("click", () => toggle(button.dataset.arm)));
+
+  // --- tables that are wider than the screen say so
+
+  function hint() {
+    document.querySelectorAll(".scroll").forEach((box) => { box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1); });
+  }
+  document.addEventListener("toggle", hint, true);
+  window.addEventListener("resize", hint);
+  hint();
 
   // --- the data behind a figure
 
@@ -143,6 +234,7 @@
     document.documentElement.dataset.theme = "light";
     document.documentElement.classList.add("printing");
     document.querySelectorAll(".workload").forEach((part) => { part.hidden = false; });
+    element("arms").open = true; // paper has no button for it
     document.querySelectorAll(".plot").forEach((plot) => { if (!plot.closest("details:not([open])")) draw(plot.id); });
   });
   window.addEventListener("afterprint", () => {

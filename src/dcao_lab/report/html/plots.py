@@ -1,13 +1,15 @@
 """The ink of the page: drawings as plotly's JSON. Colours of text and grid belong to the page, light or dark."""
 
+import html
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 
-from dcao_lab.report.figures.axes import y_limits
+from dcao_lab.report.figures.axes import ticks, y_limits
 from dcao_lab.report.figures.drawings import Axis, Bar, BarChart, Mark, Panel, Series
 from dcao_lab.report.figures.styles import GREY, Style
 from dcao_lab.report.html.notes import annotations, shapes
@@ -15,10 +17,11 @@ from dcao_lab.report.html.notes import annotations, shapes
 Json = dict[str, Any]
 
 ROW_HEIGHT = 24
+LABEL_WIDTH = 18  # letters
 LINE, THIN_LINE = 2.5, 1.0  # pixels
 POINT, SMALL_POINT, FAINT_POINT = 8.0, 5.0, 3.5
 MOST_DECADES = 8  # so many have a number each
-FEW_DECADES = {"x": 2.0, "y": 3.0}  # fewer have numbers at 2 and 5 too
+FEW_DECADES = {"x": 2.0, "y": 3.0}  # fewer have numbers at 2 and 5 too, where powers of ten are too few
 
 
 def figure(drawing: Panel | BarChart) -> Json:
@@ -28,21 +31,29 @@ def figure(drawing: Panel | BarChart) -> Json:
 
 def _panel(panel: Panel) -> Json:
     on_top = sorted(panel.series, key=lambda series: series.style.is_highlighted)
-    traces = [trace for series in on_top for trace in _series(series)]
+    is_labelled = len(panel.series) > 1 and not panel.labels
+    traces = [trace for series in on_top for trace in _series(series, is_labelled=is_labelled)]
     layout: Json = {"xaxis": _axis("x", panel.x, panel.x.limits), "yaxis": _axis("y", panel.y, y_limits(panel))}
     layout |= {"shapes": list(shapes(panel))} if panel.has_lines else {}
     layout |= {"annotations": list(annotations(panel))} if panel.has_words else {}
     return _checked(traces, layout)
 
 
-def _series(series: Series) -> Iterator[Json]:
+def _series(series: Series, *, is_labelled: bool) -> Iterator[Json]:
     if series.behind:
         yield from (_faint(series, one) for one in series.behind)
     elif series.spread and not series.has_bars:
         yield _band(series)
-    yield _trace(series, name=_name(series), **_look(series))
+    yield _trace(series, name=_name(series), ends_as=_label(series) if is_labelled else "", **_look(series))
     if series.marks:
         yield _marks(series)
+
+
+def _label(series: Series) -> str:
+    """What stands at the end of its line, a few words below each other; points have none, and extras."""
+    if series.shape == "points" or series.is_extra:
+        return ""
+    return "<br>".join(map(html.escape, textwrap.wrap(series.name, LABEL_WIDTH)))
 
 
 def _name(series: Series) -> str:
@@ -78,12 +89,12 @@ def _band(series: Series) -> Json:
         y=[*(series.low[i] for i in kept), *(series.high[i] for i in reversed(kept))],
         clocks={name: [xs[i] for i in around] for name, xs in series.clocks.items()},
     )
-    look = {"mode": "lines", "fill": "toself", "fillcolor": color, "line": {"width": 0, "color": color}}
+    look: Json = {"mode": "lines", "fill": "toself", "fillcolor": color, "line": {"width": 0, "color": color}}
     return _trace(outline, name=f"{series.style.title}, {series.spread}", opacity=0.15, hoverinfo="skip", **look)
 
 
-def _trace(series: Series, **look: Any) -> Json:
-    meta = _meta(series)
+def _trace(series: Series, *, ends_as: str = "", **look: Any) -> Json:
+    meta = _meta(series) | ({"label": ends_as} if ends_as else {})
     if series.clocks:  # they wait for the page's buttons
         meta["clocks"] = {name: _rounded(xs) for name, xs in series.clocks.items()}
     return {"type": "scatter", "x": _rounded(series.x), "y": _rounded(series.y), "meta": meta, **look}
@@ -114,11 +125,15 @@ def _out_of_view(mark: Mark) -> str:
 def _chart(chart: BarChart) -> Json:
     traces = [_bar(bar) if chart.from_zero else _dot(bar) for bar in chart.bars if not math.isnan(bar.value)]
     axis: Json = {"title": {"text": chart.label}}
+    if chart.is_share:
+        axis["tickformat"] = ".0%"
+    if chart.is_cut and chart.limits is not None:
+        axis["range"] = list(chart.limits)
     if chart.from_zero:
         axis |= {"zeroline": True, "zerolinewidth": 2, "nticks": 6, "tickangle": 0}
     layout = {
         "xaxis": axis,
-        "yaxis": {"autorange": "reversed", "type": "category"},
+        "yaxis": {"autorange": "reversed", "type": "category", "showgrid": not chart.from_zero},
         "height": 90 + ROW_HEIGHT * len(chart.bars),
         "barmode": "overlay",
         "shapes": list(_groups(chart)),
@@ -137,7 +152,8 @@ def _groups(chart: BarChart) -> Iterator[Json]:
 
 def _bar(bar: Bar) -> Json:
     color = bar.style.color.page
-    look = {"type": "bar", "orientation": "h", "width": 0.7, "marker": {"color": color, "opacity": 0.45}}
+    look: Json = {"type": "bar", "orientation": "h", "width": 0.7, "marker": {"color": color, "opacity": 0.45}}
+    look |= {"text": [bar.text], "textposition": "outside", "cliponaxis": False} if bar.text else {}
     return {**_row(bar), **look}
 
 
@@ -183,8 +199,12 @@ def _axis(which: str, axis: Axis, limits: tuple[float, float] | None) -> Json:
     if axis.scale == "log":
         ends = None if limits is None else [math.log10(end) for end in limits]
         decades = 0.0 if ends is None else abs(ends[1] - ends[0])
-        step = "D2" if decades < FEW_DECADES[which] else 1 + int(decades) // MOST_DECADES
-        found |= {"type": "log", "range": ends, "tickangle": 0} | ({} if ends is None else {"dtick": step})
+        found |= {"type": "log", "range": ends, "tickangle": 0} | (
+            {} if ends is None else {"dtick": 1 + int(decades) // MOST_DECADES}
+        )
+        if limits is not None and decades < FEW_DECADES[which] and not len(axis.ticks):
+            places = ticks(limits)
+            found |= {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}
     elif limits is not None:
         found["range"] = list(limits)
     elif 0.0 in axis.keep:

@@ -30,11 +30,11 @@ class Opening:
         tiles: The numbers above the first picture.
         sections: The pictures, the one that the study is about first.
         note: A sentence below them; empty: none.
-        numbers: What it is made of, unrounded, for the page's data: a dataclass.
+        numbers: What it is made of beside the study's numbers, unrounded, for the page's data; None: nothing.
     """
 
     verdict: str
-    tiles: Sequence[Tile]
+    tiles: Sequence[Tile] = ()
     sections: Sequence[Section]
-    note: str
-    numbers: object
+    note: str = ""
+    numbers: object = None

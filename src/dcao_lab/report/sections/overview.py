@@ -4,9 +4,8 @@ from dcao_lab.report.figures.comparisons import mean_ranks, normalised_scores, p
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Section, filled, numbered
 from dcao_lab.report.tables import cells, comparisons, costs
-from dcao_lab.report.words import crowding
 
-MOST_PROFILE_WORKLOADS = 2  # a profile over fewer is no profile
+FEW_WORKLOADS = 4  # of fewer, profiles and critical differences say nothing
 CELLS = (
     "Each arm that nobody tuned has one run a seed. A cell holds their median against the best learning rate of a "
     "sweep of the bare optimizer: with a constant lr, or with warmup and cosine."
@@ -29,15 +28,20 @@ OVERALL = (
 )
 
 
+def certainty(numbers: Numbers) -> list[Section]:
+    """What says how sure the rest is: every comparison, and all workloads together."""
+    everything = comparisons.comparisons(numbers, numbers.comparisons)
+    compared = Section(key="comparisons", heading="Who beats whom", caption=COMPARISONS, tables=[everything])
+    return filled([*_overall(numbers), compared])
+
+
 def overview(numbers: Numbers) -> list[Section]:
     """What is shown before the workloads one by one."""
     untuned = Section(
         key="untuned", heading="One run that nobody tuned", caption=UNTUNED, tables=[comparisons.untuned(numbers)]
     )
-    everything = comparisons.comparisons(numbers, numbers.comparisons)
-    compared = Section(key="comparisons", heading="Who beats whom", caption=COMPARISONS, tables=[everything])
     within = Section(key="cells", heading="Within the goal of a sweep", caption=CELLS, tables=cells.tables(numbers))
-    return filled([within, untuned, *_overall(numbers), compared])
+    return filled([within, untuned])
 
 
 def closing(numbers: Numbers) -> list[Section]:
@@ -49,10 +53,10 @@ def closing(numbers: Numbers) -> list[Section]:
 
 def _overall(numbers: Numbers) -> list[Section]:
     found = numbers.overall
-    if found is None or len(numbers.view.tasks) < MOST_PROFILE_WORKLOADS or len(found.arms) < 2:
+    if found is None or len(numbers.view.tasks) < 2 or len(found.arms) < 2:
         return []
     figures = numbered("means", [normalised_scores(numbers, found)])
-    figures |= numbered("profiles", profiles(numbers)) | numbered("ranking", mean_ranks(numbers))
+    if len(numbers.view.tasks) >= FEW_WORKLOADS:
+        figures |= numbered("profiles", profiles(numbers)) | numbered("ranking", mean_ranks(numbers))
     table = comparisons.overall(numbers, found)
-    caption = OVERALL + crowding.on_the_page(numbers)
-    return [Section(key="overall", heading="Over all workloads", caption=caption, figures=figures, tables=[table])]
+    return [Section(key="overall", heading="Over all workloads", caption=OVERALL, figures=figures, tables=[table])]

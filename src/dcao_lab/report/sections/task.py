@@ -14,12 +14,11 @@ from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.sections.base import Drawing, Section, filled, numbered
 from dcao_lab.report.tables.comparisons import correlations
 from dcao_lab.report.tables.results import sweep_results
-from dcao_lab.report.words import crowding
 from dcao_lab.study.config import Variation
 
 MOST_TOGETHER = 12  # arms of a sweep in one figure
 NOT_VARIED = {"trials": " (trials of the tuning)", "sweep": " (sweeps)"}  # by the source of what is drawn
-FEW_COLUMNS, MOST_COLUMNS = 3, 4
+FEW_COLUMNS, MOST_COLUMNS = 2, 3
 ROBUSTNESS = (
     "A flat line is robust: where it starts from matters little. A line goes through the medians over seeds, small "
     "points are runs; a run that diverged has no point. Trials of the tuning vary other settings too, so they are "
@@ -37,8 +36,8 @@ STABILITY = (
     "alone, what there is of it in full batch; lr times the largest Ritz value of the loss Hessian is the proposal's "
     "raw form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
     "their running median; a value that is not above zero has no point. The largest Ritz value of SGD alone has an "
-    "edge of its own, 2 (1 + momentum) / lr, dotted. A value a hundred times beyond 90 % of the others may be out of "
-    "view; it is in the data."
+    "edge of its own, 2 (1 + momentum) / lr, wide and pale. A value a hundred times beyond 90 % of the others may be "
+    "out of view; it is in the data."
 )
 TRAINED = "What trained at each step of the watched run of each arm. A level line was left alone."
 SOLUTIONS = (
@@ -106,7 +105,7 @@ def _curves(numbers: Numbers, task: str) -> Section:
         "Thick: the median over seeds, up to where the first of them ended. "
         + (f"Of few arms each seed is a thin line, of many a band shows {spread}. " if spread else "")
         + "The training loss is the mean of the mini-batch losses since the last evaluation. What is a hundred times "
-        "beyond 90 % of the other values may be out of view; it is in the data." + crowding.on_the_page(numbers)
+        "beyond 90 % of the other values may be out of view; it is in the data."
     )
     losses, metrics = curves.training_loss(numbers, task), curves.validation_metric(numbers, task)
     return Section(
@@ -121,8 +120,7 @@ def _curves(numbers: Numbers, task: str) -> Section:
 
 def _reaching(numbers: Numbers, task: str) -> Section:
     figures = numbered("target", comparisons.target_times(numbers, task))
-    caption = REACHING + crowding.on_the_page(numbers)
-    return Section(key="reaching", heading="Who reaches the target when", caption=caption, figures=figures)
+    return Section(key="reaching", heading="Who reaches the target when", caption=REACHING, figures=figures)
 
 
 def _stability(numbers: Numbers, task: str) -> Section:
@@ -142,11 +140,10 @@ def _watched(
 ) -> Section:
     """A row for each quantity; of a single family of arms, as many as fit in a row."""
     families = traces.watched(numbers, task)
-    is_crowded = any(map(traces.is_crowded, families.values()))
     return Section(
         key=key,
         heading=heading,
-        caption=caption + (crowding.on_the_page(numbers) if is_crowded else ""),
+        caption=caption,
         figures={name: panel for kind, own in panels.items() for name, panel in numbered(kind, own).items()},
         columns=len(families) if 1 < len(families) <= MOST_COLUMNS else FEW_COLUMNS,
     )

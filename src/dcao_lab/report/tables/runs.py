@@ -14,7 +14,7 @@ from dcao_lab.runs.runner import StoredRun
 from dcao_lab.study.result import PlannedRun, StudyResult
 from dcao_lab.workloads import get_workload
 
-MOST_RUNS = 3000  # rows of the page's table; all of them are in the Parquet beside it
+MOST_RUNS = 200  # rows of the page's table; all of them are in the Parquet beside it
 
 
 def all_runs(result: StudyResult, numbers: Numbers) -> Table:

@@ -1,5 +1,6 @@
 """The sentence on the table of cells."""
 
+from dcao_lab.report import formats
 from dcao_lab.report.analysis.cells import ArmCells
 from dcao_lab.report.numbers import Numbers
 
@@ -12,6 +13,24 @@ def verdict(numbers: Numbers) -> str:
     if own and others:
         said.append(_best_other(numbers, max(others, key=lambda one: (one.num_within, one.num_whole))))
     return f"Cells within the goal of a sweep, with one run that nobody tuned: {'; '.join(said)}." if said else ""
+
+
+def in_short(numbers: Numbers) -> str:
+    """The same in one short sentence, for what has the rest beside it."""
+    own = [one for one in numbers.cells if one.is_wrapped and one.num_cells]
+    others = [one for one in numbers.cells if not one.is_wrapped and one.num_cells]
+    if not own:
+        return verdict(numbers) or "No cell can be judged yet."
+    said = formats.listed(
+        [f"in {one.num_within} of {one.num_cells} cells with {numbers.title(one.arm)}" for one in own]
+    )
+    best = max(others, key=lambda one: (one.num_within, one.num_whole), default=None)
+    rest = (
+        f"; the best without DCAO, {numbers.title(best.arm)}, is in {best.num_within} of {best.num_cells}"
+        if best
+        else ""
+    )
+    return f"One run that nobody tuned is as good as the best of a sweep {said}{rest}."
 
 
 def _counted(one: ArmCells) -> str:

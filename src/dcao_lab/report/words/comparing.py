@@ -8,7 +8,7 @@ from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import ArmComparison, best_without_dcao
 from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.untuned import LIMITS, Untuned
-from dcao_lab.report.analysis.view import Place, ignores_lr, ranking
+from dcao_lab.report.analysis.view import Place, ignores_lr, is_literal, ranking
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.workloads import WorkloadInfo
 
@@ -35,9 +35,13 @@ def winners(numbers: Numbers) -> str:
         return ""
     won = [task for task in rivals if numbers.view.is_wrapped(bests[task].place.arm)]
     lost = [task for task in rivals if task not in won]
-    spelled = [f"{numbers.title(bests[task].place.arm)}'s on {numbers.view.infos[task].title}" for task in lost]
-    losses = f" It is {formats.listed(spelled)}." if lost else ""
-    return f"The best median is a DCAO arm's on {len(won)} of {formats.counted(len(rivals), 'workload')}.{losses}"
+    by_arm: dict[str, list[str]] = {}
+    for task in lost:
+        by_arm.setdefault(numbers.title(bests[task].place.arm), []).append(numbers.view.infos[task].title)
+    spelled = [f"{title} on {formats.listed(workloads)}" for title, workloads in by_arm.items()]
+    losses = f"; elsewhere it is {formats.joined(*spelled)}" if lost else ""
+    of = f"{len(won)} of {formats.counted(len(rivals), 'workload')}"
+    return f"An arm of DCAO has the best median on {of}{losses}."
 
 
 def against_references(numbers: Numbers) -> list[str]:
@@ -52,8 +56,8 @@ def against_references(numbers: Numbers) -> list[str]:
 def _kind(numbers: Numbers, c: ArmComparison) -> str:
     if not numbers.view.is_wrapped(c.arm) or numbers.view.is_wrapped(c.other):
         return "Other arms against their reference"
-    is_literal = numbers.view.study.arm(c.arm).optimizer.startswith("dcao-literal")
-    return "Literal DCAO against the bare optimizer" if is_literal else "DCAO against the bare optimizer"
+    is_proposal = is_literal(numbers.view.study.arm(c.arm))
+    return "Literal DCAO against the bare optimizer" if is_proposal else "DCAO against the bare optimizer"
 
 
 def against_the_best(numbers: Numbers) -> str:

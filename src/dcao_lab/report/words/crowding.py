@@ -14,13 +14,8 @@ def rule(numbers: Numbers) -> str:
     )
 
 
-def on_the_page(numbers: Numbers) -> str:
-    """The rule, and where the others are, for a caption of the page."""
-    return f" Shown at first are {rule(numbers)}; the button for all arms shows the others." if rule(numbers) else ""
-
-
 def on_paper(numbers: Numbers) -> str:
-    """The same for a figure that cannot be asked for more."""
+    """The rule for a figure that cannot be asked for more, and where the others are."""
     if not rule(numbers):
         return ""
     return f"Shown are {rule(numbers)}. The others are on the page, and in its runs.parquet and evaluations.parquet."

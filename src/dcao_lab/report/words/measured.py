@@ -1,6 +1,7 @@
 """Sentences on what was measured: robustness, stability, curvature, cost and certainty."""
 
 import math
+from collections.abc import Sequence
 from statistics import median
 
 from scipy import stats
@@ -11,6 +12,7 @@ from dcao_lab.report.analysis.solutions import Correlation
 from dcao_lab.report.numbers import Numbers
 
 ALPHA = 0.05
+STRONG = 0.3  # from here on a correlation is at least of medium strength (Cohen 1988)
 FEW_ARMS = 6  # so many are named one by one
 
 
@@ -38,6 +40,20 @@ def generalisation(numbers: Numbers) -> list[str]:
     ]
 
 
+def flatness(numbers: Numbers) -> str:
+    """Whether the sharpness of the solutions says how they generalise; empty without it."""
+    found = [c for c in numbers.correlations if (c.measure, c.outcome) == ("sharpness", "generalisation_gap")]
+    known = [c for c in found if c.rho is not None]
+    if not known:
+        return ""
+    strong = [c for c in known if abs(c.rho or 0.0) >= STRONG]
+    said = formats.listed([_rho(numbers, c) for c in known])
+    verb = "goes with" if len(strong) == len(known) else "sometimes goes with" if strong else "says little about"
+    return (
+        f"The sharpness of a solution {verb} the gap between test and training loss: their rank correlation is {said}."
+    )
+
+
 def cost(numbers: Numbers) -> str:
     """What a training step with DCAO costs more than one without."""
     is_wrapped = numbers.view.is_wrapped
@@ -48,8 +64,7 @@ def cost(numbers: Numbers) -> str:
         return ""
     arms = list(dict.fromkeys(c.arm for c in paid))
     if len(arms) <= FEW_ARMS:
-        spelled = formats.listed([_paid(numbers, arm) for arm in arms])
-        return f"Cost of a training step against the bare optimizer's: {spelled} (medians over workloads)."
+        return cost_of(numbers, arms)
     return (
         f"Cost: a training step with DCAO takes {formats.more(median(evaluations))} gradient evaluations and "
         f"{formats.more(median(times))} time than the bare optimizer's (medians over workloads and arms; time: "
@@ -57,16 +72,24 @@ def cost(numbers: Numbers) -> str:
     )
 
 
-def _paid(numbers: Numbers, arm: str) -> str:
+def cost_of(numbers: Numbers, arms: Sequence[str]) -> str:
+    """What a training step with each of these arms costs more than its reference's; empty without a pair."""
+    spelled = [
+        f"{numbers.title(arm)} ({found[0]} gradient evaluations, {found[1]} time)"
+        for arm in arms
+        if (found := paid(numbers, arm))
+    ]
+    if not spelled:
+        return ""
+    return f"Cost of a training step against the bare optimizer's: {formats.listed(spelled)} (medians over workloads)."
+
+
+def paid(numbers: Numbers, arm: str) -> tuple[str, str] | None:
+    """How much more gradient evaluations and time a step of an arm takes than its reference's; None without a pair."""
     own = [(c.evaluations_ratio, c.time_ratio) for c in numbers.costs if c.arm == arm]
     evaluations = [spent for spent, time in own if spent is not None and time is not None]
     times = [time for spent, time in own if spent is not None and time is not None]
-    if not times:
-        return f"{numbers.title(arm)} without a pair"
-    return (
-        f"{numbers.title(arm)} ({formats.percent_change(median(evaluations))} gradient evaluations, "
-        f"{formats.percent_change(median(times))} time)"
-    )
+    return (formats.percent_change(median(evaluations)), formats.percent_change(median(times))) if times else None
 
 
 def certainty(numbers: Numbers) -> str:

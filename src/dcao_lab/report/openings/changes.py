@@ -1,0 +1,67 @@
+"""The opening of an ablation: what each change gains over what it changes."""
+
+import math
+from itertools import groupby
+
+from dcao_lab.report import formats
+from dcao_lab.report.analysis.changes import Change, changes
+from dcao_lab.report.figures.comparisons import bar_limits
+from dcao_lab.report.figures.drawings import Bar, BarChart
+from dcao_lab.report.numbers import Numbers
+from dcao_lab.report.openings.base import Opening
+from dcao_lab.report.sections.base import Section, filled, numbered
+from dcao_lab.report.words.changing import extremes
+from dcao_lab.study.result import StudyResult
+
+MOST_ROWS = 14  # of a chart
+PARTS = ", "  # between the parts of a title
+CAPTION = (
+    "A bar is the median over workloads and initial learning rates of the relative gain of the final metric, right of "
+    "zero where the change is better than what it changes; its line reaches from the worst to the best of these. One "
+    "scale for all; longer bars are cut, and their numbers are beside their names."
+)
+
+
+def bars(_: StudyResult, numbers: Numbers) -> Opening:
+    """Charts of the changes of what DCAO steers, those of one reference together."""
+    found = changes(numbers.view, numbers.results)
+    own = [one for one in found if numbers.view.is_wrapped(one.reference)] or list(found)
+    charts = [
+        chart
+        for reference, group in groupby(sorted(own, key=lambda one: one.reference), key=lambda one: one.reference)
+        for chart in _charts(numbers, reference, list(group))
+    ]
+    limits = bar_limits([bar for chart in charts for bar in chart.bars]) if charts else (0.0, 0.0)
+    shown = [BarChart(title=one.title, label=one.label, bars=one.bars, limits=limits, is_cut=True) for one in charts]
+    section = Section(
+        key="changes",
+        heading="What each change gains over what it changes",
+        caption=CAPTION,
+        figures=numbered("changes", shown),
+        columns=3,
+    )
+    return Opening(verdict=extremes(numbers, own), sections=filled([section]), numbers={"changes": list(found)})
+
+
+def _charts(numbers: Numbers, reference: str, found: list[Change]) -> list[BarChart]:
+    num_parts = math.ceil(len(found) / MOST_ROWS)
+    rows = math.ceil(len(found) / num_parts)
+    parts = [found[first : first + rows] for first in range(0, len(found), rows)]
+    name = f"Changes of {numbers.title(reference)}"
+    return [
+        BarChart(
+            title=name if len(parts) == 1 else f"{name}, {number} of {len(parts)}",
+            label="relative gain, %",
+            bars=[_bar(numbers, one) for one in part],
+        )
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _bar(numbers: Numbers, one: Change) -> Bar:
+    """A bar that is called by what differs from the reference, and by its length."""
+    shared = numbers.title(one.reference).split(PARTS)
+    title = PARTS.join(part for part in numbers.title(one.arm).split(PARTS) if part not in shared)
+    label = f"{title or numbers.title(one.arm)}: {formats.signed_share(one.median)}"
+    low, high = (100 * min(one.gains), 100 * max(one.gains)) if len(one.gains) > 1 else (None, None)
+    return Bar(style=numbers.styles[one.arm], label=label, value=100 * one.median, low=low, high=high)
