@@ -80,8 +80,13 @@ def _noted(*sentences: str) -> str:
 def robustness(numbers: Numbers, axis: str) -> Sheet:
     """The final metric along an axis, of the leading arms."""
     panels = [panel for task in numbers.view.tasks for panel in sweep(numbers, task, axis, numbers.leading)]
-    note = "Lines: medians over seeds; bars: the range of the runs that did not diverge."
-    return Sheet(name=f"robustness_{axis}", drawings=panels, note=_noted(note, crowding.on_paper(numbers), MEANING))
+    varied = {one.arm for one in numbers.sweeps if (one.axis, one.source) == (axis, "variations")}
+    note = _noted(
+        "Lines: medians over seeds; bars: the range of the runs that did not diverge.",
+        "" if varied <= set(numbers.leading) else crowding.on_paper(numbers),
+        MEANING,
+    )
+    return Sheet(name=f"robustness_{axis}", drawings=panels, note=note)
 
 
 def generalisation(numbers: Numbers, measure: str) -> Sheet:
