@@ -66,9 +66,13 @@ class FrozenOptimizer:
     def step(self, gradient: Tensor) -> Tensor:
         """Weights after one real step; afterwards all state but the averages is what it was."""
         self._step(gradient)
+        self.restore()
+        return self.parameter.detach().clone()
+
+    def restore(self) -> None:
+        """Put back what stands still, after a step that somebody else has taken."""
         for key, value in self.frozen.items():
             self.state[key] = copy.deepcopy(value)  # a tensor or a number
-        return self.parameter.detach().clone()
 
     def growth(self, hessian: Tensor, num_steps: int = 2000) -> float:
         """Growth of the weights over the second half of a run on a quadratic; inf once it is beyond doubt."""
