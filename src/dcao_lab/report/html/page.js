@@ -148,7 +148,7 @@
     layout.xaxis = spaced(layout.xaxis, element(id).clientWidth - layout.margin.l - layout.margin.r);
     layout.yaxis = wrapped(id, layout);
     if (layout.yaxis.type === "category") {
-      layout.xaxis = { ...layout.xaxis, nticks: Math.max(3, Math.min(6, Math.floor(element(id).clientWidth / (2 * TICK)))) };
+      layout.xaxis = { ...layout.xaxis, nticks: Math.max(4, Math.min(6, Math.floor(element(id).clientWidth / (2 * TICK)))) };
     }
     Plotly.react(id, traces, layout, { responsive: true, displayModeBar: false });
     if (ends.length) writeNames(id, ends, layout);
