@@ -160,9 +160,12 @@ def fragility(numbers: Numbers) -> str:
         own = _shares([s for s in found if s.axis == axis])
         for arm in filter(is_default, numbers.view.study.arms):
             if arm.reference in own and own.get(arm.name, 1.0) < own[arm.reference]:
-                shares = f"{100 * own[arm.name]:.0f} against {100 * own[arm.reference]:.0f}{formats.PERCENT}"
-                said.append(f"{formats.axis_title(axis)} with {numbers.title(arm.name)} ({shares})")
-    return f"It does not make up for {formats.listed(said)} of the range usable, with DCAO and without." if said else ""
+                shares = [
+                    f"{numbers.title(each)} {100 * own[each]:.0f}{formats.PERCENT}"
+                    for each in (arm.name, arm.reference)
+                ]
+                said.append(f"{formats.axis_title(axis)} ({formats.joined(*shares)})")
+    return f"Less of the range is usable with DCAO than without it of {formats.listed(said)}." if said else ""
 
 
 def _share_above(numbers: Numbers, is_wrapped: bool, arms: Collection[str]) -> float | None:
