@@ -44,6 +44,7 @@ def open_page(browser):
         contexts.append(context)
         page = browsers.page_with_complaints(context, own=("file:", "data:", "blob:"))
         page.goto(path.as_uri())
+        page.wait_for_function("document.documentElement.dataset.ready")
         return page
 
     yield open_page

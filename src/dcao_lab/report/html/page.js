@@ -263,4 +263,6 @@
     const current = document.querySelector("#chooser select, #chooser input:checked");
     if (current) show(current.value);
   });
+
+  document.documentElement.dataset.ready = "true"; // the figures are unpacked, and every button works
 })();
