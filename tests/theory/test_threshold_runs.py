@@ -40,8 +40,9 @@ def is_the_edge(rule: UpdateRule, factor: float) -> bool:
     return below < 0.5 and above > 2.0
 
 
-# At 0.98 of the edge the root next to -1 is inside by at least 0.02 (1 + b) / (1 - b) >= 0.02 in these cases, or they
-# are complex with modulus sqrt(0.9); and (1 - 0.02)^100 = 0.13. At 1.02 it is outside by as much.
+# For the roots r, r' at 0.98 of the edge (1 + r) (1 + r') = 0.02 (1 + b) (2 - d), and 1 + r' <= 1 + b there. So the
+# root next to -1 is inside by 0.02 (2 - d) >= 0.03, or both are complex with modulus sqrt(D) <= 0.95; 0.97^100 is 0.05.
+# At 1.02 it is outside by as much.
 NUM_STEPS = 200
 
 

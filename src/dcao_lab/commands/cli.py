@@ -93,17 +93,23 @@ def spectrum(
     seed: SeedOption = 0,
     steps: Annotated[int, typer.Option(min=1, help="Training steps before measuring.")] = 50,
     k: Annotated[int, typer.Option("-k", min=1, max=MAX_PAIRS, help="How many of the largest Ritz values.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Also write the density as an HTML page here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw the density here: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Print the spectrum of the loss Hessian after a few training steps."""
     with clear_errors():
         from dcao_lab.commands import spectrum as spectra
+        from dcao_lab.commands.plotting import require_picture
 
+        if out is not None:
+            require_picture(out)
         measured = spectra.measure(workload, optimizer=optimizer, lr=lr, seed=seed, num_steps=steps, k=k)
         console = open_console()
         spectra.show(measured, console)
         if out is not None:
-            console.print(f"Density: {spectra.write_page(measured, out)}", highlight=False, soft_wrap=True)
+            from dcao_lab.commands.density import write_picture
+
+            write_picture(out, measured.title, measured.density, measured.top.ritz_values.tolist())
+            console.print(f"Density: {out}", highlight=False, soft_wrap=True)
 
 
 @app.command(name="find-lr")
@@ -147,7 +153,7 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw what was measured and decided in a run: loss, lr, s with its edge and so on."""
-    with clear_errors():
+    with clear_errors("check the path, or try another --out"):
         from dcao_lab.commands import plotting
 
         picture = plotting.write_picture(run, out=out, panels=panel)
@@ -163,7 +169,7 @@ def watch_command(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; without it one that is free.")] = 0,
 ) -> None:
     """Follow a run while it trains: loss, s against its edge, lr and the last decision, until it is over or Ctrl-C."""
-    with clear_errors():
+    with clear_errors("check the path"):
         from dcao_lab.commands import watching
 
         if web:

@@ -19,8 +19,7 @@ def write_picture(run: Path, *, out: Path | None, panels: Sequence[str] | None) 
         LabError: The path has no records, there is nothing to show, or the file's ending is none of a picture's.
     """
     target = Path(f"{_name(run)}.png") if out is None else out
-    if target.suffix.lower() not in SUFFIXES:
-        raise LabError(f"a picture must end with one of {', '.join(SUFFIXES)}, got {target}; for example --out run.png")
+    require_picture(target)
     try:
         figure = dcao.plot(run, panels=panels or None, policy=_policy(run))
     except (ValueError, FileNotFoundError) as error:
@@ -28,6 +27,12 @@ def write_picture(run: Path, *, out: Path | None, panels: Sequence[str] | None) 
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=PIXELS_PER_INCH)
     return target
+
+
+def require_picture(target: Path) -> None:
+    """Refuse a file whose ending is none of a picture's."""
+    if target.suffix.lower() not in SUFFIXES:
+        raise LabError(f"a picture must end with one of {', '.join(SUFFIXES)}, got {target}; for example --out run.png")
 
 
 def _name(run: Path) -> str:

@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
-import plotly.graph_objects as go
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +20,6 @@ from dcao_lab.workloads import StartRequest, get_workload
 NUM_BINS = 15
 BAR_WIDTH = 40
 SMALLEST_SHARE = 1e-6  # of the eigenvalues, where a bar of the density begins
-NUM_GRID = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,8 @@ def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: i
     """Train for ``num_steps`` and measure the loss of the batch that comes next."""
     require_lr_and_seed(lr, seed)
     baseline = get_baseline(optimizer)
-    problem = get_workload(workload).start(StartRequest(seed=seed))
+    found = get_workload(workload)
+    info, problem = found.info, found.start(StartRequest(seed=seed))
     stepper = baseline.build(problem, BuildRequest(lr=lr, seed=seed))
     for _ in islice(training_steps(stepper, problem.loss, problem.batches), num_steps):
         pass
@@ -62,7 +60,7 @@ def measure(workload: str, *, optimizer: str, lr: float, seed: int, num_steps: i
     params = list(problem.model.parameters())
     estimate = watch(stepper, "preconditioned", seed).probe(loss_fn)
     return MeasuredSpectrum(
-        title=f"{workload}, {optimizer}, lr={lr:g}, after {num_steps} steps",
+        title=f"{info.title}, {baseline.title}, lr {lr:g}, after {formats.counted(num_steps, 'step')}",
         num_parameters=sum(param.numel() for param in params),
         top=dcao.hessian_spectrum(loss_fn, params, k),
         trace=dcao.hessian_trace(loss_fn, params),
@@ -99,20 +97,6 @@ def bins(density: dcao.SpectralDensity, num_bins: int = NUM_BINS) -> list[tuple[
     shares = torch.zeros(num_bins, dtype=torch.float64).index_add(0, index, density.weights)
     rows = zip(edges[:-1].tolist(), edges[1:].tolist(), shares.tolist(), strict=True)
     return sorted(rows, reverse=True)
-
-
-def write_page(measured: MeasuredSpectrum, path: Path) -> Path:
-    """Write the density as a page that works offline, and return its path."""
-    nodes = measured.density.nodes
-    margin = 0.05 * float(nodes.max() - nodes.min()) or 1.0
-    grid = torch.linspace(float(nodes.min()) - margin, float(nodes.max()) + margin, NUM_GRID, dtype=torch.float64)
-    values = measured.density.density(grid).clamp(min=SMALLEST_SHARE)
-    figure = go.Figure(go.Scatter(x=grid.tolist(), y=values.tolist(), mode="lines"))
-    figure.update_layout(title=measured.title, xaxis_title="eigenvalue of the loss Hessian", yaxis_title="density")
-    figure.update_yaxes(type="log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(path, include_plotlyjs=True)
-    return path
 
 
 def _ritz_table(top: dcao.HessianSpectrum) -> Table:

@@ -73,7 +73,7 @@ def cells(
     folder: Annotated[Path, typer.Argument(help=EITHER)],
 ) -> None:
     """Print as Markdown in how many cells each arm that nobody tuned is within the goal of a sweep."""
-    with clear_errors():
+    with clear_errors("check the path"):
         from dcao_lab.commands import conducting
 
         for text in conducting.cells_of(folder):

@@ -18,8 +18,12 @@ def open_console() -> Console:
 
 
 @contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """What the person got wrong, or the disk did, is one sentence and exit status 2; Ctrl-C is one and 130."""
+def clear_errors(fix: str = "try another --out") -> Iterator[None]:
+    """What the person got wrong, or the disk did, is one sentence and exit status 2; Ctrl-C is one and 130.
+
+    Args:
+        fix: What to do where the disk refuses. Of a command that only reads, or reads and writes, it is another.
+    """
     try:
         yield
     except LabError as error:
@@ -27,7 +31,7 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
-        typer.echo(f"dcao-lab: cannot read or write{place}: {error.strerror or error}; try another --out", err=True)
+        typer.echo(f"dcao-lab: cannot read or write{place}: {error.strerror or error}; {fix}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("dcao-lab: interrupted; finished runs are kept, start again to go on", err=True)

@@ -81,3 +81,13 @@ def test_what_cannot_be_drawn_is_one_sentence_and_exit_2(log, arguments, sentenc
     assert result.exit_code == 2
     assert result.stderr.startswith(f"dcao-lab: {sentence}")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence_with_both_fixes(log):
+    (log.parent / "taken.png").mkdir()
+    result = invoke(log, "--out", log.parent / "taken.png")
+    place = log.parent / "taken.png"
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"dcao-lab: cannot read or write {place}: Is a directory; check the path, or try another --out\n"
+    )

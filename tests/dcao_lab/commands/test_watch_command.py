@@ -48,6 +48,15 @@ def test_a_bare_run_that_is_over_says_how_to_have_records(folder):
     assert "dcao-lab run --watch keeps records of a bare optimizer too" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("options", [(), ("--web",)], ids=str)
+def test_what_cannot_be_read_is_one_sentence_with_a_fix_that_the_command_has(tmp_path, options):
+    folder = tmp_path / "run.jsonl"
+    folder.mkdir()
+    result = CliRunner().invoke(app, ["watch", str(folder), *options])
+    assert result.exit_code == 2
+    assert result.stderr == f"dcao-lab: cannot read or write {folder}: Is a directory; check the path\n"
+
+
 @pytest.fixture
 def before_second_look(monkeypatch):
     """Something to do before the second look at a run."""

@@ -222,7 +222,7 @@ def test_a_network_far_out_is_a_mark_at_the_edge_and_counted(tmp_path):
     assert 10 ** panel["figure"]["layout"]["yaxis"]["range"][1] < 10.0
     assert points["y"][-1] == 40_000.0  # what the data button writes
     assert marks["meta"]["is_mark"]
-    assert marks["marker"]["symbol"] == ["triangle-up"]
+    assert marks["marker"]["symbol"] == ["triangle-up-open"]  # AdamW alone
     assert marks["text"] == ["out of view: (11, 4e+04)"]
 
 

@@ -106,7 +106,7 @@ def test_extras_wait_on_a_page_without_their_spread_and_are_not_on_paper():
 
 def test_a_point_out_of_view_is_a_triangle_that_a_page_tells_the_truth_about():
     _, mark = figure(panel(POINTS))["data"]
-    assert (mark["x"], mark["y"], mark["marker"]["symbol"]) == ([2], [8.0], ["triangle-up"])
+    assert (mark["x"], mark["y"], mark["marker"]["symbol"]) == ([2], [8.0], ["triangle-up-open"])
     assert mark["text"] == ["out of view: (2, 900)"]
     (axes,) = draw_panels([panel(POINTS)]).axes
     assert [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "^"] == [[[2.0, 8.0]]]

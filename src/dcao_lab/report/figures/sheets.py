@@ -80,8 +80,13 @@ def _noted(*sentences: str) -> str:
 def robustness(numbers: Numbers, axis: str) -> Sheet:
     """The final metric along an axis, of the leading arms."""
     panels = [panel for task in numbers.view.tasks for panel in sweep(numbers, task, axis, numbers.leading)]
-    note = "Lines: medians over seeds; bars: the range of the runs that did not diverge."
-    return Sheet(name=f"robustness_{axis}", drawings=panels, note=_noted(note, crowding.on_paper(numbers), MEANING))
+    varied = {one.arm for one in numbers.sweeps if (one.axis, one.source) == (axis, "variations")}
+    note = _noted(
+        "Lines: medians over seeds; bars: the range of the runs that did not diverge.",
+        "" if varied <= set(numbers.leading) else crowding.on_paper(numbers),
+        MEANING,
+    )
+    return Sheet(name=f"robustness_{axis}", drawings=panels, note=note)
 
 
 def generalisation(numbers: Numbers, measure: str) -> Sheet:
@@ -114,9 +119,17 @@ def gain_sheets(numbers: Numbers) -> Iterator[Sheet]:
 def _own_conditions(numbers: Numbers, task: str) -> list[BarChart]:
     found = gains([c for c in numbers.comparisons if c.variation is None], task).get(None, [])
     is_one = len({c.other for c in found}) == 1
-    labels = {c.arm: numbers.title(c.arm) + ("" if is_one else f" over {numbers.title(c.other)}") for c in found}
+    labels = {c.arm: numbers.title(c.arm) if is_one else _over(numbers, c) for c in found}
     title = numbers.view.infos[task].title
     return [comparisons.gains(numbers, task, found, labels, title=title)] if found else []
+
+
+def _over(numbers: Numbers, found: ArmComparison) -> str:
+    """An arm and its reference, whose settings the arm has too and need not repeat; a line may break between them."""
+    name, *settings = numbers.title(found.arm).split(", ")
+    other = numbers.title(found.other)
+    own = ", ".join([name, *(setting for setting in settings if setting not in other.split(", "))])
+    return " ".join([own, f"over {other}".replace(" ", "\N{NO-BREAK SPACE}")])
 
 
 def _row(numbers: Numbers, task: str, found: Sequence[ArmComparison], *, is_first: bool) -> list[BarChart]:

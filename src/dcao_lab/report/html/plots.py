@@ -102,7 +102,8 @@ def _trace(series: Series, *, ends_as: str = "", **look: Any) -> Json:
 
 def _marks(series: Series) -> Json:
     """Marks are no data: the page leaves them out of what it writes, and shows the true values over them."""
-    symbols = [f"triangle-{mark.direction}" for mark in series.marks]
+    kind = "-open" if series.style.dash else ""
+    symbols = [f"triangle-{mark.direction}{kind}" for mark in series.marks]
     return {
         "type": "scatter",
         "x": [mark.at[0] for mark in series.marks],
@@ -113,7 +114,7 @@ def _marks(series: Series) -> Json:
         "hoverinfo": "name+text",
         "cliponaxis": False,
         "meta": {**_meta(series), "is_mark": True},
-        "marker": {"color": series.style.color.page, "size": 11, "symbol": symbols},
+        "marker": {"color": series.style.color.page, "size": 11, "symbol": symbols, "line": {"width": 2}},
     }
 
 

@@ -1,19 +1,21 @@
 """Coordinate systems: scales, ticks and labels that do not lie on top of each other."""
 
 import math
+from collections.abc import Callable
 
 from matplotlib import axis as mpl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dcao_lab.report.figures.drawings import Axis
 from dcao_lab.report.paper.canvas import literal, wrapped
 
 _LETTERS_HIGH = 22  # as many as a panel is high
-_NARROW = 25  # letters; a narrower panel has room for fewer numbers
-_MOST_TICKS, _FEW_TICKS = 5, 4
+_MOST_TICKS = 5
+_BETWEEN = 2  # letters from one number of a horizontal axis to the next, at least
 _MOST_NAMED = 6  # places that have a number each
-_FEW_DECADES = 1.7  # fewer than this need ticks at 2 and 5 as well
+_ENOUGH = 3  # numbers that tell a logarithmic scale
+_FIRST_DIGITS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
 
 
 def set_up(
@@ -23,11 +25,13 @@ def set_up(
     axes.set_title(wrapped(literal(title), letters))
     axes.set_xlabel(wrapped(literal(x.label), letters))
     axes.set_ylabel(wrapped(literal(y.label), _LETTERS_HIGH))
-    _set_up_axis(axes, "x", x, x.limits, most_ticks=_MOST_TICKS if letters >= _NARROW else _FEW_TICKS)
-    _set_up_axis(axes, "y", y, y_limits, most_ticks=_MOST_TICKS)
+    _set_up_axis(axes, "x", x, x.limits, letters=letters)
+    _set_up_axis(axes, "y", y, y_limits)
 
 
-def _set_up_axis(axes: Axes, which: str, axis: Axis, limits: tuple[float, float] | None, *, most_ticks: int) -> None:
+def _set_up_axis(
+    axes: Axes, which: str, axis: Axis, limits: tuple[float, float] | None, *, letters: float = math.inf
+) -> None:
     if limits is not None:  # before the scale, which would look for limits of its own around a loss of 1e300
         getattr(axes, f"set_{which}lim")(*limits)
     getattr(axes, f"set_{which}scale")(axis.scale)
@@ -41,17 +45,38 @@ def _set_up_axis(axes: Axes, which: str, axis: Axis, limits: tuple[float, float]
     elif axis.scale == "log":
         _logarithmic(ticks, *getattr(axes, f"get_{which}lim")())
     else:
-        ticks.set_major_locator(MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10]))
-    if axis.is_share:
-        ticks.set_major_formatter(PercentFormatter(xmax=1.0))
+        low, high = getattr(axes, f"get_{which}lim")()
+        _linear(ticks, low, high, letters=letters, spell=_percent if axis.is_share else _number)
+
+
+def _linear(ticks: mpl.Axis, low: float, high: float, *, letters: float, spell: Callable[[float], str]) -> None:
+    """As many numbers as have room beside each other, at most five."""
+    for most in range(_MOST_TICKS, 0, -1):
+        found = MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        places = [value for value in found if min(low, high) <= value <= max(low, high)]
+        if sum(len(spell(value)) + _BETWEEN for value in places) <= letters:
+            break
+    ticks.set_major_locator(FixedLocator(places))
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: spell(value)))
 
 
 def _logarithmic(ticks: mpl.Axis, low: float, high: float) -> None:
-    decades = math.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < _FEW_DECADES else (1.0,)
-    ticks.set_major_locator(LogLocator(subs=subs, numticks=7))
+    """Powers of ten, or what is between them too where these are few."""
+    locators = [LogLocator(subs=digits, numticks=7) for digits in _FIRST_DIGITS]
+    counted = [sum(low <= value <= high for value in locator.tick_values(low, high)) for locator in locators]
+    enough = next((number for number, count in enumerate(counted) if count >= _ENOUGH), None)
+    ticks.set_major_locator(MaxNLocator(nbins=_MOST_TICKS) if enough is None else locators[enough])
     ticks.set_major_formatter(FuncFormatter(lambda value, _: spelled(value)))
     ticks.set_minor_formatter(NullFormatter())
+
+
+def _number(value: float) -> str:
+    """Seven digits are those of a tick, more are its float noise."""
+    return f"{value + 0.0:.7g}".replace("-", "\N{MINUS SIGN}")  # -0.0 has no sign then
+
+
+def _percent(value: float) -> str:
+    return f"{_number(100.0 * value)}%"
 
 
 def spelled(value: float) -> str:

@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 ONE_COLUMN = 3.25  # inches, of a two-column paper
 TWO_COLUMNS = 6.75
 PIXELS_PER_INCH = 200  # twice a screen's 100: the documentation shows these pictures at half their size

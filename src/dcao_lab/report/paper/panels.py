@@ -91,7 +91,8 @@ def _draw_series(axes: Axes, series: Series, offset: int, worst: End) -> Line2D:
     for x, y in series.ticks:
         axes.plot([x], [y], "|", color=color, markersize=6, markeredgewidth=1.2)
     for mark in series.marks:
-        axes.plot(*mark.at, _TRIANGLES[mark.direction], color=color, markersize=5.5, clip_on=False, zorder=5)
+        (triangle,) = axes.plot(*mark.at, _TRIANGLES[mark.direction], color=color, markersize=5.5, clip_on=False)
+        triangle.set(markerfacecolor="white" if series.style.dash else color, zorder=5)
     return _draw_points(axes, series) if series.shape == "points" else _draw_line(axes, series, offset)
 
 

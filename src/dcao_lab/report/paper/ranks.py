@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcao_lab.report.figures.drawings import BarChart
+from dcao_lab.report.figures.drawings import Bar, BarChart
 from dcao_lab.report.figures.styles import EDGE_COLOR
-from dcao_lab.report.paper.canvas import ONE_COLUMN, TWO_COLUMNS, literal, new_figure, size_of
+from dcao_lab.report.paper.canvas import NO_BREAK, ONE_COLUMN, TWO_COLUMNS, literal, new_figure, size_of, wrapped
 
 _LINE = 0.15  # inches from one name to the next
 _BAR = 0.08  # from one bar to the next
 _ABOVE = 0.48  # what scale and critical difference need
 _MARGIN = 0.08  # a PDF's text is a little wider than a screen's
 _GAP = 0.04  # between a name and its line
-_NARROWEST_SCALE = 1.1
+_NARROWEST_SCALE = 1.4
+_NUMBER = 0.17  # what a number of two digits takes beside others
+_NAME_LETTERS = 34  # of a line; two such names leave room for a scale on a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,11 @@ class _Scale:
 def draw_ranks(diagram: BarChart) -> Figure:
     """The diagram: best on the left; a thick bar joins arms whose ranks chance explains."""
     num_arms = len(diagram.bars)
-    names = [f"{literal(bar.name)}  {bar.value:.2f}" for bar in diagram.bars]
+    names = [_named(bar) for bar in diagram.bars]
     num_left = (num_arms + 1) // 2
-    height = _ABOVE + _BAR * len(diagram.groups) + _LINE * (num_left + 1)
+    sides = names[:num_left], names[: num_left - 1 : -1]  # each from above
+    levels = [*_levels(sides[0]), *reversed(_levels(sides[1]))]
+    height = _ABOVE + _BAR * len(diagram.groups) + _LINE * (max(sum(map(_num_lines, side)) for side in sides) + 1)
     left, right = _widest(names[:num_left]), _widest(names[num_left:])
     wanted = left + right + _NARROWEST_SCALE + 2 * (_MARGIN + _GAP)
     width = ONE_COLUMN if wanted <= ONE_COLUMN and num_arms <= 6 else max(TWO_COLUMNS, wanted)
@@ -50,16 +54,34 @@ def draw_ranks(diagram: BarChart) -> Figure:
     first = scale.top - _BAR * (len(diagram.groups) + 1) - 0.6 * _LINE
     for position, (name, bar) in enumerate(zip(names, diagram.bars, strict=True)):
         is_left = position < num_left
-        level = first - _LINE * (position if is_left else num_arms - 1 - position)
-        _draw_name(axes, scale, name, bar.value, level, is_left)
+        _draw_name(axes, scale, name, bar.value, first - _LINE * levels[position], is_left)
     return figure
+
+
+def _named(bar: Bar) -> str:
+    """Name, in lines that end at commas, and rank."""
+    name = literal(bar.name).replace(" ", NO_BREAK).replace(f",{NO_BREAK}", ", ")
+    return wrapped(f"{name}{2 * NO_BREAK}{bar.value:.2f}", _NAME_LETTERS)
+
+
+def _levels(names: Sequence[str]) -> list[float]:
+    """How many lines below the first one the middle of each name is."""
+    lines = list(map(_num_lines, names))
+    return [sum(lines[:number]) + (own - 1) / 2 for number, own in enumerate(lines)]
+
+
+def _num_lines(name: str) -> int:
+    return name.count("\n") + 1
 
 
 def _draw_scale(axes: Axes, scale: _Scale, critical_difference: float) -> None:
     axes.plot([scale.left, scale.right], [scale.top] * 2, color="black", linewidth=0.8)
+    between = (scale.right - scale.left) / (scale.num_arms - 1)
+    step = next(step for step in (1, 2, 5, 10, 20, 50) if step * between > _NUMBER)
     for rank in range(1, scale.num_arms + 1):
         axes.plot([scale.at(rank)] * 2, [scale.top, scale.top + 0.05], color="black", linewidth=0.8)
-        axes.text(scale.at(rank), scale.top + 0.07, str(rank), ha="center", va="bottom", fontsize=7)
+        if rank % step == 1 or step == 1:
+            axes.text(scale.at(rank), scale.top + 0.07, str(rank), ha="center", va="bottom", fontsize=7)
     end = min(1.0 + critical_difference, scale.num_arms)
     level = scale.top + 0.25
     axes.plot([scale.left, scale.at(end)], [level] * 2, color=EDGE_COLOR.paper, linewidth=1.8, solid_capstyle="butt")

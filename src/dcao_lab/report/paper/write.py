@@ -12,6 +12,7 @@ from dcao_lab.report.numbers import Numbers, analyse
 from dcao_lab.report.paper.bars import draw_bars
 from dcao_lab.report.paper.canvas import RC, save
 from dcao_lab.report.paper.latex import to_latex
+from dcao_lab.report.paper.pages import pages
 from dcao_lab.report.paper.panels import draw_panels
 from dcao_lab.report.paper.ranks import draw_ranks
 from dcao_lab.report.tables import cells, comparisons, costs, results
@@ -29,7 +30,8 @@ def write_paper(result: StudyResult, out: Path) -> list[Path]:
     paths = []
     with style.context(["default", RC]):  # not as some matplotlibrc of the reader says
         for sheet in sheets(numbers):
-            paths += save(_draw(sheet), out, sheet.name)
+            for page in pages(sheet):
+                paths += save(_draw(page), out, page.name)
     for table in tables(numbers):
         paths.append(out / f"{table.name}.tex")
         paths[-1].write_text(to_latex(table), encoding="utf-8", newline="\n")

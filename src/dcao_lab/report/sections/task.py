@@ -36,8 +36,8 @@ STABILITY = (
     "alone, what there is of it in full batch; lr times the largest Ritz value of the loss Hessian is the proposal's "
     "raw form, whose edge is at 2 for plain gradient descent alone. One watched run an arm; dots are probes, lines "
     "their running median; a value that is not above zero has no point. The largest Ritz value of SGD alone has an "
-    "edge of its own, 2 (1 + momentum) / lr, dotted. A value a hundred times beyond 90 % of the others may be out of "
-    "view; it is in the data."
+    "edge of its own, 2 (1 + momentum) / lr, wide and pale. A value a hundred times beyond 90 % of the others may be "
+    "out of view; it is in the data."
 )
 TRAINED = "What trained at each step of the watched run of each arm. A level line was left alone."
 SOLUTIONS = (

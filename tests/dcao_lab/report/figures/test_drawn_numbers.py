@@ -139,6 +139,12 @@ def test_learning_curves_of_many_arms_are_those_of_the_leading_ones(crowded):
     assert "evaluations.parquet" in found.note
 
 
+def test_a_figure_says_that_arms_are_left_out_only_where_some_are(crowded):
+    assert "of 23 arms" in sheets.robustness(crowded, "lr").note
+    few = [one for one in crowded.sweeps if one.arm in ("adamw", "dcao:adamw", "dcao-19")]
+    assert "arms" not in sheets.robustness(dataclasses.replace(crowded, sweeps=tuple(few)), "lr").note
+
+
 def test_a_page_has_the_curves_of_all_arms_those_of_the_others_on_demand(crowded):
     for panel in training_loss(crowded, "digits_mlp"):
         assert {series.style.arm for series in panel.series} == {arm.name for arm in MANY}
