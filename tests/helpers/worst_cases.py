@@ -61,6 +61,23 @@ def largest_rise_of_potential(lr: float, lr_before: float, momentum: float) -> f
     return float(problem.solve(verbose=0))
 
 
+def largest_distance_left(lrs: Sequence[float], mu: float) -> float:
+    """Largest ``f - f*`` after these steps of gradient descent from 1, over losses with L = 1 and PL with ``mu``."""
+    pytest.importorskip("PEPit", reason="dcao[theory] is not installed")
+    from PEPit import PEP
+    from PEPit.functions import SmoothQuadraticLojasiewiczFunctionCheap
+
+    problem = PEP()
+    loss = problem.declare_function(SmoothQuadraticLojasiewiczFunctionCheap, L=1.0, mu=mu)
+    least = loss(loss.stationary_point())
+    point = problem.set_initial_point()
+    problem.set_initial_condition(loss(point) - least <= 1)
+    for lr in lrs:
+        point = point - lr * loss.gradient(point)
+    problem.set_performance_metric(loss(point) - least)
+    return float(problem.solve(verbose=0))
+
+
 def staircase(lr: float, smoothness: float) -> Callable[[Tensor], Tensor]:
     """A loss of one weight on which each step of gradient descent with this lr ends at a gradient of 1 again.
 

@@ -11,6 +11,7 @@ from dcao.policies import Ceiling, LearningRate, Policy
 from dcao.probing.settings import ProbeSettings
 from helpers.theorems import TOO_GOOD
 from helpers.theory_runs import Course, course
+from helpers.worst_cases import largest_distance_left
 
 SIZE = 20_000  # weights that all have the same loss and independent noise: as many runs, with one lr
 SIGMA = 0.5  # of each
@@ -145,3 +146,18 @@ def test_probes_of_the_noise_free_loss_measure_its_curvature():
     settings = ProbeSettings("batch")
     run = course(bowl, torch.full((SIZE,), 3.0), steps=3, measure=settings, every=1, noise=normal())
     torch.testing.assert_close(run.curvatures, torch.ones(3, dtype=torch.float64), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("lrs", [[1.0], [0.5, 1.0], [0.3, 1.0, 1.7]], ids=str)
+def test_no_loss_of_the_class_is_slower_than_theorem_6_without_noise(lrs):
+    # L = 1, mu = 0.2. PEPit's conditions for the class are necessary, so that its worst case is an upper bound.
+    mu = 0.2
+    claimed = math.prod(1.0 - 2.0 * mu * lr * (1.0 - lr / 2.0) for lr in lrs)
+    assert largest_distance_left(lrs, mu) <= claimed * (1.0 + 1e-4)
+
+
+def test_with_mu_equal_to_l_the_worst_loss_is_as_slow_as_theorem_6_says():
+    worst = largest_distance_left([0.4, 0.7], 0.999)
+    claimed = math.prod(1.0 - 2.0 * lr * (1.0 - lr / 2.0) for lr in (0.4, 0.7))
+    assert worst == pytest.approx(claimed, rel=0.02)
+    assert worst > claimed / TOO_GOOD
