@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcao import DCAO
 from dcao.policies import Ceiling, LearningRate, Policy
+from helpers.kinked import digits
 from helpers.theorems import TOO_GOOD
 from helpers.theory_runs import course
 
@@ -64,3 +67,29 @@ def test_no_step_of_any_preconditioner_falls_short_of_the_claim(amplitudes, fact
     correction = rho * lr**2 * d.norm() ** 3 / (3.0 * slope) if slope > 0.0 else torch.zeros(())
     fall = (a * (x - lr * d).cos() - a * x.cos()).sum()
     assert fall >= lr * slope * (1.0 - (s + correction) / 2.0) - 1e-13
+
+
+@pytest.mark.parametrize("batch_size", [64, 1500])
+@pytest.mark.parametrize(("rule", "most"), [("default", 0.10), ("proposal", 0.02)])
+def test_on_digits_few_steps_of_dcao_raise_the_loss_of_their_batch(rule, most, batch_size):
+    # Measured on tanh and ReLU, two seeds each: 1.8 to 5.2 % of the default's steps, and at most 0.7 % of the other's.
+    inputs, labels = digits(1500)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)).double()
+    optimizer = DCAO(
+        torch.optim.SGD(model.parameters(), lr=1e-3),
+        policy=Ceiling(total_steps=400) if rule == "default" else LearningRate(1.5),
+        measure="load" if rule == "default" else "hessian",
+        guard=False,
+    )
+    generator, rises = torch.Generator().manual_seed(0), 0
+    for _ in range(400):
+        batch = torch.randperm(1500, generator=generator)[:batch_size]
+
+        def loss_fn(batch: torch.Tensor = batch) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(model(inputs[batch]), labels[batch])
+
+        before = optimizer.minimize(loss_fn)
+        rises += int(loss_fn() > before)
+    assert rises <= most * 400
