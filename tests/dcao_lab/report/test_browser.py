@@ -1,6 +1,7 @@
 """The page in a real browser: light, dark, on a phone, with the keyboard, and with hostile names."""
 
 import csv
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers import browser as browsers
 from helpers.crowded_studies import MANY, ablation
 from helpers.demo_studies import six_cases
 from helpers.lab_runs import HOSTILE
-from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, with_hostile_names
+from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, result_of, study, task, with_hostile_names
 
 MISSING = browsers.what_is_missing()
 if MISSING is None:
@@ -326,3 +327,34 @@ def test_a_phone_says_once_what_is_the_same_in_every_row(open_page, report):
         unfold(page, "end-targets")
         assert page.locator("#end-targets th.constant").first.is_visible() == is_shown
         assert page.locator("#end-targets .everywhere").is_visible() != is_shown
+
+
+def test_of_many_workloads_one_is_chosen_from_a_list(open_page, tmp_path):
+    names = ("digits_mlp", "digits_cnn", "digits_resnet", "mnist1d_mlp", "mnist1d_conv", "pydoc_gpt", "pydoc_lstm",
+             "siren", "poisson")  # fmt: skip
+    tasks = tuple(task(name) for name in names)
+    groups = [finals(arm, [0.5], on=on) for arm in (ADAMW, DCAO_ADAMW) for on in tasks]
+    page = open_page(
+        write_study_report(result_of(study(ADAMW, DCAO_ADAMW, tasks=tasks), *groups), tmp_path)[0], "phone"
+    )
+    unfold(page, "workloads")
+    page.locator("#chooser select").select_option(label="SIREN")
+    playwright.expect(page.locator('.workload[data-workload="t7"]')).to_be_visible()
+    playwright.expect(page.locator('.workload[data-workload="t0"]')).to_be_hidden()
+    assert page.locator("#bar").bounding_box()["height"] < 200  # of 844: there is room for a figure
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_bars_have_half_of_the_picture_and_numbers_apart_however_long_their_names(open_page, tmp_path, view):
+    arms = [replace(DCAO_ADAMW, name=f"a{i}", title=f"DCAO(AdamW), a rather long setting number {i}") for i in range(4)]
+    groups = [finals(arm, [0.5 + 0.01 * i, 0.6, 0.7]) for i, arm in enumerate((ADAMW, *arms))]
+    page = open_page(write_study_report(result_of(study(ADAMW, *arms), *groups), tmp_path)[0], view)
+    plot = page.locator("#first-gains-0")
+    plot.locator(".xtick text").first.wait_for()
+    ticks = plot.evaluate("plot => [...plot.querySelectorAll('.xtick text')].map(one => one.getBoundingClientRect())")
+    assert all(one["right"] < other["left"] for one, other in itertools.pairwise(ticks))
+    area = plot.locator(".plot .bglayer, .bglayer").first.evaluate("layer => layer.getBoundingClientRect().width")
+    grid = plot.locator(".draglayer .nsewdrag").first.bounding_box()["width"]
+    assert max(area, grid) > 0.35 * plot.bounding_box()["width"]
+    assert page.complaints == []

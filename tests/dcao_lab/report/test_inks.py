@@ -152,6 +152,19 @@ def test_a_page_has_the_columns_with_a_title_and_names_the_group_in_every_row():
     assert [column["title"] for column in left["columns"]] == ["arm", "gain"]
 
 
+def test_a_bar_that_goes_on_beyond_the_axis_has_a_triangle_at_its_end_that_says_how_far():
+    bars = [Bar(label="a", value=1.0, style=FIRST), Bar(label="b", value=-40.0, style=SECOND)]
+    chart = BarChart(title="Gains", label="gain", bars=bars, limits=(-5.0, 5.0), is_cut=True)
+    drawn = figure(chart)
+    assert drawn["layout"]["xaxis"]["range"] == [-5.0, 5.0]
+    *_, mark = drawn["data"]
+    assert len(drawn["data"]) == 3
+    assert (mark["y"], mark["marker"]["symbol"], mark["text"]) == (["b"], "triangle-left", ["goes on to -40"])
+    assert -5.0 < mark["x"][0] < -4.5
+    assert mark["meta"]["is_mark"]  # no part of the data that the page writes
+    assert len(figure(replace(chart, is_cut=False))["data"]) == 2
+
+
 def test_a_column_without_a_value_is_left_out_and_one_that_never_changes_is_told_once():
     columns = [Column(title=title) for title in ("arm", "p", "seeds", "gain")]
     rows = [("A", "-", "5", "+1.0"), ("B", "-", "5", "+2.0")]

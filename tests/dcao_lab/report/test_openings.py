@@ -12,7 +12,7 @@ from dcao_lab.report.openings import OPENINGS, opening_of
 from dcao_lab.study import Arm
 from dcao_lab.study.recipes import RECIPES
 from helpers.crowded_studies import ablation
-from helpers.demo_studies import ARMS, DCAO_SGD, HILL, VARIATIONS, demo_of, from_everywhere
+from helpers.demo_studies import ARMS, DCAO_SGD, HILL, demo_of, from_everywhere
 from helpers.report_studies import ADAMW, DCAO_ADAMW, SGD, finals, planned, result_of, stored, study, task
 
 GPT = task("pydoc_gpt")
@@ -61,7 +61,7 @@ def test_a_comparison_opens_with_the_gains_of_every_workload_and_counts_dcao_as_
     assert found.tiles[0].value == "better in 1 of 2, worse in 1"
     assert plain(found.tiles[1].value) == "+10 %"
     assert found.verdict == (
-        "An arm of DCAO has the best median on 1 of 2 workloads; elsewhere it is AdamW on Documentation GPT."
+        "DCAO has the best median on 1 of 2 workloads (Digits MLP); elsewhere the best is AdamW (Documentation GPT)."
     )
 
 
@@ -98,8 +98,8 @@ def test_an_ablation_opens_with_a_bar_for_each_change_called_by_what_differs():
     assert {len(chart.bars) for chart in charts(found)} == {10}
     assert len({chart.limits for chart in charts(found)}) == 1
     assert plain(found.verdict) == (
-        "Of 20 changes of DCAO the final metric is worse by more than 1 % with 0, and better by more with 20; best "
-        "DCAO(AdamW), x=dcao-19 (+78.0 %)."
+        "Of 20 changes to DCAO the final metric is worse by more than 1 % with 0, hardly different with 0 and better "
+        "with 20 (most with x=dcao-19: +78.0 %)."
     )
 
 
@@ -131,15 +131,12 @@ def test_a_study_of_cells_opens_with_their_share_of_each_arm_the_most_first():
     found = opening("transfer", result)
     (chart,) = charts(found)
     assert isinstance(chart, BarChart)
-    assert [(bar.name, bar.value, bar.text) for bar in chart.bars] == [
-        ("DCAO(AdamW)", 1.0, "1 of 1"),
-        ("DCAO(SGD)", 0.0, "0 of 1"),
-    ]
+    assert [(bar.name, bar.value) for bar in chart.bars] == [("DCAO(AdamW): 1 of 1", 1.0), ("DCAO(SGD): 0 of 1", 0.0)]
     assert found.verdict == (
-        "One run that nobody tuned is as good as the best of a sweep in 1 of 1 cells with DCAO(AdamW) and in 0 of 1 "
-        "cells with DCAO(SGD)."
+        "One run that nobody tuned matched the best of a sweep in 1 of 1 comparisons with DCAO(AdamW) and 0 of 1 "
+        "comparisons with DCAO(SGD), on 1 workload."
     )
-    assert len(VARIATIONS) == 7
+    assert found.note == "DCAO(SGD) misses a cell or both on Digits MLP."
 
 
 def test_a_study_of_costs_opens_with_what_each_arm_spends_more_and_how_long_a_step_is():
@@ -149,7 +146,7 @@ def test_a_study_of_costs_opens_with_what_each_arm_spends_more_and_how_long_a_st
         finals(DCAO_ADAMW, [0.9] * 3, seconds=0.09, evaluations=6.6),
     )
     found = opening("overhead", result)
-    evaluations, time = charts(found)
+    evaluations, time = charts(found)[:2]
     assert [(plain(bar.label), bar.value) for bar in evaluations.bars] == [("DCAO(AdamW): +10 %", pytest.approx(0.1))]
     assert [(plain(bar.label), bar.value) for bar in time.bars] == [("DCAO(AdamW): +50 %", pytest.approx(0.5))]
     assert found.sections[0].caption.endswith("a step without DCAO takes 10 ms on Digits MLP.")
@@ -180,4 +177,4 @@ def test_a_study_of_the_edge_opens_with_dcao_and_what_it_wraps_in_one_panel_each
     for panel in charts(found):
         assert {series.style.arm for series in panel.series} <= {"adamw", "dcao:adamw"}  # no sgd
         assert panel.edge == 2.0
-    assert found.verdict.startswith("Edge of stability: s is above 2 in ")
+    assert found.verdict.startswith("Steps are too long for the curvature that they meet (s is above 2) in ")

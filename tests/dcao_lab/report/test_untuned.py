@@ -222,7 +222,7 @@ def test_it_is_said_shown_and_tabulated():
     ]
     assert context["numbers"]["untuned"][0]["short"] == pytest.approx(0.005)
     (latex,) = [to_latex(table) for table in tables(numbers) if table.name == "untuned"]
-    assert "allowed, and then in bold on paper: " in latex.splitlines()[0]
+    assert "allowed, and then in bold: " in latex.splitlines()[0]
     rows = [line.split(" & ") for line in latex.splitlines() if "DCAO(AdamW)" in line]
     assert [row[3:6] for row in rows] == [
         [r"97.0~\%", r"96.5~\%", r"{\boldmath\textbf{$+0.5$}}"],

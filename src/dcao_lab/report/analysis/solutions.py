@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from dcao_lab.report.analysis.view import ArmOnTask, StudyView, final_metric
+from dcao_lab.report.analysis.results import Results
+from dcao_lab.report.analysis.view import (
+    ArmOnTask,
+    Place,
+    StudyView,
+    final_metric,
+    finite_median,
+    is_default,
+    ranking,
+)
 from dcao_lab.report.analysis.window import Point
 
 MEASURES = ("sharpness", "preconditioned_sharpness", "trace")
@@ -85,6 +94,26 @@ def correlations(found: tuple[Solution, ...]) -> tuple[Correlation, ...]:
         for measure in MEASURES
         for outcome in OUTCOMES
     )
+
+
+def flatter_cases(view: StudyView, results: Results) -> list[bool]:
+    """Whether DCAO as it comes ends flatter than its reference does at its best lr, for each such arm and workload."""
+    found = []
+    for arm in filter(is_default, view.study.arms):
+        for task, info in view.infos.items():
+            rivals = [r.place for r in results.values() if (r.place.task, r.place.arm) == (task, arm.reference)]
+            places = [r.place for r in results.values() if (r.place.task, r.place.arm) == (task, arm.name)]
+            best = max(rivals, key=lambda place: ranking(info)(results[place].median), default=None)
+            own, other = _sharpness(view, places), _sharpness(view, [best] if best else [])
+            if own is not None and other is not None:
+                found.append(own < other)
+    return found
+
+
+def _sharpness(view: StudyView, places: Iterable[Place]) -> float | None:
+    """The median sharpness of the networks that were trained at these places; None without one."""
+    solved = [run.result.solution for place in places for run in view.finals.get(place, ()) if run.result.solution]
+    return finite_median(solution["sharpness"] for solution in solved)
 
 
 def points(found: Iterable[Solution], measure: str, outcome: str) -> list[Point]:

@@ -218,12 +218,10 @@ class Bar:
         value: The value; nan: the line is empty.
         low: Lower end of the interval; None: no interval.
         high: Upper end.
-        text: The value in words, beside the bar on a page; empty: none.
     """
 
     style: Style
     label: str = ""
-    text: str = ""
     value: float
     low: float | None = None
     high: float | None = None

@@ -104,6 +104,23 @@
     Plotly.relayout(id, { annotations: [...(layout.annotations || []), ...names] });
   }
 
+  const LETTER = 6.3; // pixels that a letter of a name at an axis takes
+
+  function wrapped(id, layout) { // names of bars that would take half of a narrow picture are on two lines
+    if (layout.yaxis.type !== "category") return layout.yaxis;
+    const names = [...new Set(figures[id].data.flatMap((trace) => trace.y))];
+    const width = element(id).clientWidth;
+    if (Math.max(...names.map((name) => name.length)) * LETTER < 0.5 * width) return layout.yaxis;
+    const most = Math.max(12, Math.floor(0.45 * width / (0.85 * LETTER)));
+    return { ...layout.yaxis, tickvals: names, ticktext: names.map((name) => onTwoLines(name, most)), tickfont: { size: 10 } };
+  }
+
+  function onTwoLines(name, most) {
+    if (name.length <= most) return name;
+    const space = name.lastIndexOf(" ", most);
+    return space > 0 ? `${name.slice(0, space)}<br>${name.slice(space + 1)}` : name;
+  }
+
   const TICK = 44; // pixels that the number at a tick takes
 
   function spaced(axis, width) { // ticks stand so far apart that their numbers do not touch
@@ -129,6 +146,10 @@
       layout.margin.r = widest(ends) + 2 * NAME.gap;
     }
     layout.xaxis = spaced(layout.xaxis, element(id).clientWidth - layout.margin.l - layout.margin.r);
+    layout.yaxis = wrapped(id, layout);
+    if (layout.yaxis.type === "category") {
+      layout.xaxis = { ...layout.xaxis, nticks: Math.max(4, Math.min(6, Math.floor(element(id).clientWidth / (2 * TICK)))) };
+    }
     Plotly.react(id, traces, layout, { responsive: true, displayModeBar: false });
     if (ends.length) writeNames(id, ends, layout);
   }
@@ -151,7 +172,7 @@
     redraw();
   }
   element("chooser").addEventListener("change", (event) => show(event.target.value));
-  const chosen = document.querySelector("#chooser input:checked");
+  const chosen = document.querySelector("#chooser select, #chooser input:checked");
   if (chosen) show(chosen.value);
 
   document.querySelectorAll(".clocks").forEach((group) => {
@@ -239,7 +260,7 @@
   });
   window.addEventListener("afterprint", () => {
     document.documentElement.classList.remove("printing");
-    const current = document.querySelector("#chooser input:checked");
+    const current = document.querySelector("#chooser select, #chooser input:checked");
     if (current) show(current.value);
   });
 })();

@@ -133,11 +133,14 @@ def _section(numbers: Numbers, section: Section, prefix: str) -> Context:
     Lines have their names at their ends; what has points alone has a legend.
     """
     drawn = {name: drawing for name, drawing in section.figures.items() if not drawing.is_empty}
+    tables = [table_context(table) for table in section.tables if table.rows]
+    if len(tables) == 1 and not drawn:
+        tables[0]["is_folded"] = False  # the section itself is
     return {
         **vars(section),
         "figures": [_figure(f"{prefix}-{name}", drawing) for name, drawing in drawn.items()],
         "legend": [_legend(style) for arm, style in numbers.styles.items() if arm in _arms_of_clouds(drawn.values())],
-        "tables": [table_context(table) for table in section.tables if table.rows],
+        "tables": tables,
     }
 
 

@@ -18,6 +18,7 @@ Json = dict[str, Any]
 
 ROW_HEIGHT = 24
 LABEL_WIDTH = 18  # letters
+INSIDE = 0.02  # share of an axis that the triangle of a cut bar is from its end
 LINE, THIN_LINE = 2.5, 1.0  # pixels
 POINT, SMALL_POINT, FAINT_POINT = 8.0, 5.0, 3.5
 MOST_DECADES = 8  # so many have a number each
@@ -130,6 +131,7 @@ def _chart(chart: BarChart) -> Json:
         axis["tickformat"] = ".0%"
     if chart.is_cut and chart.limits is not None:
         axis["range"] = list(chart.limits)
+        traces += [mark for bar in chart.bars for mark in _cut(bar, chart.limits)]
     if chart.from_zero:
         axis |= {"zeroline": True, "zerolinewidth": 2, "nticks": 6, "tickangle": 0}
     layout = {
@@ -154,8 +156,20 @@ def _groups(chart: BarChart) -> Iterator[Json]:
 def _bar(bar: Bar) -> Json:
     color = bar.style.color.page
     look: Json = {"type": "bar", "orientation": "h", "width": 0.7, "marker": {"color": color, "opacity": 0.45}}
-    look |= {"text": [bar.text], "textposition": "outside", "cliponaxis": False} if bar.text else {}
     return {**_row(bar), **look}
+
+
+def _cut(bar: Bar, limits: tuple[float, float]) -> Iterator[Json]:
+    """A triangle at the edge for a bar that goes on beyond it; a mark, as of a point out of view."""
+    low, high = limits
+    if not low <= bar.value <= high:
+        inside = INSIDE * (high - low)
+        x, direction = (high - inside, "right") if bar.value > high else (low + inside, "left")
+        marker = {"color": bar.style.color.page, "size": 11, "symbol": f"triangle-{direction}"}
+        text = f"goes on to {bar.value:.3g}"
+        where = {"x": [x], "y": [bar.name], "name": bar.style.title, "text": [text], "hoverinfo": "name+text"}
+        look = {"type": "scatter", "mode": "markers", "cliponaxis": False, "marker": marker}
+        yield {**where, **look, "meta": {"arm": bar.style.arm, "is_mark": True}}
 
 
 def _dot(bar: Bar) -> Json:

@@ -40,5 +40,5 @@ def table_context(table: Table, *, left_out: Collection[str] = ()) -> Context:
 
 def _cell(value: Cell) -> Context:
     text = f"{value.text} to {value.upto}" if value.upto else value.text
-    look = f"shade-{value.shade}" if value.shade else ""
+    look = " ".join([f"shade-{value.shade}"] * bool(value.shade) + ["bold"] * value.is_bold)
     return {"text": f"{text} {value.unit}".rstrip(), "detail": value.detail, "look": look}

@@ -3,22 +3,20 @@
 import math
 from itertools import groupby
 
-from dcao_lab.report import formats
 from dcao_lab.report.analysis.changes import Change, changes
 from dcao_lab.report.figures.comparisons import bar_limits
 from dcao_lab.report.figures.drawings import Bar, BarChart
 from dcao_lab.report.numbers import Numbers
 from dcao_lab.report.openings.base import Opening
 from dcao_lab.report.sections.base import Section, filled, numbered
-from dcao_lab.report.words.changing import extremes
+from dcao_lab.report.words.changing import extremes, summary
 from dcao_lab.study.result import StudyResult
 
 MOST_ROWS = 14  # of a chart
-PARTS = ", "  # between the parts of a title
 CAPTION = (
     "A bar is the median over workloads and initial learning rates of the relative gain of the final metric, right of "
     "zero where the change is better than what it changes; its line reaches from the worst to the best of these. One "
-    "scale for all; longer bars are cut, and their numbers are beside their names."
+    "scale for all; a triangle marks a bar that goes on beyond it, and its number is beside its name."
 )
 
 
@@ -59,9 +57,6 @@ def _charts(numbers: Numbers, reference: str, found: list[Change]) -> list[BarCh
 
 
 def _bar(numbers: Numbers, one: Change) -> Bar:
-    """A bar that is called by what differs from the reference, and by its length."""
-    shared = numbers.title(one.reference).split(PARTS)
-    title = PARTS.join(part for part in numbers.title(one.arm).split(PARTS) if part not in shared)
-    label = f"{title or numbers.title(one.arm)}: {formats.signed_share(one.median)}"
     low, high = (100 * min(one.gains), 100 * max(one.gains)) if len(one.gains) > 1 else (None, None)
-    return Bar(style=numbers.styles[one.arm], label=label, value=100 * one.median, low=low, high=high)
+    label, value = summary(numbers, one), 100 * one.median
+    return Bar(style=numbers.styles[one.arm], label=label, value=value, low=low, high=high)

@@ -20,20 +20,25 @@ CAPTION = (
 
 
 def costs(_: StudyResult, numbers: Numbers) -> Opening:
-    """Gradient evaluations and time, beside each other."""
+    """Gradient evaluations, time and memory, beside each other."""
     charts = [
         _chart(numbers, "Extra gradient evaluations", lambda cost: cost.evaluations_ratio),
         _chart(numbers, "Extra time", lambda cost: cost.time_ratio),
+        _memory(numbers),
     ]
     section = Section(
         key="costs",
         heading="What a training step costs more than the reference's",
         caption=CAPTION + _step_times(numbers),
         figures=numbered("costs", [chart for chart in charts if chart.bars]),
-        columns=2,
+        columns=3,
     )
     own = [arm.name for arm in numbers.view.study.arms if is_default(arm)]
-    verdict = measured.cost_of(numbers, own) or measured.cost(numbers) or "No cost can be held against a reference yet."
+    verdict = (
+        measured.cost_of(numbers, own, has_time=True)
+        or measured.cost(numbers)
+        or "No cost can be held against a reference yet."
+    )
     return Opening(verdict=verdict, sections=filled([section]))
 
 
@@ -45,6 +50,25 @@ def _chart(numbers: Numbers, title: str, read: Callable[[Cost], float | None]) -
             shares.setdefault(cost.arm, []).append(ratio - 1.0)
     bars = [_bar(numbers, arm, own) for arm, own in shares.items()]
     return BarChart(title=title, label="more than the reference", bars=bars, is_share=True)
+
+
+def _memory(numbers: Numbers) -> BarChart:
+    """What each arm holds between steps, that of the bare optimizers too."""
+    copies: dict[str, list[float]] = {}
+    for cost in numbers.costs:
+        if cost.held_copies is not None:
+            copies.setdefault(cost.arm, []).append(cost.held_copies)
+    bars = [
+        Bar(
+            style=numbers.styles[arm],
+            label=f"{numbers.title(arm)}: {formats.significant(median(own), 2)}",
+            value=median(own),
+            low=min(own),
+            high=max(own),
+        )
+        for arm, own in copies.items()
+    ]
+    return BarChart(title="Held between steps", label="copies of the parameters", bars=bars)
 
 
 def _bar(numbers: Numbers, arm: str, shares: list[float]) -> Bar:

@@ -11,10 +11,10 @@ from dcao_lab.report.words.headlines import headlines
 from dcao_lab.study.result import StudyResult
 
 CAPTION = (
-    "Above 2 the steps are too long for the curvature that they meet. Left: s by the largest eigenvalue of the "
-    "preconditioned Hessian, which of plain gradient descent is lr times the sharpness: what there is of s in full "
-    "batch. Right: s along the step itself, mini-batches and momentum included; dots are probes, lines their running "
-    "median. One watched run an arm."
+    "Above 2 the steps are too long for the curvature that they meet. Preconditioned s is by the largest eigenvalue of "
+    "the preconditioned Hessian, which of plain gradient descent is lr times the sharpness: what there is of s in full "
+    "batch. The stability number s is along the step itself, mini-batches and momentum included; dots are probes, "
+    "lines their running median. One watched run an arm."
 )
 
 
@@ -29,7 +29,7 @@ def edge(_: StudyResult, numbers: Numbers) -> Opening:
         figures=numbered("edge", panels),
         columns=2,
     )
-    verdict = measured.edge(numbers) or headlines(numbers)[0]
+    verdict = measured.edge(numbers, arms) or headlines(numbers)[0]
     return Opening(verdict=verdict, sections=filled([section]))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.comparisons import gains as gains_of
-from dcao_lab.report.analysis.view import is_default
+from dcao_lab.report.analysis.view import is_default, is_literal
 from dcao_lab.report.figures import comparisons
 from dcao_lab.report.figures.drawings import BarChart
 from dcao_lab.report.numbers import Numbers
@@ -17,8 +17,9 @@ from dcao_lab.study.result import StudyResult
 CAPTION = (
     "A bar is the mean difference to the arm's reference over the seeds, right of zero where the arm is better; the "
     "line across its end is the 95 % bootstrap interval. One that contains zero decides nothing. Each figure has its "
-    "own scale; a bar that is far longer than the others is cut, and its number is beside its name."
+    "own scale; a triangle marks a bar that goes on beyond it, and its number is beside its name."
 )
+LITERAL = " Literal DCAO is the algorithm of the proposal that DCAO began with, to the letter."
 MOST_COLUMNS = 3
 
 
@@ -28,7 +29,7 @@ def gains(_: StudyResult, numbers: Numbers) -> Opening:
     section = Section(
         key="gains",
         heading="What each arm gains over its reference",
-        caption=CAPTION,
+        caption=CAPTION + (LITERAL if any(map(is_literal, numbers.view.study.arms)) else ""),
         figures=numbered("gains", charts),
         columns=min(MOST_COLUMNS, max(1, len(charts))),
     )
@@ -48,16 +49,16 @@ def _tiles(numbers: Numbers) -> list[Tile]:
         Tile(
             label="DCAO as it comes, against what it wraps",
             value=f"better in {len(better)} of {len(pairs)}, worse in {len(worse)}",
-            detail=f"intervals leave out zero in {clear[0]} and {clear[1]} of these",
+            detail=f"by intervals that leave out zero: better in {clear[0]}, worse in {clear[1]}",
         )
     ]
     paid = [(numbers.title(arm), cost) for arm in own if (cost := measured.paid(numbers, arm))]
-    labels = {"extra gradient evaluations": 0, "extra time, at these sizes": 1}
-    return found + [
-        Tile(label=label, value=paid[0][1][which], detail="; ".join(f"{title}: {cost[which]}" for title, cost in paid))
-        for label, which in labels.items()
-        if paid
-    ]
+    if paid:
+        detail = "; ".join(f"{title}: {cost[0]}" for title, cost in paid)
+        found.append(
+            Tile(label="extra gradient evaluations", value=paid[0][1][0], detail=f"of the same budget. {detail}")
+        )
+    return found
 
 
 def _charts(numbers: Numbers, task: str) -> list[BarChart]:

@@ -64,7 +64,8 @@ def _one_run(numbers: Numbers, found: Promise) -> Section:
         caption = (
             f"{numbers.title(pair.arm)} on {numbers.view.infos[pair.task].title}, which was given "
             f"{formats.learning_rate(run.config.lr)}. lr rises from a small first step until a probe (a dot) "
-            "objects to the relative step or to s, then stays under the ceiling that the probes set, and decays to 0."
+            "objects to the relative step or to s. Then it stays under a ceiling, which each probe above a limit "
+            "lowers, and at the end it decays."
         )
     return Section(
         key="course", heading="How one run finds it", caption=caption, figures=numbered("course", panels), columns=3

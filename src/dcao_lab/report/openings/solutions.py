@@ -32,4 +32,4 @@ def solutions(_: StudyResult, numbers: Numbers) -> Opening:
         columns=max(1, len(measures)),
     )
     verdict = measured.flatness(numbers) or "No curvature of trained networks is there yet."
-    return Opening(verdict=verdict, sections=filled([section]))
+    return Opening(verdict=" ".join(filter(None, (verdict, measured.flatter(numbers)))), sections=filled([section]))

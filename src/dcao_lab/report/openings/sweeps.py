@@ -13,7 +13,7 @@ from dcao_lab.study.result import StudyResult
 
 CAPTION = (
     "Lines are medians over seeds, small points the runs; a run that diverged has no point. A flat line is robust: "
-    "where it starts from does not matter."
+    "where it starts from does not matter. A higher accuracy is better, and a lower perplexity."
 )
 
 
@@ -40,7 +40,7 @@ def sweeps(result: StudyResult, numbers: Numbers) -> Opening:
     return Opening(
         verdict=words.verdict(numbers, found, len(result.missing)),
         sections=filled([section]),
-        note=" ".join(measured.robustness(numbers)[:1]),
+        note=" ".join(filter(None, [measured.fragility(numbers), *measured.robustness(numbers)[:1]])),
         numbers=found,
     )
 

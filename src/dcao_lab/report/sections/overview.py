@@ -57,6 +57,7 @@ def _overall(numbers: Numbers) -> list[Section]:
         return []
     figures = numbered("means", [normalised_scores(numbers, found)])
     if len(numbers.view.tasks) >= FEW_WORKLOADS:
-        figures |= numbered("profiles", profiles(numbers)) | numbered("ranking", mean_ranks(numbers))
+        figures |= numbered("profiles", profiles(numbers))
+        figures |= numbered("ranking", mean_ranks(numbers) if len(numbers.view.study.seeds) > 1 else [])
     table = comparisons.overall(numbers, found)
     return [Section(key="overall", heading="Over all workloads", caption=OVERALL, figures=figures, tables=[table])]

@@ -30,7 +30,7 @@ INTERVAL = f"95{formats.PERCENT} interval"
 COMPARISON_NOTE = (
     "Mean over seeds of the paired differences of the final test metric, arm minus other, of accuracies in points; a "
     "diverged run counts as the worst score of its task, untrained networks included. The interval is the 95 % "
-    "bootstrap interval; p is of the signed-rank test, p (Holm) the same after Holm's correction, in bold on paper if "
+    "bootstrap interval; p is of the signed-rank test, p (Holm) the same after Holm's correction, in bold if "
     "at most 0.05; r: matched-pairs rank-biserial correlation; d: mean difference over its standard deviation; both "
     "positive where the arm's number is the larger. The best other arm is chosen by these same runs, which favours it."
 )
@@ -41,7 +41,7 @@ TARGET_NOTE = (
 )
 UNTUNED_NOTE = (
     "Worst start: the worst median of any initial learning rate. Short by: how much worse it is than the best of the "
-    "sweep, of accuracies in points, negative where it is better; allowed, and then in bold on paper: "
+    "sweep, of accuracies in points, negative where it is better; allowed, and then in bold: "
     f"{LIMITS}. Difference: arm minus sweep, so that of a perplexity less than zero is better: the mean over seeds of "
     "the mean over all starts minus the sweep's best, paired by seed, with its 95 % bootstrap interval; a diverged run "
     "counts as the worst score of its task. The sweep's best was chosen by these same runs, which favours it. Cost: "

@@ -24,8 +24,9 @@ def all_runs(result: StudyResult, numbers: Numbers) -> Table:
     ordered = in_study_order(result.runs, result.study, lambda pair: pair[0])
     rows = [_run(planned, run, numbers) for planned, run in ordered[:MOST_RUNS]]
     left = len(result.runs) - len(rows)
-    note = f"The first {formats.count(MOST_RUNS)}; all are in tables/runs.parquet." if left else ""
-    return _folded("All runs", columns, rows, note)
+    first = f"The first {formats.count(MOST_RUNS)} of {formats.count(len(result.runs))}"
+    note = f"{first}; all are in tables/runs.parquet." if left else ""
+    return _folded("Runs", columns, rows, note)
 
 
 def missing(result: StudyResult) -> Table:

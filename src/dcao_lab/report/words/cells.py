@@ -22,15 +22,12 @@ def in_short(numbers: Numbers) -> str:
     if not own:
         return verdict(numbers) or "No cell can be judged yet."
     said = formats.listed(
-        [f"in {one.num_within} of {one.num_cells} cells with {numbers.title(one.arm)}" for one in own]
+        [f"{one.num_within} of {one.num_cells} comparisons with {numbers.title(one.arm)}" for one in own]
     )
     best = max(others, key=lambda one: (one.num_within, one.num_whole), default=None)
-    rest = (
-        f"; the best without DCAO, {numbers.title(best.arm)}, is in {best.num_within} of {best.num_cells}"
-        if best
-        else ""
-    )
-    return f"One run that nobody tuned is as good as the best of a sweep {said}{rest}."
+    rest = f"; the best without DCAO, {numbers.title(best.arm)}, in {best.num_within}" if best else ""
+    workloads = formats.counted(len(numbers.view.study.tasks), "workload")
+    return f"One run that nobody tuned matched the best of a sweep in {said}, on {workloads}{rest}."
 
 
 def _counted(one: ArmCells) -> str:

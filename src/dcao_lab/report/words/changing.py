@@ -1,4 +1,4 @@
-"""The sentence on the changes of an ablation."""
+"""The words on the changes of an ablation."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,30 @@ from dcao_lab.report.analysis.changes import Change
 from dcao_lab.report.numbers import Numbers
 
 LEAST = 0.01  # a gain or a loss of less is none
+PARTS = ", "  # between the parts of a title
 
 
 def extremes(numbers: Numbers, found: Sequence[Change]) -> str:
-    """How many changes help and how many harm, and the most of either."""
+    """How many changes harm, matter little and help, and the most of either."""
     if not found:
         return "No change can be held against what it changes yet."
-    helps, harms = [one for one in found if one.median >= LEAST], [one for one in found if one.median <= -LEAST]
-    share = f"{100 * LEAST:.0f}{formats.PERCENT}"
+    ordered = sorted(found, key=lambda one: one.median)
+    harms = [one for one in ordered if one.median <= -LEAST]
+    helps = [one for one in reversed(ordered) if one.median >= LEAST]
+    groups = {
+        f"worse by more than {100 * LEAST:.0f}{formats.PERCENT}": (len(harms), harms[:1]),
+        "hardly different": (len(found) - len(harms) - len(helps), []),
+        "better": (len(helps), helps[:1]),
+    }
     said = [
-        f"Of {formats.counted(len(found), 'change')} of DCAO the final metric is worse by more than {share} with "
-        f"{len(harms)}, and better by more with {len(helps)}"
+        f"{word} with {number}{''.join(f' (most with {summary(numbers, one)})' for one in most)}"
+        for word, (number, most) in groups.items()
     ]
-    said += [f"worst {_named(numbers, min(harms, key=lambda one: one.median))}"] if harms else []
-    said += [f"best {_named(numbers, max(helps, key=lambda one: one.median))}"] if helps else []
-    return "; ".join(said) + "."
+    return f"Of {formats.counted(len(found), 'change')} to DCAO the final metric is {formats.listed(said)}."
 
 
-def _named(numbers: Numbers, one: Change) -> str:
-    return f"{numbers.title(one.arm)} ({formats.signed_share(one.median)})"
+def summary(numbers: Numbers, one: Change) -> str:
+    """What differs from the reference, and the median gain."""
+    shared = numbers.title(one.reference).split(PARTS)
+    title = PARTS.join(part for part in numbers.title(one.arm).split(PARTS) if part not in shared)
+    return f"{title or numbers.title(one.arm)}: {formats.signed_share(one.median)}"

@@ -10,6 +10,7 @@ from dcao_lab.report.analysis.results import Result
 from dcao_lab.report.analysis.untuned import LIMITS, Untuned
 from dcao_lab.report.analysis.view import Place, ignores_lr, is_literal, ranking
 from dcao_lab.report.numbers import Numbers
+from dcao_lab.report.words.measured import ALPHA
 from dcao_lab.workloads import WorkloadInfo
 
 
@@ -38,10 +39,11 @@ def winners(numbers: Numbers) -> str:
     by_arm: dict[str, list[str]] = {}
     for task in lost:
         by_arm.setdefault(numbers.title(bests[task].place.arm), []).append(numbers.view.infos[task].title)
-    spelled = [f"{title} on {formats.listed(workloads)}" for title, workloads in by_arm.items()]
-    losses = f"; elsewhere it is {formats.joined(*spelled)}" if lost else ""
+    spelled = [f"{title} ({formats.joined(*workloads)})" for title, workloads in by_arm.items()]
+    losses = f"; elsewhere the best is {formats.listed(spelled)}" if lost else ""
+    named = f" ({formats.joined(*(numbers.view.infos[task].title for task in won))})" if won and lost else ""
     of = f"{len(won)} of {formats.counted(len(rivals), 'workload')}"
-    return f"An arm of DCAO has the best median on {of}{losses}."
+    return f"DCAO has the best median on {of}{named}{losses}."
 
 
 def against_references(numbers: Numbers) -> list[str]:
@@ -107,14 +109,21 @@ def _best(numbers: Numbers, task: str) -> Result | None:
 def _tally(numbers: Numbers, group: Sequence[ArmComparison], name: str) -> str:
     better, worse = sum(_gain(c) > 0 for c in group), sum(_gain(c) < 0 for c in group)
     clear = [sum(c.verdict == verdict for c in group) for verdict in ("better", "worse")]
-    certain = sum(c.is_certain for c in group)
     return (
         f"{name}: the mean difference is in favour in {better} and against in {worse} of "
         f"{formats.counted(len(group), 'comparison')}; its 95{formats.PERCENT} interval leaves out zero in "
         f"{clear[0]} in favour and {clear[1]} against; "
-        f"{certain} {'is' if certain == 1 else 'are'} significant after Holm's correction."
+        f"{_significance(group)}."
         f"{_extremes(numbers, group)}"
     )
+
+
+def _significance(group: Sequence[ArmComparison]) -> str:
+    """How many differences are more than chance explains, or that no number of them could be."""
+    if 2.0 ** (1 - max(c.found.num_pairs for c in group)) > ALPHA:
+        return "there are too few seeds for a test"
+    certain = sum(c.is_certain for c in group)
+    return f"{certain} {'is' if certain == 1 else 'are'} significant after Holm's correction"
 
 
 def _extremes(numbers: Numbers, group: Sequence[ArmComparison]) -> str:

@@ -1,14 +1,15 @@
 """Sentences on what was measured: robustness, stability, curvature, cost and certainty."""
 
 import math
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Collection, Sequence
+from statistics import mean, median
 
 from scipy import stats
 
 from dcao_lab.report import formats
 from dcao_lab.report.analysis.robustness import Sweep
-from dcao_lab.report.analysis.solutions import Correlation
+from dcao_lab.report.analysis.solutions import Correlation, flatter_cases
+from dcao_lab.report.analysis.view import is_default
 from dcao_lab.report.numbers import Numbers
 
 ALPHA = 0.05
@@ -22,12 +23,14 @@ def robustness(numbers: Numbers) -> list[str]:
     return [_usable(numbers, [s for s in found if s.axis == axis]) for axis in dict.fromkeys(s.axis for s in found)]
 
 
-def edge(numbers: Numbers) -> str:
-    """How much of the watched training is above the edge, with DCAO and without."""
-    shares = {is_wrapped: _share_above(numbers, is_wrapped) for is_wrapped in (True, False)}
-    names = {True: "of the probes of DCAO's runs", False: "of those of the runs without"}
+def edge(numbers: Numbers, arms: Collection[str] = ()) -> str:
+    """How much of the watched training is above the edge, with DCAO and without; of ``arms``, if some are given."""
+    shares = {is_wrapped: _share_above(numbers, is_wrapped, arms) for is_wrapped in (True, False)}
+    names = {True: "of the probes with DCAO", False: "of those without"}
     spelled = [f"{100 * share:.0f}{formats.PERCENT} {names[key]}" for key, share in shares.items() if share is not None]
-    return f"Edge of stability: s is above 2 in {formats.listed(spelled)} (watched runs)." if spelled else ""
+    if not spelled:
+        return ""
+    return f"Steps are too long for the curvature that they meet (s is above 2) in {formats.listed(spelled)}."
 
 
 def generalisation(numbers: Numbers) -> list[str]:
@@ -54,34 +57,44 @@ def flatness(numbers: Numbers) -> str:
     )
 
 
+def flatter(numbers: Numbers) -> str:
+    """Whether the solutions of DCAO are flatter than those of the bare optimizer; empty without them."""
+    cases = flatter_cases(numbers.view, numbers.results)
+    if not cases:
+        return ""
+    of = f"{sum(cases)} of {formats.counted(len(cases), 'case')}"
+    return f"Those that DCAO finds are flatter than those of the bare optimizer at its best lr in {of}."
+
+
 def cost(numbers: Numbers) -> str:
-    """What a training step with DCAO costs more than one without."""
+    """How many more gradient evaluations a training step with DCAO costs than one without.
+
+    Not how much more time, which depends on what else ran meanwhile; the study ``overhead`` measures that alone.
+    """
     is_wrapped = numbers.view.is_wrapped
     paid = [c for c in numbers.costs if is_wrapped(c.arm) and c.reference and not is_wrapped(c.reference)]
-    times = [c.time_ratio for c in paid if c.time_ratio is not None]
     evaluations = [c.evaluations_ratio for c in paid if c.evaluations_ratio is not None]
-    if not times or not evaluations:
+    if not evaluations:
         return ""
     arms = list(dict.fromkeys(c.arm for c in paid))
     if len(arms) <= FEW_ARMS:
         return cost_of(numbers, arms)
     return (
-        f"Cost: a training step with DCAO takes {formats.more(median(evaluations))} gradient evaluations and "
-        f"{formats.more(median(times))} time than the bare optimizer's (medians over workloads and arms; time: "
-        f"{formats.percent_change(min(times))} to {formats.percent_change(max(times))})."
+        f"Cost: a training step with DCAO takes {formats.more(median(evaluations))} gradient evaluations than the bare "
+        "optimizer's (median over workloads and arms)."
     )
 
 
-def cost_of(numbers: Numbers, arms: Sequence[str]) -> str:
+def cost_of(numbers: Numbers, arms: Sequence[str], *, has_time: bool = False) -> str:
     """What a training step with each of these arms costs more than its reference's; empty without a pair."""
     spelled = [
-        f"{numbers.title(arm)} ({found[0]} gradient evaluations, {found[1]} time)"
+        f"{found[0]} gradient evaluations{f' and {found[1]} time' if has_time else ''} with {numbers.title(arm)}"
         for arm in arms
         if (found := paid(numbers, arm))
     ]
     if not spelled:
         return ""
-    return f"Cost of a training step against the bare optimizer's: {formats.listed(spelled)} (medians over workloads)."
+    return f"Against the bare optimizer a training step takes {formats.listed(spelled)} (medians over workloads)."
 
 
 def paid(numbers: Numbers, arm: str) -> tuple[str, str] | None:
@@ -124,20 +137,40 @@ def coverage(num_pairs: int) -> float:
     return float(2 * stats.t.cdf(limit, num_pairs - 1) - 1)
 
 
+def _shares(sweeps: Sequence[Sweep]) -> dict[str, float]:
+    """The share of the range that is usable, for each arm the mean over workloads."""
+    arms = dict.fromkeys(s.arm for s in sweeps)
+    return {arm: mean(s.num_usable / s.num_shared for s in sweeps if s.arm == arm) for arm in arms}
+
+
 def _usable(numbers: Numbers, own: list[Sweep]) -> str:
-    shares = {
-        arm: [s.num_usable / s.num_shared for s in own if s.arm == arm] for arm in dict.fromkeys(s.arm for s in own)
-    }
-    means = sorted(((sum(v) / len(v), arm) for arm, v in shares.items()), key=lambda pair: -pair[0])[:8]
+    means = sorted(((share, arm) for arm, share in _shares(own).items()), key=lambda pair: -pair[0])[:8]
     spelled = [f"{numbers.title(arm)} {100 * share:.0f}{formats.PERCENT}" for share, arm in means]
     return (
-        f"Range of {formats.axis_title(own[0].axis)} that ends within 5{formats.PERCENT} of the best median, "
-        f"mean over workloads: {formats.listed(spelled)}."
+        f"Range of {formats.axis_title(own[0].axis)} that ends within 5{formats.PERCENT} of the best median of any "
+        f"arm, mean over workloads: {formats.listed(spelled)}."
     )
 
 
-def _share_above(numbers: Numbers, is_wrapped: bool) -> float | None:
-    own = [s for s in numbers.smoothness if s.num_probes and numbers.view.is_wrapped(s.place.arm) == is_wrapped]
+def fragility(numbers: Numbers) -> str:
+    """Beside lr: what DCAO as it comes stands less of than its reference alone, by the usable range; empty: nothing."""
+    found = [s for s in numbers.sweeps if s.source == "variations" and s.num_shared and s.axis != "lr"]
+    said = []
+    for axis in dict.fromkeys(s.axis for s in found):
+        own = _shares([s for s in found if s.axis == axis])
+        for arm in filter(is_default, numbers.view.study.arms):
+            if arm.reference in own and own.get(arm.name, 1.0) < own[arm.reference]:
+                shares = [
+                    f"{numbers.title(each)} {100 * own[each]:.0f}{formats.PERCENT}"
+                    for each in (arm.name, arm.reference)
+                ]
+                said.append(f"{formats.axis_title(axis)} ({formats.joined(*shares)})")
+    return f"Less of the range is usable with DCAO than without it of {formats.listed(said)}." if said else ""
+
+
+def _share_above(numbers: Numbers, is_wrapped: bool, arms: Collection[str]) -> float | None:
+    found = [s for s in numbers.smoothness if s.num_probes and (not arms or s.place.arm in arms)]
+    own = [s for s in found if numbers.view.is_wrapped(s.place.arm) == is_wrapped]
     total = sum(s.num_probes for s in own)
     return sum((s.share_above_edge or 0.0) * s.num_probes for s in own) / total if total else None
 

@@ -18,17 +18,23 @@ def verdict(numbers: Numbers, found: Promise, num_missing: int) -> str:
         return f"Nothing can be said yet: {missing}."
     num_open = len(found.pairs) - len(judged)
     parts = [
-        _kept(judged, lost),
+        _kept(numbers, judged, lost),
         f"it fell short {formats.listed([_lost(numbers, pair) for pair in lost])}" if lost else "",
         f"{formats.counted(num_open, 'case')} cannot be judged yet, as {missing}" if num_open else "",
     ]
     return "; ".join(filter(None, parts)) + "."
 
 
-def _kept(judged: Sequence[Pair], lost: Sequence[Pair]) -> str:
+def _of_schedules(numbers: Numbers, judged: Sequence[Pair]) -> str:
+    """That twice as much is allowed against sweeps with a schedule, where there are some."""
+    scheduled = any(numbers.view.study.arm(pair.other).schedule != "constant" for pair in judged)
+    return ", and within twice that with a schedule" if scheduled else ""
+
+
+def _kept(numbers: Numbers, judged: Sequence[Pair], lost: Sequence[Pair]) -> str:
     starts, goal = max(pair.num_starts for pair in judged), _goal(judged)
     run = f"from each of {starts} initial learning rates, with nothing tuned, one run"
-    end = f"within {goal} of the best of a sweep"
+    end = f"within {goal} of the best of a sweep{_of_schedules(numbers, judged)}"
     if len(lost) == len(judged):
         return f"DCAO did not keep its word{_counted(len(judged), ' in any of')}: {run} was to end {end}"
     counted = f" in {len(judged) - len(lost)} of {len(judged)} cases" if lost else _counted(len(judged), " in all")

@@ -197,4 +197,4 @@ def test_the_note_of_the_comparisons_names_the_interval_the_test_and_what_is_bol
     folder, _ = full
     note = (folder / "comparisons.tex").read_text(encoding="utf-8").splitlines()[0]
     assert r"The interval is the 95 \% bootstrap interval" in note
-    assert "p is of the signed-rank test, p (Holm) the same after Holm's correction, in bold on paper if" in note
+    assert "p is of the signed-rank test, p (Holm) the same after Holm's correction, in bold if" in note
