@@ -112,9 +112,9 @@ def test_on_a_relu_network_the_difference_is_the_mean_hessian_and_the_jumps(seed
 
 
 def test_along_the_gradient_kinks_are_most_of_the_curvature_early_and_next_to_none_of_it_later():
-    # Measured: 1.3 to 4 times the exact value after 10 steps, and less than 3 % off after 60, on three seeds.
+    # Measured: 0.96 to 1.22 times the exact value at first, 1.3 to 4 after 10 steps, 1.00 to 1.02 after 60.
     for seed in range(3):
-        for steps, lowest, highest in ((10, 1.3, 4.5), (60, 0.99, 1.03)):
+        for steps, lowest, highest in ((0, 0.9, 1.3), (10, 1.3, 4.5), (60, 0.99, 1.03)):
             network = OneHiddenLayer(*digits(600), width=32, seed=seed)
             network.train(steps)
             (gradient,) = torch.autograd.grad(network.loss(network.weights), network.weights)

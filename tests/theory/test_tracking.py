@@ -147,3 +147,21 @@ def test_where_the_weights_stay_the_default_overshoots_its_ceiling_by_its_growth
     # After a probe that is 1 at most; then lr grows between probes, for 10 steps at most.
     assert max(lrs) <= 1.1 ** min(interval - 1, 10) * (1.0 + 1e-9)
     assert lrs[-1] == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize(("rate", "interval"), [(0.01, 20), (0.005, 30), (0.03, 5)])
+def test_in_a_steady_drift_the_default_lags_by_less_than_two_intervals(rate, interval):
+    rule = Ceiling(first_relative_step=None)
+    now = Hyperparameters(lr=1.0)
+    state, seen_s = rule.init(now), []
+    for step in range(40 * interval):
+        curvature = math.exp(rate * step)
+        if step % interval == 0:
+            seen = Observation(step=step, s=now.lr * curvature, trust=1.0, hyperparameters=now, agreement=1.0)
+            decision, state = rule.propose(seen, state)
+            now = decision.hyperparameters
+        now = replace(now, lr=rule.between(step, now, state).lr)
+        seen_s.append(now.lr * curvature)
+    claimed = 8.0 * math.exp(rate * (2 * interval - 1))
+    assert max(seen_s[-10 * interval :]) == pytest.approx(claimed, rel=1e-9)
+    assert max(seen_s[-10 * interval :]) > 8.0 * math.exp(rate / TOO_GOOD * (2 * interval - 1))
