@@ -163,7 +163,7 @@ def test_at_random_weights_no_preactivation_is_at_its_kink():
 
 @pytest.mark.parametrize(
     ("kind", "seed"),
-    [("MLP", 0), ("MLP", 1), ("CNN", 1), *(pytest.param("CNN", seed, marks=pytest.mark.verify) for seed in (0, 2, 3))],
+    [("MLP", 0), ("MLP", 1), *(pytest.param("CNN", seed, marks=pytest.mark.verify) for seed in range(4))],
 )
 def test_over_lengths_from_0_01_to_0_3_the_largest_eigenvalue_of_relu_networks_is_the_exact_one_to_10_percent(
     kind, seed
