@@ -244,7 +244,7 @@ class Ceiling(Policy):
         rise /= max(now.shape.rise, 1.0)  # by which a warmup, or a restart, raises what trains already
         if state["arrived"]:
             rise = min(self.growth, 1.0 + (1.0 - noise(state["agreements"])) / max(step, 1))
-        highest = math.inf if state["ceiling"] is None else state["ceiling"]
+        highest = min(each for each in (state["ceiling"], self.max_lr, math.inf) if each is not None)
         level = min(level * rise, max(level, highest))
         return level if state["turned"] is None else min(level, state["turned"])
 

@@ -152,6 +152,17 @@ def test_the_decay_is_a_straight_line_over_the_last_part_and_reaches_0_after_the
     assert course == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_decay_from_a_bound_is_the_same_line():
+    # Room under the ceiling is no reason to make up for the decay: lr would stay at the bound until far into it.
+    rule = policies.Ceiling(total_steps=100, decay=0.4, max_lr=0.5)
+    state, lr, course = arrived(rule, s=1.0), 0.5, []
+    for step in range(11, 100):
+        lr = rule.between(step, Hyperparameters(lr=lr), state).lr
+        course.append(lr)
+    expected = [0.5 * min(1.0, (100 - step) / 40) for step in range(11, 100)]
+    assert course == pytest.approx(expected, rel=1e-9)
+
+
 def test_what_others_make_of_lr_in_between_is_what_it_goes_on_from():
     rule = policies.Ceiling()
     state = arrived(rule, s=1.0)
