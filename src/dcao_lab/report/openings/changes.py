@@ -1,6 +1,7 @@
 """The opening of an ablation: what each change gains over what it changes."""
 
 import math
+from dataclasses import replace
 from itertools import groupby
 
 from dcao_lab.report.analysis.changes import Change, changes
@@ -30,7 +31,7 @@ def bars(_: StudyResult, numbers: Numbers) -> Opening:
         for chart in _charts(numbers, reference, list(group))
     ]
     limits = bar_limits([bar for chart in charts for bar in chart.bars]) if charts else (0.0, 0.0)
-    shown = [BarChart(title=one.title, label=one.label, bars=one.bars, limits=limits, is_cut=True) for one in charts]
+    shown = [replace(one, limits=limits, is_cut=True) for one in charts]
     section = Section(
         key="changes",
         heading="What each change gains over what it changes",
