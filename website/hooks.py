@@ -1,10 +1,7 @@
 """What mkdocs does for this site beside its own work: pages that are made, links that leave docs, and formulas."""
 
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))  # mkdocs takes it off the path again once this file is imported
 
 import formulas
 import navigation
