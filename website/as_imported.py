@@ -24,7 +24,7 @@ class AsImported(griffe.Extension):
                 pkg.set_member(name, griffe.Alias(name, module.members[name], parent=pkg))
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Make ``Example:`` the section ``Examples:``, and ``:func:`name``` plain code."""
+        """Make ``Example:`` the section ``Examples:``, and ``:func:`name``` a link to its entry, if it has one."""
         if obj.docstring is not None:
             text = EXAMPLE.sub(r"\1Examples:", obj.docstring.value)
-            obj.docstring.value = ROLE.sub(r"`\1`", text)
+            obj.docstring.value = ROLE.sub(r'<autoref identifier="\1" optional>`\1`</autoref>', text)
