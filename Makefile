@@ -9,7 +9,7 @@ CROSS_STAMP := $(VENV)/.installed-cross
 # One BLAS/OMP thread a process keeps two cores busy without oversubscription (tests run in two workers).
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup browser demo studies test test-slow verify-theory lint format types check bench clean
+.PHONY: help setup browser demo studies test test-slow verify-theory docs lint format types check bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,10 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(CROSS_STAMP): $(STAMP) requirements-cross.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,plot,tensorboard,wandb,trackio,skorch,accelerate,lightning,transformers,theory,test,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,data,cluster,plot,tensorboard,wandb,trackio,skorch,accelerate,lightning,transformers,theory,docs,test,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-cross.txt
 	@# The tests skip what is not installed; here everything has to be.
-	$(BIN)/python -W ignore -c 'import PEPit, accelerate, build, curvlinops, expecttest, hessian_eigenthings, lightning, playwright, pyhessian, skorch, sympy, tensorboard, trackio, transformers, twine, wandb; from importlib.util import find_spec; assert find_spec("timm")'
+	$(BIN)/python -W ignore -c 'import PEPit, accelerate, build, curvlinops, expecttest, hessian_eigenthings, latex2mathml, lightning, material, mkdocs, mkdocstrings, playwright, pyhessian, pymdownx, skorch, sympy, tensorboard, trackio, transformers, twine, wandb; from importlib.util import find_spec; assert find_spec("timm")'
 	@touch $@
 
 demo: $(STAMP)  ## One run of DCAO from any lr against a sweep: a verdict and a page (under 5 minutes)
@@ -50,6 +50,9 @@ test-slow: $(CROSS_STAMP)  ## The tests that take longer than a minute each
 verify-theory: $(CROSS_STAMP)  ## Every check of docs/theory, long ones too (under 20 minutes)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests/theory
 
+docs: $(CROSS_STAMP)  ## The documentation as a site: site/index.html, which needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(CROSS_STAMP)  ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +73,4 @@ bench: $(CROSS_STAMP)  ## Benchmarks of a step's way, probes, memory and the lab
 	$(BIN)/python benchmarks/lab_overhead.py
 
 clean:  ## Remove the environment and everything generated
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report site

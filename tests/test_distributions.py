@@ -19,8 +19,17 @@ pytest.importorskip("build", reason="dcao[test] is not installed")
 pytest.importorskip("twine", reason="dcao[test] is not installed")
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "docs", "examples", "src", "tests")
-FILES = ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml")
+FOLDERS = ("benchmarks", "docs", "examples", "src", "tests", "website")
+FILES = (
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "mkdocs.yml",
+    "pyproject.toml",
+)
 TRAINING = """
 import dcao, torch
 from pathlib import Path

@@ -4,6 +4,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_links_lead_somewhere(page):
 def test_no_line_of_prose_is_long(page):
     lines = FENCED.sub("", page.read_text()).splitlines()
     assert [line for line in lines if len(line) > MAX_LINE and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_paragraph_within_a_list_is_indented_by_four(page):
+    """Code hosts also take less, and Python-Markdown, which makes the site, would end the list there."""
+    lines = FENCED.sub("", page.read_text()).splitlines()
+    assert [line for before, line in pairwise(lines) if not before and re.match(r" {1,3}\S", line)] == []
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.name)
