@@ -31,6 +31,16 @@ def network(kind: str, activation: type[nn.Module]) -> nn.Module:
     )
 
 
+def train(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    """60 steps of SGD with momentum, on the first 20 batches again and again."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(60):
+        batch = slice(64 * (step % 20), 64 * (step % 20) + 64)
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs[batch]), labels[batch]).backward()
+        optimizer.step()
+
+
 def main() -> None:
     digits = load_digits()
     inputs = torch.tensor(digits.data, dtype=torch.float32) / 16.0
@@ -40,12 +50,7 @@ def main() -> None:
         for activation in (nn.ReLU, nn.Tanh):
             torch.manual_seed(0)
             model = network(kind, activation)
-            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-            for step in range(60):
-                batch = slice(64 * (step % 20), 64 * (step % 20) + 64)
-                optimizer.zero_grad()
-                F.cross_entropy(model(inputs[batch]), labels[batch]).backward()
-                optimizer.step()
+            train(model, inputs, labels)
             print(row(f"{kind} {activation.__name__}", model, inputs[:512], labels[:512]))
 
 

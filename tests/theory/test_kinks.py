@@ -192,10 +192,5 @@ def trained_as_in_the_benchmark(kind: str, activation: type[torch.nn.Module], se
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = kinks.network(kind, activation)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for step in range(60):
-        batch = slice(64 * (step % 20), 64 * (step % 20) + 64)
-        optimizer.zero_grad()
-        F.cross_entropy(model(inputs[batch]), labels[batch]).backward()
-        optimizer.step()
+    kinks.train(model, inputs, labels)
     return (lambda: F.cross_entropy(model(inputs[:256]), labels[:256])), list(model.parameters())

@@ -232,11 +232,7 @@ def do_overlap(one, other):
     )
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_the_words_in_a_picture_are_on_it_and_apart(open_page, demo, view):
-    page = open_page(demo, view)
-    plots = page.locator(".plot:visible").all()
-    assert len(plots) == 6
+def require_words_inside_and_apart(plots):
     for plot in plots:
         plot.scroll_into_view_if_needed()
         plot.locator(".annotation-text").first.wait_for()
@@ -245,6 +241,14 @@ def test_the_words_in_a_picture_are_on_it_and_apart(open_page, demo, view):
         for number, one in enumerate(words):
             assert box["x"] <= one["left"] <= one["right"] <= box["x"] + box["width"], one
             assert not [other for other in words[:number] if do_overlap(one, other)], one
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_words_in_a_picture_are_on_it_and_apart(open_page, demo, view):
+    page = open_page(demo, view)
+    plots = page.locator(".plot:visible").all()
+    assert len(plots) == 6
+    require_words_inside_and_apart(plots)
     assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view][1]
     assert page.complaints == []
 
@@ -285,14 +289,7 @@ def test_names_stand_at_the_ends_of_lines_inside_of_the_picture_and_apart(open_p
     page = open_page(write_study_report(ablation(), tmp_path)[0])
     unfold(page, "workloads", "t0-curves", "t0-sweep")
     plots = [page.locator(f"#{name}") for name in ("t0-loss-0", "t0-metric-1", "t0-sweep-0")]
-    for plot in plots:
-        plot.scroll_into_view_if_needed()
-        plot.locator(".annotation-text").first.wait_for()
-        words, box = plot.evaluate(WORDS), plot.bounding_box()
-        assert len(words) >= 2
-        for number, one in enumerate(words):
-            assert box["x"] <= one["left"] <= one["right"] <= box["x"] + box["width"], one
-            assert not [other for other in words[:number] if do_overlap(one, other)], one
+    require_words_inside_and_apart(plots)
 
 
 def test_a_hidden_arm_takes_its_name_along(open_page, report):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from statistics import mean
 
 from dcao_lab.report.analysis.results import Results
-from dcao_lab.report.analysis.view import Runs, StudyView
+from dcao_lab.report.analysis.view import Runs, StudyView, is_literal
 from dcao_lab.runs.result import StoredRun
 from dcao_lab.study.config import Arm, StudyConfig, Variation
 
@@ -65,7 +65,7 @@ def _pairs(view: StudyView, best: list[str]) -> Iterator[str]:
     for reference, _ in times.most_common():
         yield reference
         own = [name for name in best if view.is_wrapped(name) and view.study.arm(name).reference == reference]
-        own.sort(key=lambda name: view.study.arm(name).optimizer.startswith("dcao-literal"))
+        own.sort(key=lambda name: is_literal(view.study.arm(name)))
         yield from own[:1]
 
 

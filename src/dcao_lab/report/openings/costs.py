@@ -21,10 +21,11 @@ CAPTION = (
 
 def costs(_: StudyResult, numbers: Numbers) -> Opening:
     """Gradient evaluations, time and memory, beside each other."""
+    more = "more than the reference"
     charts = [
-        _chart(numbers, "Extra gradient evaluations", lambda cost: cost.evaluations_ratio),
-        _chart(numbers, "Extra time", lambda cost: cost.time_ratio),
-        _memory(numbers),
+        _chart(numbers, "Extra gradient evaluations", more, lambda cost: _more(cost.evaluations_ratio), is_share=True),
+        _chart(numbers, "Extra time", more, lambda cost: _more(cost.time_ratio), is_share=True),
+        _chart(numbers, "Held between steps", "copies of the parameters", lambda cost: cost.held_copies),
     ]
     section = Section(
         key="costs",
@@ -42,38 +43,28 @@ def costs(_: StudyResult, numbers: Numbers) -> Opening:
     return Opening(verdict=verdict, sections=filled([section]))
 
 
-def _chart(numbers: Numbers, title: str, read: Callable[[Cost], float | None]) -> BarChart:
-    shares: dict[str, list[float]] = {}
+def _more(ratio: float | None) -> float | None:
+    return None if ratio is None else ratio - 1.0
+
+
+def _chart(
+    numbers: Numbers, title: str, label: str, read: Callable[[Cost], float | None], *, is_share: bool = False
+) -> BarChart:
+    """A bar for each arm that has the value on a workload."""
+    by_arm: dict[str, list[float]] = {}
     for cost in numbers.costs:
-        ratio = read(cost)
-        if ratio is not None:
-            shares.setdefault(cost.arm, []).append(ratio - 1.0)
-    bars = [_bar(numbers, arm, own) for arm, own in shares.items()]
-    return BarChart(title=title, label="more than the reference", bars=bars, is_share=True)
+        value = read(cost)
+        if value is not None:
+            by_arm.setdefault(cost.arm, []).append(value)
+    bars = [_bar(numbers, arm, own, is_share=is_share) for arm, own in by_arm.items()]
+    return BarChart(title=title, label=label, bars=bars, is_share=is_share)
 
 
-def _memory(numbers: Numbers) -> BarChart:
-    """What each arm holds between steps, that of the bare optimizers too."""
-    copies: dict[str, list[float]] = {}
-    for cost in numbers.costs:
-        if cost.held_copies is not None:
-            copies.setdefault(cost.arm, []).append(cost.held_copies)
-    bars = [
-        Bar(
-            style=numbers.styles[arm],
-            label=f"{numbers.title(arm)}: {formats.significant(median(own), 2)}",
-            value=median(own),
-            low=min(own),
-            high=max(own),
-        )
-        for arm, own in copies.items()
-    ]
-    return BarChart(title="Held between steps", label="copies of the parameters", bars=bars)
-
-
-def _bar(numbers: Numbers, arm: str, shares: list[float]) -> Bar:
-    label = f"{numbers.title(arm)}: {formats.percent_change(1.0 + median(shares))}"
-    return Bar(style=numbers.styles[arm], label=label, value=median(shares), low=min(shares), high=max(shares))
+def _bar(numbers: Numbers, arm: str, values: list[float], *, is_share: bool) -> Bar:
+    typical = median(values)
+    spelled = formats.percent_change(1.0 + typical) if is_share else formats.significant(typical, 2)
+    label = f"{numbers.title(arm)}: {spelled}"
+    return Bar(style=numbers.styles[arm], label=label, value=typical, low=min(values), high=max(values))
 
 
 def _step_times(numbers: Numbers) -> str:
